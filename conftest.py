@@ -1,0 +1,96 @@
+"""What tests of every app share: the default rows, and a gateway with a model server behind it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
+from typing import Any
+
+import httpx2
+import pytest
+from django.apps import apps
+
+from batching.llm.fault_names import Script
+from batching.llm.simulated_wire import Pace
+from batching.runtime import Runtime, use_runtime
+from chats.models import OPEN_STATUSES, Chat
+from llmbatch.asgi import application
+from llmbatch.tests.model_server import ModelServer
+from settings_app.models import Lane
+from settings_app.snapshot import forget_snapshot
+
+create_default_rows = import_module("settings_app.migrations.0002_defaults").create_rows
+
+
+@pytest.fixture(autouse=True)
+def _default_rows(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test with transactions of its own ends by emptying every table, also the lanes."""
+    if {"db", "transactional_db"} & set(request.fixturenames) or request.node.get_closest_marker(
+        "django_db"
+    ):
+        marker = request.node.get_closest_marker("django_db")
+        transaction = marker and marker.kwargs.get("transaction")
+        request.getfixturevalue("transactional_db" if transaction else "db")
+        create_default_rows(apps, None)
+    forget_snapshot()
+    yield
+    forget_snapshot()
+
+
+class Harness:
+    """A running gateway in this event loop, spoken to over HTTP, before a model server."""
+
+    def __init__(self, runtime: Runtime, server: ModelServer) -> None:
+        self.runtime = runtime
+        self.server = server
+        self.client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=application),
+            base_url="http://localhost",
+            timeout=60,
+        )
+
+    async def ask(self, prompt: str = "Why?", **fields: Any) -> httpx2.Response:
+        body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
+        return await self.client.post("/v1/query", json=body)
+
+    async def ask_all(self, prompts: list[str], **fields: Any) -> list[httpx2.Response]:
+        return await asyncio.gather(*(self.ask(prompt, **fields) for prompt in prompts))
+
+    async def settle(self) -> None:
+        """Returns when no request is open any more and everything is written down."""
+        consumer = self.runtime.consumer
+        open_chats = Chat.objects.filter(status__in=OPEN_STATUSES)
+        while consumer.running_batches or await open_chats.aexists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await consumer.journal.flush()
+
+
+@pytest.fixture
+def lanes() -> dict[str, Any]:
+    """Overridden by tests whose lanes differ from the defaults."""
+    return {}
+
+
+@pytest.fixture
+def script() -> Script | None:
+    """Overridden by tests whose model server follows a script."""
+    return None
+
+
+@pytest.fixture
+async def harness(
+    transactional_db: None, settings: Any, script: Script | None, lanes: dict[str, Any]
+) -> AsyncIterator[Harness]:
+    if lanes:
+        await Lane.objects.aupdate(**lanes)
+    settings.API_ACCESS = "open"
+    settings.GEMINI_API_KEY = "test-key-0123456789"
+    async with ModelServer(script, pace=Pace(first_token_s=0.0, token_s=0.0)) as server:
+        settings.GEMINI_BASE_URL = server.url
+        runtime = Runtime()
+        await runtime.start()
+        use_runtime(runtime)
+        try:
+            yield Harness(runtime, server)
+        finally:
+            await runtime.stop()
+            use_runtime(None)

@@ -1,0 +1,23 @@
+"""Writes the first `.env` of a checkout: DEBUG on, and secrets of its own."""
+
+import os
+import secrets
+import sys
+
+
+def write_first_env(path: str) -> None:
+    """Mode 0600; raises FileExistsError rather than touch a file that is there."""
+    lines = [
+        "# Written by `make run`. README.md lists every variable.",
+        "DJANGO_DEBUG=true",
+        f"DJANGO_SECRET_KEY={secrets.token_urlsafe(50)}",
+        f"SETTINGS_ENCRYPTION_KEYS={secrets.token_urlsafe(32)}",
+        "# GEMINI_API_KEY=",
+    ]
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    write_first_env(sys.argv[1])

@@ -1,0 +1,177 @@
+"""Everything the environment decides; the README lists its variables. All may be empty."""
+
+import os
+import sys
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from llmbatch.environment import (
+    env,
+    load_secret,
+    read_bool,
+    read_choice,
+    read_int,
+    read_list,
+    read_url,
+)
+from llmbatch.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = BASE_DIR / "data"
+TESTING = "pytest" in sys.modules
+if not TESTING:
+    env.read_env(BASE_DIR / ".env")
+
+DEBUG = read_bool("DJANGO_DEBUG", False)
+SECRET_KEY = env.str("DJANGO_SECRET_KEY", default="") or load_secret(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = read_list("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+SETTINGS_ENCRYPTION_KEYS = read_list("SETTINGS_ENCRYPTION_KEYS", [])
+
+HOST = env.str("HOST", default="127.0.0.1")
+PORT = read_int("PORT", 8000, least=1, most=65_535)
+API_ACCESS = read_choice("API_ACCESS", "open" if DEBUG else "key", ("open", "key"))
+GEMINI_API_KEY = env.str("GEMINI_API_KEY", default="").strip()
+GEMINI_MODEL = env.str("GEMINI_MODEL", default="") or "gemini-3.8-flash"
+GEMINI_BASE_URL = read_url("GEMINI_BASE_URL")
+GEMINI_API_VERSION = env.str("GEMINI_API_VERSION", default="") or "v1beta"
+MODEL_CALL_SLOTS = read_int("MODEL_CALL_SLOTS", 16, least=1, most=1000)
+ASYNC_DEADLINE_S = read_int("ASYNC_DEADLINE_S", 3600, least=1, most=30 * 86_400)
+LEASE_S = read_int("LEASE_S", 15, least=2, most=3600)
+DRAIN_S = read_int("DRAIN_S", 20, least=0, most=3600)
+LOG_DIR = Path(env.str("LOG_DIR", default="") or BASE_DIR / "logs")
+LOG_FORMAT = read_choice("LOG_FORMAT", "text", ("text", "json"))
+LOG_PROMPTS = read_bool("LOG_PROMPTS", True)
+
+TLS_PROXY = read_bool("TLS_PROXY", False)
+if TLS_PROXY:
+    # Only a proxy that sets this header itself may be trusted with it.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS_PROXY
+HSTS_S = read_int("HSTS_S", 31_536_000, least=0, most=63_072_000)
+SECURE_HSTS_SECONDS = HSTS_S if TLS_PROXY else 0
+# Subdomains and the preload list concern the whole domain, which is not this service's to decide.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "channels",
+    "settings_app.apps.SettingsAppConfig",
+    "chats.apps.ChatsConfig",
+    "batching.apps.BatchingConfig",
+    "llmbatch",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "llmbatch.statics.StaticMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "llmbatch.errors.JsonErrorMiddleware",
+    "llmbatch.bodies.BodyLimitMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "llmbatch.urls"
+ASGI_APPLICATION = "llmbatch.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'gateway.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATA_DIR.mkdir(exist_ok=True)
+    DATABASES["default"]["OPTIONS"] = {
+        # A transaction that will write takes the write lock when it begins: it waits its turn
+        # instead of failing in the middle with "database is locked".
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    # A file, because threads that share an in-memory database lock each other's tables.
+    DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / f"test-{os.getpid()}.sqlite3"}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+if DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    DATABASES["default"] |= {
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 5}},
+    }
+
+REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL:
+    # Publish and subscribe: every worker hears every announcement. What is lost is made good.
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [REDIS_URL]},
+        }
+    }
+else:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels.layers.InMemoryChannelLayer",
+            "CONFIG": {"capacity": 20_000},
+        }
+    }
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["settings_app.parsers.StrictJSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["settings_app.auth.StaffSession"],
+    "DEFAULT_PERMISSION_CLASSES": ["settings_app.auth.StaffOrOpenAccess"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "settings_app.parsers.JsonForEverybody",
+    "EXCEPTION_HANDLER": "llmbatch.errors.handle_exception",
+    "UNICODE_JSON": True,
+}
+MAX_BODY_BYTES = 1_000_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * MAX_BODY_BYTES  # the API's own 413 comes first
+
+if "*" in read_list("CORS_ALLOWED_ORIGINS", []) and not DEBUG:
+    raise ImproperlyConfigured("CORS_ALLOWED_ORIGINS=* is for DEBUG alone: list the origins.")
+CORS_ALLOWED_ORIGINS = [o for o in read_list("CORS_ALLOWED_ORIGINS", []) if o != "*"]
+CORS_ALLOW_ALL_ORIGINS = DEBUG and read_list("CORS_ALLOWED_ORIGINS", ["*"]) == ["*"]
+CORS_URLS_REGEX = r"^/(v1|health)(/.*)?$"
+CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-Id"]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+FORMAT_MODULE_PATH = "llmbatch.formats"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "llmbatch.statics.StaticStorage"},
+}
+WHITENOISE_USE_FINDERS = True  # also what has not been collected
+WHITENOISE_AUTOREFRESH = DEBUG
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+APPEND_SLASH = True
+
+LOGGING = logging_config(directory=LOG_DIR, form=LOG_FORMAT, to_files=not TESTING)
