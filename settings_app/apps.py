@@ -1,0 +1,11 @@
+from django.apps import AppConfig
+
+
+class SettingsAppConfig(AppConfig):
+    name = "settings_app"
+    verbose_name = "Gateway settings"
+
+    def ready(self) -> None:
+        from settings_app.checks import register_checks
+
+        register_checks()

@@ -1,0 +1,71 @@
+"""What `manage.py check` says about this app's configuration."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+SHORTEST_PASSPHRASE = 16
+
+
+def register_checks() -> None:
+    register(check_encryption_keys, Tags.security)
+    register(check_stored_secrets, Tags.security, deploy=True)
+    register(check_open_access, Tags.security, deploy=True)
+
+
+def check_encryption_keys(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    return [
+        Error(
+            f"Entry {place} of SETTINGS_ENCRYPTION_KEYS cannot be used.",
+            hint="Each entry is a Fernet key or a passphrase, in UTF-8 and not blank.",
+            id="settings_app.E001",
+        )
+        for place, key in enumerate(settings.SETTINGS_ENCRYPTION_KEYS, start=1)
+        if not _is_usable(key)
+    ]
+
+
+def check_stored_secrets(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    if not settings.SETTINGS_ENCRYPTION_KEYS:
+        return [
+            Warning(
+                "SETTINGS_ENCRYPTION_KEYS is empty: stored keys hang on DJANGO_SECRET_KEY.",
+                hint="Set it: a new DJANGO_SECRET_KEY would make the stored model key unreadable.",
+                id="settings_app.W001",
+            )
+        ]
+    return [
+        Warning(
+            f"Entry {place} of SETTINGS_ENCRYPTION_KEYS is short enough to be guessed.",
+            hint=f"Use a Fernet key, or a passphrase of at least {SHORTEST_PASSPHRASE} characters.",
+            id="settings_app.W002",
+        )
+        for place, key in enumerate(settings.SETTINGS_ENCRYPTION_KEYS, start=1)
+        if len(key) < SHORTEST_PASSPHRASE
+    ]
+
+
+def check_open_access(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if settings.API_ACCESS != "open" or settings.DEBUG:
+        return []
+    return [
+        Warning(
+            "API_ACCESS=open: whoever reaches this server may use and configure the gateway.",
+            hint="Set API_ACCESS=key unless the network in front of it decides who comes in.",
+            id="settings_app.W003",
+        )
+    ]
+
+
+def _is_usable(key: str) -> bool:
+    try:
+        return bool(key.encode().strip())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,124 @@
+"""What staff may change while the gateway runs: the model key, the model, and the three lanes."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+OPEN_ACCESS_CLIENT_ID = 1
+MAX_RETENTION_DAYS = 36_500
+
+
+class Priority(models.IntegerChoices):
+    HIGH = 2, "High"
+    MEDIUM = 1, "Medium"
+    LOW = 0, "Low"
+
+
+class BatchScope(models.TextChoices):
+    """Whose prompts may share one model call."""
+
+    EVERYONE = "everyone", "Everyone"
+    CLIENT = "client", "One client"
+    USERNAME = "username", "One username"
+
+
+class GatewaySettings(models.Model):
+    """The one row of what belongs to no lane; `version` grows with every change of any setting."""
+
+    api_key_encrypted = models.TextField(blank=True, default="", editable=False)
+    model = models.CharField(max_length=100, blank=True, default="")
+    retention_days = models.PositiveIntegerField(
+        "retention (days)",
+        default=90,
+        validators=[MaxValueValidator(MAX_RETENTION_DAYS)],
+        help_text="Older chats, batches and model calls are deleted; 0 keeps them for ever."
+        " The figures per day stay.",
+    )
+    store_prompts = models.BooleanField(
+        default=True,
+        help_text="Off: prompts and raw replies are not kept once a request has ended."
+        " Answers are, until the retention takes them.",
+    )
+    version = models.PositiveBigIntegerField(default=1, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "gateway settings"
+        verbose_name_plural = "gateway settings"
+        constraints = [
+            models.CheckConstraint(condition=Q(pk=1), name="gateway_settings_is_one_row"),
+            models.CheckConstraint(
+                condition=Q(retention_days__lte=MAX_RETENTION_DAYS), name="retention_in_range"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return "Gateway settings"
+
+
+class Lane(models.Model):
+    """One priority's batching rules."""
+
+    priority = models.SmallIntegerField(primary_key=True, choices=Priority, editable=False)
+    window_s = models.FloatField(
+        "window (s)", validators=[MinValueValidator(0), MaxValueValidator(3600)]
+    )
+    max_batch = models.PositiveIntegerField(
+        "max batch", validators=[MinValueValidator(1), MaxValueValidator(100)]
+    )
+    tokens = models.PositiveIntegerField(
+        "tokens per answer", validators=[MinValueValidator(1), MaxValueValidator(65_536)]
+    )
+    latency_ms = models.PositiveIntegerField(
+        "latency target (ms)", validators=[MinValueValidator(1), MaxValueValidator(3_600_000)]
+    )
+    max_queue = models.PositiveIntegerField(
+        "max queue", validators=[MinValueValidator(1), MaxValueValidator(1_000_000)]
+    )
+    batch_scope = models.CharField(max_length=8, choices=BatchScope, default=BatchScope.EVERYONE)
+    style = models.TextField("style (the instruction to the model)", max_length=2000)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-priority"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(priority__in=Priority.values), name="lane_priority_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(window_s__gte=0, window_s__lte=3600), name="lane_window_in_range"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_batch__gte=1, max_batch__lte=100), name="lane_max_batch_in_range"
+            ),
+            models.CheckConstraint(
+                condition=Q(tokens__gte=1, tokens__lte=65_536), name="lane_tokens_in_range"
+            ),
+            models.CheckConstraint(
+                condition=Q(latency_ms__gte=1, latency_ms__lte=3_600_000),
+                name="lane_latency_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(max_queue__gte=1, max_queue__lte=1_000_000),
+                name="lane_max_queue_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(batch_scope__in=BatchScope.values), name="lane_batch_scope_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{Priority(self.priority).label} priority"
+
+
+class ApiClient(models.Model):
+    """Whose a request is. Row `OPEN_ACCESS_CLIENT_ID` stands for everybody under open access."""
+
+    name = models.CharField(max_length=100, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "API client"
+
+    def __str__(self) -> str:
+        return self.name

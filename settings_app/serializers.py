@@ -1,0 +1,155 @@
+"""The settings document, out and in."""
+
+import sys
+from typing import Any
+
+from rest_framework import serializers
+
+from settings_app.keys import explain_bad_key, explain_bad_model, mask_key
+from settings_app.models import MAX_RETENTION_DAYS, BatchScope, Priority
+from settings_app.snapshot import Snapshot
+
+LANE_FIELDS = {
+    "high_priority": Priority.HIGH,
+    "medium_priority": Priority.MEDIUM,
+    "low_priority": Priority.LOW,
+}
+_LANE_VALUES = (
+    "tokens",
+    "latency_ms",
+    "window_s",
+    "max_batch",
+    "max_queue",
+    "batch_scope",
+    "style",
+)
+
+
+def describe_settings(snapshot: Snapshot) -> dict[str, Any]:
+    document: dict[str, Any] = {"api_key": mask_key(snapshot.api_key), "model": snapshot.model}
+    for name, priority in LANE_FIELDS.items():
+        lane = snapshot.lanes[priority]
+        document[name] = {value: getattr(lane, value) for value in _LANE_VALUES}
+    document["retention_days"] = snapshot.retention_days
+    document["store_prompts"] = snapshot.store_prompts
+    document["api_key_source"] = snapshot.key_source
+    if snapshot.key_problem:
+        document["api_key_problem"] = snapshot.key_problem
+    return document
+
+
+class StrictIntegerField(serializers.IntegerField):
+    """A JSON number without a fraction: neither text nor true."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:
+            self.fail("invalid")
+        return data
+
+
+class StrictFloatField(serializers.FloatField):
+    """A finite JSON number: neither text nor true."""
+
+    def to_internal_value(self, data: Any) -> float:
+        # Also false for NaN, and for an integer that no float can hold.
+        if type(data) not in (int, float) or not abs(data) <= sys.float_info.max:
+            self.fail("invalid")
+        return float(data)
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """true or false: neither text nor a number."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if type(data) is not bool:
+            self.fail("invalid", input=data)
+        return data
+
+
+class StrictCharField(serializers.CharField):
+    """Text: a number is a mistake here."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class KnownFieldsSerializer(serializers.Serializer):
+    """Refuses a field it does not know: a misspelt setting would otherwise change nothing."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = {str(name) for name in data} - set(self.fields)
+            if unknown:
+                raise serializers.ValidationError(
+                    {name: ["There is no such setting."] for name in sorted(unknown)[:20]}
+                )
+        return super().to_internal_value(data)
+
+
+class LaneSerializer(KnownFieldsSerializer):
+    tokens = StrictIntegerField(min_value=1, max_value=65_536, required=False)
+    latency_ms = StrictIntegerField(min_value=1, max_value=3_600_000, required=False)
+    latency = StrictIntegerField(min_value=1, max_value=3_600_000, required=False)
+    window_s = StrictFloatField(min_value=0, max_value=3600, required=False)
+    max_batch = StrictIntegerField(min_value=1, max_value=100, required=False)
+    max_queue = StrictIntegerField(min_value=1, max_value=1_000_000, required=False)
+    batch_scope = serializers.ChoiceField(BatchScope.values, required=False)
+    style = StrictCharField(max_length=2000, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "latency" in attrs:
+            latency = attrs.pop("latency")
+            if attrs.setdefault("latency_ms", latency) != latency:
+                raise serializers.ValidationError(
+                    {"latency": ["It means latency_ms, which has another value here."]}
+                )
+        return attrs
+
+
+class SettingsSerializer(KnownFieldsSerializer):
+    """Any subset of the document; what `valid_changes` gives suits `services.update_settings`."""
+
+    api_key = StrictCharField(
+        required=False, allow_blank=True, allow_null=True, trim_whitespace=False
+    )
+    model = StrictCharField(required=False, allow_blank=True)
+    high_priority = LaneSerializer(required=False)
+    medium_priority = LaneSerializer(required=False)
+    low_priority = LaneSerializer(required=False)
+    retention_days = StrictIntegerField(min_value=0, max_value=MAX_RETENTION_DAYS, required=False)
+    store_prompts = StrictBooleanField(required=False)
+    api_key_source = serializers.JSONField(required=False, write_only=True)
+    api_key_problem = serializers.JSONField(required=False, write_only=True)
+
+    def validate_api_key(self, value: str | None) -> str | None:
+        """None changes nothing: also what the mask of the current key means."""
+        if not value:
+            return value
+        key = value.strip()
+        if key == self.context["mask"]:
+            return None
+        _refuse_if(explain_bad_key(key))
+        return key
+
+    def validate_model(self, value: str) -> str:
+        if value:
+            _refuse_if(explain_bad_model(value))
+        return value
+
+    @property
+    def valid_changes(self) -> dict[str, Any]:
+        valid = self.validated_data
+        return {
+            "api_key": valid.get("api_key"),
+            "model": valid.get("model"),
+            "retention_days": valid.get("retention_days"),
+            "store_prompts": valid.get("store_prompts"),
+            "lanes": {LANE_FIELDS[name]: valid[name] for name in LANE_FIELDS if name in valid},
+        }
+
+
+def _refuse_if(problem: str) -> None:
+    if problem:
+        raise serializers.ValidationError(problem)

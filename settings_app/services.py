@@ -1,0 +1,76 @@
+"""Every change of the settings; it applies here at once, in other processes within a second."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from settings_app.crypto import encrypt
+from settings_app.models import GatewaySettings, Lane, Priority
+from settings_app.snapshot import refresh_snapshot
+
+logger = logging.getLogger("settings_app")
+
+CHANGED_CHANNEL = "batching"
+
+
+def update_settings(
+    *,
+    api_key: str | None = None,
+    model: str | None = None,
+    retention_days: int | None = None,
+    store_prompts: bool | None = None,
+    lanes: Mapping[int, Mapping[str, Any]] | None = None,
+    by: str = "the API",
+) -> None:
+    """Stores valid values: all of them or none. None leaves a value alone, "" clears it."""
+    lanes = {priority: changes for priority, changes in (lanes or {}).items() if changes}
+    asked = {"model": model, "retention_days": retention_days, "store_prompts": store_prompts}
+    values = {name: value for name, value in asked.items() if value is not None}
+    names = (["api_key"] if api_key is not None else []) + [*values, *_name_changes(lanes)]
+    if not names:
+        return
+    with transaction.atomic():
+        # Only the columns that change are written, so two people who edit different fields at the
+        # same time both keep their change. The first row is the lock: all writers begin with it.
+        _update_gateway(values, api_key=api_key)
+        for priority, changes in lanes.items():
+            Lane.objects.filter(priority=priority).update(**changes, updated_at=timezone.now())
+        transaction.on_commit(_announce_change)
+    logger.info(
+        "Settings were changed by %s: %s.",
+        by,
+        ", ".join(names),
+        extra={"action": "settings_changed", "fields": names},
+    )
+
+
+def _update_gateway(values: Mapping[str, Any], *, api_key: str | None) -> None:
+    key = {} if api_key is None else {"api_key_encrypted": encrypt(api_key) if api_key else ""}
+    GatewaySettings.objects.filter(pk=1).update(
+        **values, **key, version=F("version") + 1, updated_at=timezone.now()
+    )
+
+
+def _announce_change() -> None:
+    refresh_snapshot()
+    try:
+        layer = get_channel_layer()
+        if layer is not None:
+            async_to_sync(layer.send)(CHANGED_CHANNEL, {"type": "settings.changed"})
+    except Exception as error:
+        # Whatever the layer's trouble is, every process looks at the version once a second.
+        logger.warning(
+            "The change of settings could not be announced (%s).",
+            type(error).__name__,
+            extra={"action": "settings_unannounced"},
+        )
+
+
+def _name_changes(lanes: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    return [f"{Priority(p).name} {column}" for p, changes in lanes.items() for column in changes]

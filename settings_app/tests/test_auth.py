@@ -1,0 +1,142 @@
+"""Who may read and write the settings, and from where."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from settings_app.models import GatewaySettings
+from settings_app.snapshot import refresh_snapshot
+
+HOME = "http://testserver"
+LISTED = "https://listed.example"
+FOREIGN = ["https://evil.example", "null", "", "http://[", "http://testserver.evil.example", "x"]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _listed_origin(settings: Any) -> None:
+    settings.API_ACCESS = "open"
+    settings.CORS_ALLOWED_ORIGINS = [LISTED]
+
+
+def write(client: Client, **headers: str) -> Any:
+    return client.patch("/v1/settings", {"model": "written"}, "application/json", headers=headers)
+
+
+def was_written() -> bool:
+    return GatewaySettings.objects.get().model == "written"
+
+
+def login(client: Client, *, staff: bool, active: bool = True) -> Client:
+    user = get_user_model().objects.create_user("ann", is_staff=staff, is_active=active)
+    client.force_login(user)
+    return client
+
+
+def test_open_access_lets_everybody_write(client: Client) -> None:
+    assert write(client).status_code == 200
+    assert was_written()
+
+
+def test_closed_gateway_asks_a_nameless_client_to_log_in(client: Client, settings: Any) -> None:
+    settings.API_ACCESS = "key"
+    for response in (client.get("/v1/settings"), write(client)):
+        assert response.status_code == 401
+        assert response["WWW-Authenticate"] == "Session"
+        assert response.json()["code"] == "not_authenticated"
+        assert "high_priority" not in response.json()
+    assert not was_written()
+
+
+def test_closed_gateway_refuses_a_user_who_is_not_staff(client: Client, settings: Any) -> None:
+    settings.API_ACCESS = "key"
+    login(client, staff=False)
+    for response in (client.get("/v1/settings"), write(client)):
+        assert response.status_code == 403
+        assert response.json()["code"] == "permission_denied"
+    assert not was_written()
+
+
+def test_closed_gateway_treats_a_disabled_account_as_nobody(client: Client, settings: Any) -> None:
+    settings.API_ACCESS = "key"
+    login(client, staff=True, active=False)
+    assert client.get("/v1/settings").status_code == 401
+
+
+def test_staff_may_write_on_a_closed_gateway(client: Client, settings: Any) -> None:
+    settings.API_ACCESS = "key"
+    assert write(login(client, staff=True)).status_code == 200
+    assert was_written()
+
+
+@pytest.mark.parametrize("access", ["open", "key"])
+def test_session_without_a_csrf_token_writes_nothing(settings: Any, access: str) -> None:
+    settings.API_ACCESS = access
+    client = login(Client(enforce_csrf_checks=True), staff=True)
+    response = write(client)
+    assert not was_written()
+    assert response.status_code == 403
+    assert response.json()["code"] == "permission_denied"
+
+
+def test_session_with_a_csrf_token_writes(settings: Any) -> None:
+    settings.API_ACCESS = "key"
+    client = login(Client(enforce_csrf_checks=True), staff=True)
+    client.get("/admin/login/")
+    client.get("/admin/password_change/")
+    token = client.cookies["csrftoken"].value
+    assert write(client, X_CSRFToken=token).status_code == 200
+    assert was_written()
+
+
+@pytest.mark.parametrize("access", ["open", "key"])
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_page_of_another_origin_writes_nothing(
+    client: Client, settings: Any, origin: str, access: str
+) -> None:
+    settings.API_ACCESS = access
+    response = write(login(client, staff=True), origin=origin)
+    assert not was_written()
+    assert response.status_code == 403
+    assert response.json()["code"] == "permission_denied"
+    assert "CORS_ALLOWED_ORIGINS" in response.json()["detail"]
+
+
+def test_foreign_origin_without_a_session_is_403_too(client: Client, settings: Any) -> None:
+    for access in ("open", "key"):
+        settings.API_ACCESS = access
+        assert write(client, origin="https://evil.example").status_code == 403
+    assert not was_written()
+
+
+def test_star_of_debug_mode_lists_no_origin(client: Client, settings: Any) -> None:
+    settings.CORS_ALLOW_ALL_ORIGINS = True
+    settings.CORS_ALLOWED_ORIGINS = []
+    assert write(client, origin="https://evil.example").status_code == 403
+    assert not was_written()
+
+
+@pytest.mark.parametrize("origin", [HOME, "https://testserver", "HTTP://TESTSERVER", LISTED])
+def test_own_host_and_listed_origins_may_write(client: Client, origin: str) -> None:
+    assert write(client, origin=origin).status_code == 200
+    assert was_written()
+
+
+def test_another_port_of_the_own_host_is_another_origin(client: Client) -> None:
+    assert write(client, origin="http://testserver:9000").status_code == 403
+    assert not was_written()
+
+
+def test_foreign_origin_may_read_an_open_gateway(client: Client) -> None:
+    response = client.get("/v1/settings", headers={"origin": "https://evil.example"})
+    assert response.json()["model"] == refresh_snapshot().model
+
+
+def test_preflight_of_a_listed_origin_allows_patch(client: Client) -> None:
+    headers = {"origin": LISTED, "access-control-request-method": "PATCH"}
+    response = client.options("/v1/settings", headers=headers)
+    assert response["Access-Control-Allow-Origin"] == LISTED
+    assert "PATCH" in response["Access-Control-Allow-Methods"]

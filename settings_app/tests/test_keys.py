@@ -1,0 +1,44 @@
+"""Masks and names."""
+
+import pytest
+
+from settings_app.keys import explain_bad_key, explain_bad_model, mask_key
+
+
+@pytest.mark.parametrize(
+    ("key", "mask"),
+    [
+        (None, None),
+        ("", None),
+        ("a", "***"),
+        ("abcdefg", "***"),
+        ("abcdefgh", "***efgh"),
+        ("AIzaSy0123456789", "***6789"),
+    ],
+)
+def test_mask_shows_four_characters_of_a_key_of_eight_or_more(
+    key: str | None, mask: str | None
+) -> None:
+    assert mask_key(key) == mask
+
+
+@pytest.mark.parametrize("key", ["!", "~", "AIza-_9", "x" * 200])
+def test_visible_ascii_is_a_key(key: str) -> None:
+    assert explain_bad_key(key) == ""
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "a\x7f", "ä", "x" * 201, "***", "***abcd"])
+def test_what_cannot_be_sent_in_a_header_is_no_key(key: str) -> None:
+    assert explain_bad_key(key).endswith(".")
+
+
+@pytest.mark.parametrize("name", ["a", "gemini-3.8-flash", "models/x", "a.b/c_d", "x" * 100])
+def test_letters_digits_and_few_signs_are_a_models_name(name: str) -> None:
+    assert explain_bad_model(name) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a..b", "a/", "/a", "a//b", "a/./b", "a?b", "a#b", "a%2e", "a\n"]
+)
+def test_what_would_leave_its_place_in_an_address_is_no_models_name(name: str) -> None:
+    assert explain_bad_model(name).endswith(".")

@@ -1,0 +1,33 @@
+"""GET, PUT and PATCH /v1/settings."""
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+
+from settings_app.auth import ListedOriginForWrites
+from settings_app.keys import mask_key
+from settings_app.serializers import SettingsSerializer, describe_settings
+from settings_app.services import update_settings
+from settings_app.snapshot import refresh_if_stale
+
+
+class SettingsView(APIView):
+    permission_classes = [ListedOriginForWrites, *api_settings.DEFAULT_PERMISSION_CLASSES]
+
+    def get(self, request: Request) -> Response:
+        return self._respond()
+
+    def put(self, request: Request) -> Response:
+        """Changes the given subset, like PATCH: no document can leave the gateway without rules."""
+        mask = mask_key(refresh_if_stale().api_key)
+        serializer = SettingsSerializer(data=request.data, context={"mask": mask})
+        serializer.is_valid(raise_exception=True)
+        update_settings(**serializer.valid_changes, by=request.user.get_username() or "the API")
+        return self._respond()
+
+    patch = put
+
+    def _respond(self) -> Response:
+        document = describe_settings(refresh_if_stale())
+        return Response(document, headers={"Cache-Control": "no-store"})
