@@ -1,0 +1,118 @@
+"""What was asked and what came back, to look at."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.functional import cached_property
+from django.utils.html import format_html, format_html_join
+
+from chats.models import Chat
+
+MOST_LISTED = 10_000
+LARGEST_ID = 2**63 - 1
+
+
+class BoundedPaginator(Paginator):
+    """Counts no further than `MOST_LISTED`: the rows beyond are reached by search and filters."""
+
+    @cached_property
+    def count(self) -> int:
+        return self.object_list[:MOST_LISTED].count()
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """For large tables of records that nobody edits."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 0
+    ordering = ["-id"]
+    actions = None
+    change_list_template = "admin/record_list.html"
+    number_search: list[str] = []
+    large_columns: list[str] = []
+    """not read for a list, which shows none of them"""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        is_list = match is not None and (match.url_name or "").endswith("_changelist")
+        return rows.defer(*self.large_columns) if is_list else rows
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        return [*self.search_fields, *self.number_search]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """The whole text of a search field, or a number: both are answered by an index."""
+        term = search_term.strip()
+        if not term or "\0" in term:
+            return (queryset.none() if term else queryset), False
+        asked = [Q(**{name: term}) for name in self.search_fields]
+        if term.isdecimal() and int(term[:20]) <= LARGEST_ID:
+            asked += [Q(**{name: int(term)}) for name in self.number_search]
+        return (queryset.filter(reduce(or_, asked)) if asked else queryset.none()), False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.display(description="batch", ordering="batch_id")
+def batch_link(row: Any) -> str:
+    if row.batch_id is None:
+        return ""
+    address = reverse("admin:batching_batch_change", args=[row.batch_id])
+    return format_html('<a href="{}">{}</a>', address, row.batch_id)
+
+
+@admin.display(description="model calls")
+def call_links(chat: Chat) -> str:
+    """Those of its batch that carried it."""
+    if chat.batch is None:
+        return ""
+    calls = chat.batch.calls.order_by("id").only("kind", "status", "item_ids")
+    carried = [call for call in calls if chat.pk in call.item_ids]
+    links = [
+        (reverse("admin:batching_modelcall_change", args=[c.pk]), c, c.status) for c in carried
+    ]
+    return format_html_join(", ", '<a href="{}">{}</a> ({})', links)
+
+
+@admin.register(Chat)
+class ChatAdmin(ReadOnlyAdmin):
+    list_display = [
+        "id",
+        "received_at",
+        "client",
+        "username",
+        "request_id",
+        "priority",
+        "status",
+        batch_link,
+        "latency_ms",
+        "tokens_used",
+        "error_code",
+    ]
+    list_filter = ["priority", "status"]
+    list_select_related = ["client"]
+    search_fields = ["username__exact", "request_id__exact"]
+    number_search = ["id"]
+    search_help_text = "The whole username, the whole request id, or the number of a chat."
+    date_hierarchy = "received_at"
+    large_columns = ["prompt", "text", "usage", "error_detail"]
+    readonly_fields = [batch_link, call_links]

@@ -1,0 +1,128 @@
+"""One row per request and its answer. The table is also the queue of record."""
+
+from django.db import models
+from django.db.models import F, Q
+
+from settings_app.models import OPEN_ACCESS_CLIENT_ID, Priority
+
+
+class Status(models.TextChoices):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+OPEN_STATUSES = (Status.QUEUED, Status.RUNNING)
+FINAL_STATUSES = (Status.DONE, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+
+
+class Chat(models.Model):
+    """A request, where it stands, and its answer or its error.
+
+    Times are the database server's idea of UTC; `latency_ms` and `queue_ms` were taken on a
+    monotonic clock. `tokens_used` and `usage` are what the client was told; the `settled_*` columns
+    are this item's share of what its model calls cost, and sum exactly to those calls' usage.
+    """
+
+    client = models.ForeignKey(
+        "settings_app.ApiClient",
+        on_delete=models.PROTECT,
+        default=OPEN_ACCESS_CLIENT_ID,
+        related_name="+",
+        db_index=False,  # the unique constraint below begins with it
+    )
+    username = models.CharField(max_length=200)
+    request_id = models.CharField(max_length=200)
+    prompt = models.TextField()
+    prompt_digest = models.CharField(
+        max_length=64, default="", help_text="what is left of a prompt that was not kept"
+    )
+    priority = models.SmallIntegerField(choices=Priority)
+    status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
+
+    created_at = models.DateTimeField(help_text="as the client gave it, else the acceptance")
+    received_at = models.DateTimeField()
+    due_at = models.DateTimeField(help_text="when its window ends")
+    deadline = models.DateTimeField(help_text="when nobody waits for it any more")
+    dispatched_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+
+    batch = models.ForeignKey(
+        "batching.Batch", null=True, on_delete=models.SET_NULL, related_name="chats"
+    )
+    attempt = models.PositiveSmallIntegerField(default=0)
+    owner = models.CharField(max_length=64, default="", help_text="the process that runs it")
+    lease_until = models.DateTimeField(null=True)
+    origin = models.CharField(max_length=64, default="", help_text="the process whose client waits")
+
+    holders = models.PositiveSmallIntegerField(
+        default=1, help_text="how many wait for it; having asked to keep it counts as one"
+    )
+
+    text = models.TextField(null=True)  # noqa: DJ001 - null is "no answer", which "" is not
+    finish_reason = models.CharField(max_length=40, default="")
+    tokens_used = models.PositiveIntegerField(null=True)
+    usage = models.JSONField(null=True)
+    latency_ms = models.PositiveIntegerField(null=True)
+    queue_ms = models.PositiveIntegerField(null=True)
+    error_code = models.CharField(max_length=40, default="")
+    error_detail = models.TextField(default="")
+
+    settled_prompt = models.PositiveIntegerField(default=0)
+    settled_output = models.PositiveIntegerField(default=0)
+    settled_thoughts = models.PositiveIntegerField(default=0)
+    settled_cached = models.PositiveIntegerField(default=0)
+    folded = models.BooleanField(default=False, help_text="counted in DailyStat")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["client", "username", "request_id"], name="chat_request_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(priority__in=Priority.values), name="chat_priority_known"
+            ),
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="chat_status_known"),
+            models.CheckConstraint(
+                condition=~Q(status=Status.DONE) | (Q(text__isnull=False) & ~Q(text="")),
+                name="chat_done_has_text",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=[Status.FAILED, Status.EXPIRED, Status.CANCELLED])
+                | ~Q(error_code=""),
+                name="chat_failed_has_code",
+            ),
+            models.CheckConstraint(
+                condition=Q(deadline__gte=F("received_at")), name="chat_deadline_after_receipt"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["priority", "id"],
+                condition=Q(status=Status.QUEUED),
+                name="chat_queued",
+            ),
+            models.Index(
+                fields=["lease_until"],
+                condition=Q(status=Status.RUNNING),
+                name="chat_running",
+            ),
+            models.Index(
+                fields=["id"],
+                # In these words because SQLite recognises no IN with parameters.
+                condition=Q(folded=False) & ~Q(status=Status.QUEUED) & ~Q(status=Status.RUNNING),
+                name="chat_unfolded",
+            ),
+            models.Index(fields=["username", "id"], name="chat_username"),
+            models.Index(fields=["priority", "id"], name="chat_priority"),
+            models.Index(fields=["status", "id"], name="chat_status"),
+            models.Index(fields=["received_at"], name="chat_received"),
+            models.Index(fields=["request_id"], name="chat_request_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.username} / {self.request_id}"

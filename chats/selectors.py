@@ -1,0 +1,168 @@
+"""Reads of the stored pairs, page by page along the id.
+
+The shapes of these queries were chosen with a million chats in SQLite, which keeps no statistics
+unless it is told to: without help it enters by the least selective index.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import (
+    Case,
+    Count,
+    Func,
+    IntegerField,
+    Max,
+    Min,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
+
+from chats.models import OPEN_STATUSES, Chat, Status
+from settings_app.models import Priority
+
+MAX_PAGE = 1000
+DEFAULT_PAGE = 100
+MAX_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFilter:
+    """Which chats; None narrows nothing. Without a `status` only finished chats are meant.
+
+    `received_until` is exclusive. `search` is a part of the prompt or of the answer, in any case.
+    """
+
+    username: str | None = None
+    priority: Priority | None = None
+    status: Status | None = None
+    batch_id: int | None = None
+    received_from: datetime | None = None
+    received_until: datetime | None = None
+    search: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPage:
+    """A page, most recent last; `older` and `newer` are the ids to go on before and after."""
+
+    chats: list[Chat]
+    count: int
+    older: int | None
+    newer: int | None
+
+
+class _Span(NamedTuple):
+    """How many chats match, and ids between which they all lie."""
+
+    count: int
+    oldest: int | None = 0
+    newest: int | None = MAX_ID
+
+
+def list_chats(
+    which: ChatFilter,
+    *,
+    limit: int = DEFAULT_PAGE,
+    before: int | None = None,
+    after: int | None = None,
+) -> ChatPage:
+    """The newest chats, or the newest below the id `before`, or the oldest above the id `after`."""
+    span = _count(which)
+    if not span.count:
+        return ChatPage([], 0, None, None)
+    listed = _list(which)
+    if after is not None:
+        found = list(listed.filter(pk__range=(after + 1, span.newest)).order_by("pk")[: limit + 1])
+        chats, has_newer = found[:limit], len(found) > limit
+        has_older = listed.filter(pk__range=(span.oldest, after)).exists()
+    else:
+        newest = span.newest if before is None else min(before - 1, span.newest)
+        found = list(listed.filter(pk__range=(span.oldest, newest)).order_by("-pk")[: limit + 1])
+        chats, has_older = found[:limit][::-1], len(found) > limit
+        has_newer = before is not None and listed.filter(pk__range=(before, span.newest)).exists()
+    first, last = _edges(chats, before=before, after=after)
+    return ChatPage(chats, span.count, first if has_older else None, last if has_newer else None)
+
+
+def _edges(chats: list[Chat], *, before: int | None, after: int | None) -> tuple[int, int]:
+    """The first and the last id of the page; for an empty one, the place it was looked for at."""
+    if chats:
+        return chats[0].pk, chats[-1].pk
+    return (after or 0) + 1, (before or 1) - 1
+
+
+def _list(which: ChatFilter) -> QuerySet[Chat]:
+    matching = Chat.objects.filter(_condition(which))
+    if which.status is not None:
+        return matching
+    # Not "one of the final statuses": for that SQLite would sort the whole status index by id.
+    return matching.exclude(status__in=OPEN_STATUSES)
+
+
+def _condition(which: ChatFilter) -> Q:
+    leading = {
+        "username": which.username,
+        "batch_id": which.batch_id,
+        "received_at__gte": which.received_from,
+        "received_at__lt": which.received_until,
+    }
+    given = Q(**{name: value for name, value in leading.items() if value is not None})
+    following: list[tuple[str, Any]] = [("status", which.status), ("priority", which.priority)]
+    if which.status == Status.DONE:
+        following.reverse()  # most chats are done
+    for name, value in following:
+        if value is not None:
+            given &= _outside_index(name, value) if given else Q(**{name: value})
+    return given if which.search is None else given & _contains(which.search)
+
+
+def _outside_index(name: str, value: Any) -> Q:
+    """`name` = `value` in a form that no index serves, so that a more selective one is entered."""
+    return Q(Exact(Coalesce(name, Value(value)), value))
+
+
+def _contains(search: str) -> Q:
+    spellings = {search}
+    if connection.vendor == "sqlite" and not search.isascii():
+        # SQLite's LIKE knows the two cases of ASCII letters only.
+        spellings |= {search.lower(), search.upper(), search.title()}
+    found = Q()
+    for spelling in sorted(spellings):
+        found |= Q(prompt__icontains=spelling) | Q(text__icontains=spelling)
+    return found
+
+
+def _count(which: ChatFilter) -> _Span:
+    """The exact number, and for a time range, which tells the database nothing about ids, the ids.
+
+    Finished chats are all minus the open ones: the open are few, and all are counted in an index
+    alone, where counting the finished ones would look up the status of every row.
+    """
+    condition = _condition(which)
+    asked = {"count": Count("*")}
+    if which.status is None:
+        asked["count"] -= Subquery(_count_open(condition))
+    if which.received_from or which.received_until:
+        asked |= {"oldest": Min("pk"), "newest": Max("pk")}
+    return _Span(**Chat.objects.filter(condition).aggregate(**asked))
+
+
+def _count_open(condition: Q) -> QuerySet[Chat]:
+    # The condition is no WHERE: the few open rows are reached by their status, whatever else is
+    # asked. COUNT as a plain function leaves the query ungrouped.
+    either = Case(When(condition & Q(pk__isnull=False), then=1), output_field=IntegerField())
+    counted = Func(either, function="COUNT", output_field=IntegerField())
+    return (
+        Chat.objects.filter(status__in=OPEN_STATUSES)
+        .order_by()
+        .annotate(counted=counted)
+        .values("counted")
+    )

@@ -1,0 +1,136 @@
+"""The parameters of GET /v1/chat, and its entries."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.http import QueryDict
+from rest_framework import serializers
+
+from chats.models import Chat, Status
+from chats.selectors import DEFAULT_PAGE, MAX_ID, MAX_PAGE, ChatFilter
+from chats.times import write_time
+from settings_app.models import Priority
+
+MAX_NAME_LENGTH = 200
+MAX_SEARCH_LENGTH = 200
+
+
+class QueryParameters(serializers.Serializer):
+    """Parameters of a query string: an empty one counts as absent, a repeated one is refused."""
+
+    def to_internal_value(self, data: QueryDict) -> dict[str, Any]:
+        repeated = {
+            name: ["This parameter may be given only once."]
+            for name in self.fields
+            if len(data.getlist(name)) > 1
+        }
+        if repeated:
+            raise serializers.ValidationError(repeated)
+        return super().to_internal_value(data)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "from" in attrs and "to" in attrs and attrs["from"] > attrs["to"]:
+            raise serializers.ValidationError({"to": ["Must not be before `from`."]})
+        return attrs
+
+
+class PriorityNameField(serializers.Field):
+    """HIGH, MEDIUM or LOW in any case, or 2, 1 or 0."""
+
+    default_error_messages = {"invalid": "Must be HIGH, MEDIUM or LOW, or 2, 1 or 0."}
+
+    def to_internal_value(self, data: str) -> Priority:
+        name = data.strip().upper()
+        named = {key: p for p in Priority for key in (p.name, str(p.value))}
+        if name not in named:
+            self.fail("invalid")
+        return named[name]
+
+
+class StatusField(serializers.ChoiceField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(Status.choices, **kwargs)
+
+    def to_internal_value(self, data: str) -> Status:
+        return Status(super().to_internal_value(data.strip().lower()))
+
+
+class MomentField(serializers.DateTimeField):
+    """ISO 8601, a date standing for its midnight; a naive value means UTC."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(default_timezone=UTC, **kwargs)
+
+    def to_internal_value(self, value: str) -> datetime:
+        if "T" in value:
+            value = value.replace(" ", "+")  # an offset's plus sign that was not percent-encoded
+        try:
+            return super().to_internal_value(value).astimezone(UTC)
+        except (OverflowError, ValueError):
+            self.fail("invalid", format="ISO 8601")
+
+
+class ChatParameters(QueryParameters):
+    username = serializers.CharField(
+        max_length=MAX_NAME_LENGTH, trim_whitespace=False, required=False
+    )
+    priority = PriorityNameField(required=False)
+    status = StatusField(required=False)
+    batch_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
+    to = MomentField(required=False)
+    search = serializers.CharField(
+        max_length=MAX_SEARCH_LENGTH, trim_whitespace=False, required=False
+    )
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=DEFAULT_PAGE)
+    before = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
+    after = serializers.IntegerField(min_value=0, max_value=MAX_ID - 1, required=False)
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return super().get_fields() | {"from": MomentField(required=False)}
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "before" in attrs and "after" in attrs:
+            raise serializers.ValidationError({"after": ["Give `before` or `after`, not both."]})
+        return super().validate(attrs)
+
+    @property
+    def which(self) -> ChatFilter:
+        given = self.validated_data
+        same = ("username", "priority", "status", "batch_id", "search")
+        return ChatFilter(
+            **{name: given.get(name) for name in same},
+            received_from=given.get("from"),
+            received_until=given.get("to"),
+        )
+
+    @property
+    def place(self) -> dict[str, int]:
+        """`limit`, and `before` or `after`."""
+        return {k: v for k, v in self.validated_data.items() if k in ("limit", "before", "after")}
+
+
+def describe_chat(chat: Chat) -> dict[str, Any]:
+    """One entry of the page; an open request has neither a response nor an error."""
+    name = {"request_id": chat.request_id, "username": chat.username}
+    created_at = write_time(chat.created_at)
+    answered = chat.status == Status.DONE
+    return {
+        "timestamp": write_time(chat.received_at),
+        "batch_id": chat.batch_id,
+        "status": chat.status,
+        "request": name
+        | {"prompt": chat.prompt, "priority": chat.priority, "created_at": created_at},
+        "response": name
+        | {
+            "text": chat.text,
+            "tokens_used": chat.tokens_used,
+            "latency_ms": chat.latency_ms,
+            "created_at": created_at,
+            "completed_at": write_time(chat.completed_at),
+        }
+        if answered
+        else None,
+        "error": {"code": chat.error_code, "detail": chat.error_detail}
+        if chat.error_code
+        else None,
+    }

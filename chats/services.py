@@ -1,0 +1,150 @@
+"""Every change of a chat's row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from chats.leases import lock_free
+from chats.models import Chat, Status
+from chats.prompts import drop_prompts
+from chats.statements import BulkUpdate
+
+_FINISH_COLUMNS = [
+    "status",
+    "text",
+    "tokens_used",
+    "usage",
+    "finish_reason",
+    "latency_ms",
+    "queue_ms",
+    "completed_at",
+    "error_code",
+    "error_detail",
+    "lease_until",
+]
+_UNSET = dict.fromkeys(_FINISH_COLUMNS) | dict.fromkeys(
+    ["finish_reason", "error_code", "error_detail"], ""
+)
+_SETTLED_COLUMNS = ["settled_prompt", "settled_output", "settled_thoughts", "settled_cached"]
+_START = BulkUpdate(
+    Chat,
+    assign=["status", "batch", "owner", "dispatched_at", "lease_until"],
+    add=["attempt"],
+)
+_FINISH = BulkUpdate(Chat, assign=_FINISH_COLUMNS)
+_SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRow:
+    """`asker`: the origin process, the username and the request id."""
+
+    prompt: str
+    attempt: int
+    asker: tuple[str, str, str]
+
+
+def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
+    """Those of the chats that still wait, locked until the transaction ends."""
+    rows = lock_free(Chat.objects.filter(pk__in=ids, status=Status.QUEUED)).values_list(
+        "pk", "prompt", "attempt", "origin", "username", "request_id"
+    )
+    return {pk: QueuedRow(prompt, attempt, tuple(asker)) for pk, prompt, attempt, *asker in rows}
+
+
+def start_chats(
+    batched: Sequence[tuple[int, int]], *, owner: str, now: datetime, lease_until: datetime
+) -> None:
+    """Locked queued chats become running: pairs of a chat's and its batch's id."""
+    _START.run(
+        [
+            (str(Status.RUNNING), batch_id, owner, now, lease_until, 1, chat_id)
+            for chat_id, batch_id in batched
+        ]
+    )
+
+
+def count_attempt(ids: Sequence[int], *, owner: str) -> int:
+    """A further call of running chats begins."""
+    return Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner).update(
+        attempt=F("attempt") + 1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a running chat ends; the columns in `values` are set if owner and attempt still hold."""
+
+    chat_id: int
+    owner: str
+    attempt: int
+    values: dict[str, Any]
+
+
+def finish_chats(finishes: Sequence[Finish]) -> set[int]:
+    """Gives the ids that were finished; a chat that meanwhile has another owner is left alone.
+
+    Call it in a transaction: the rows are locked before they are looked at.
+    """
+    rows = Chat.objects.select_for_update().filter(
+        pk__in=[finish.chat_id for finish in finishes], status=Status.RUNNING
+    )
+    held = set(rows.values_list("pk", "owner", "attempt"))
+    held_by_us = [f for f in finishes if (f.chat_id, f.owner, f.attempt) in held]
+    _FINISH.run(
+        [
+            [*(f.values.get(name, _UNSET[name]) for name in _FINISH_COLUMNS), f.chat_id]
+            for f in held_by_us
+        ]
+    )
+    finished = {finish.chat_id for finish in held_by_us}
+    drop_prompts(list(finished))
+    return finished
+
+
+def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
+    """Adds parts of ended calls: prompt, output, thoughts and cached tokens, then the chat's id."""
+    _SETTLE.run(shares)
+
+
+def expire_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> int:
+    """Queued chats whose deadline has passed will never be sent."""
+    expired = Chat.objects.filter(pk__in=ids, status=Status.QUEUED).update(
+        status=Status.EXPIRED, completed_at=now, error_code=code, error_detail=detail
+    )
+    drop_prompts(ids)
+    return expired
+
+
+def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
+    """Takes queued chats out of the queue; gives those that still were in it.
+
+    Call it in a transaction.
+    """
+    queued = Chat.objects.select_for_update().filter(pk__in=ids, status=Status.QUEUED)
+    cancelled = list(queued.values_list("pk", flat=True))
+    Chat.objects.filter(pk__in=cancelled).update(
+        status=Status.CANCELLED, completed_at=now, error_code=code, error_detail=detail
+    )
+    drop_prompts(cancelled)
+    return cancelled
+
+
+def release_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
+    """One waiter less for each chat; gives those that nobody holds now and that were cancelled."""
+    with transaction.atomic():
+        Chat.objects.filter(pk__in=ids, holders__gt=0).update(holders=F("holders") - 1)
+        unheld = Chat.objects.filter(pk__in=ids, holders=0, status=Status.QUEUED)
+        left = list(unheld.values_list("pk", flat=True))
+        return cancel_chats(left, now=now, code=code, detail=detail)
+
+
+def hand_back_chats(ids: Sequence[int], *, owner: str) -> int:
+    """Running chats that this owner will not finish wait again, their attempt given back."""
+    return Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner).update(
+        status=Status.QUEUED, owner="", lease_until=None, attempt=F("attempt") - 1
+    )

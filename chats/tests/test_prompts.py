@@ -1,0 +1,83 @@
+"""Prompts that are not kept, and the digests that stay."""
+
+from datetime import timedelta
+
+import pytest
+
+from chats.acceptance import accept_chats, request_key
+from chats.models import Chat, Status
+from chats.prompts import blank_prompts, drop_prompts
+from chats.services import cancel_chats, expire_chats
+from chats.tests.rows import NOON, make_chat
+from settings_app.models import GatewaySettings
+from settings_app.snapshot import refresh_snapshot
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def not_stored() -> None:
+    GatewaySettings.objects.update(store_prompts=False)
+    refresh_snapshot()
+
+
+def again(chat: Chat, prompt: str) -> Chat:
+    """The same request, sent once more."""
+    return Chat(
+        username=chat.username,
+        request_id=chat.request_id,
+        prompt=prompt,
+        priority=chat.priority,
+        created_at=NOON,
+        received_at=NOON,
+        due_at=NOON,
+        deadline=NOON + timedelta(seconds=9),
+    )
+
+
+def test_prompts_stay_while_they_are_stored() -> None:
+    chat = make_chat(prompt="secret")
+    drop_prompts([chat.pk])
+    chat.refresh_from_db()
+    assert (chat.prompt, chat.prompt_digest) == ("secret", "")
+
+
+@pytest.mark.usefixtures("not_stored")
+def test_prompt_of_an_ended_chat_goes_and_its_answer_stays() -> None:
+    done, waiting = make_chat(prompt="secret"), make_chat(Status.QUEUED, prompt="needed")
+    drop_prompts([done.pk, waiting.pk])
+    done.refresh_from_db()
+    waiting.refresh_from_db()
+    assert (done.prompt, done.text) == ("", "Because of Rayleigh scattering.")
+    assert len(done.prompt_digest) == 64
+    assert waiting.prompt == "needed"
+
+
+@pytest.mark.usefixtures("not_stored")
+def test_cancelled_and_expired_prompts_go_too() -> None:
+    cancelled, expired = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
+    cancel_chats([cancelled.pk], now=NOON, code="cancelled", detail="")
+    expire_chats([expired.pk], now=NOON, code="timeout", detail="")
+    assert list(Chat.objects.values_list("prompt", flat=True)) == ["", ""]
+
+
+def test_same_request_is_known_by_what_is_left_of_its_prompt() -> None:
+    chat = make_chat(prompt="secret")
+    assert blank_prompts([chat.pk]) == 1
+    assert blank_prompts([chat.pk]) == 0
+    named = {request_key(chat)}
+    (same,) = accept_chats([again(chat, "secret")], named=named)
+    assert same is not None
+    assert (same.chat.pk, same.fresh) == (chat.pk, False)
+    assert accept_chats([again(chat, "another")], named=named) == [None]
+    assert accept_chats([again(chat, "")], named=named) == [None]
+
+
+def test_failed_request_that_is_sent_again_has_its_prompt_back() -> None:
+    chat = make_chat(Status.FAILED, prompt="secret")
+    blank_prompts([chat.pk])
+    (taken,) = accept_chats([again(chat, "secret")], named={request_key(chat)})
+    assert taken is not None
+    assert taken.fresh
+    chat.refresh_from_db()
+    assert (chat.status, chat.prompt, chat.prompt_digest) == (Status.QUEUED, "secret", "")

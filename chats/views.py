@@ -1,0 +1,35 @@
+"""GET /v1/chat."""
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from chats.selectors import list_chats
+from chats.serializers import ChatParameters, describe_chat
+
+
+class ChatListView(APIView):
+    def get(self, request: Request) -> Response:
+        parameters = ChatParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        page = list_chats(parameters.which, **parameters.place)
+        return Response(
+            {
+                "chats": [describe_chat(chat) for chat in page.chats],
+                "count": page.count,
+                "next": _link(request, before=page.older),
+                "previous": _link(request, after=page.newer),
+            }
+        )
+
+
+def _link(request: Request, **place: int | None) -> str | None:
+    """This address with another place in the list; None if nothing is there."""
+    [(name, chat_id)] = place.items()
+    if chat_id is None:
+        return None
+    query = request.query_params.copy()
+    query.pop("before", None)
+    query.pop("after", None)
+    query[name] = str(chat_id)
+    return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
