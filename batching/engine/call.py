@@ -1,0 +1,206 @@
+"""One model call: reads its reply, releases each answer when its value closes, and reports."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from batching.engine.combine import CombinedPrompt
+from batching.engine.errors import GatewayError
+from batching.engine.lanes import estimate_tokens
+from batching.engine.model import CallFailed, Model, Piece
+from batching.engine.split import Splitter
+from batching.engine.usage import TokenUsage, share_usage
+from batching.engine.verdict import (
+    Verdict,
+    broken_off,
+    judge_failure,
+    judge_reply,
+    out_of_time,
+    stalled,
+)
+
+TAIL_S = 5.0
+"""how long the rest of a reply is read after its last answer, to learn what the call cost"""
+
+
+@dataclass(slots=True)
+class Work:
+    """An item on its way through calls. Times are event-loop seconds."""
+
+    id: int
+    prompt: str
+    output_tokens: int
+    deadline: float
+    target: float
+    attempts: int = 0
+    finished: bool = False
+    spent: TokenUsage = field(default_factory=TokenUsage)
+    """its share of the calls that have ended"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    finish_reason: str
+    usage: TokenUsage
+    estimated: bool
+    """released before the call's own count was known"""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCall:
+    """A call that is recorded as started; `id` is its record's."""
+
+    id: int
+    prompt: CombinedPrompt
+
+
+@dataclass(slots=True)
+class CallReport:
+    """What became of a call. `shares` holds each item's part of `usage`, by item id."""
+
+    call: PreparedCall
+    reply: str = ""
+    finish_reason: str = ""
+    error: GatewayError | None = None
+    perhaps_billed: bool = False
+    usage: TokenUsage | None = None
+    shares: dict[int, TokenUsage] = field(default_factory=dict)
+    first_token_s: float | None = None
+    duration_s: float = 0.0
+
+
+class Call:
+    """Reads one reply. `release` is told each answer as soon as it is whole."""
+
+    def __init__(
+        self,
+        call: PreparedCall,
+        items: Sequence[Work],
+        *,
+        model: Model,
+        release: Callable[[Work, Answer], None],
+        clock: Callable[[], float],
+        stall_s: float,
+    ) -> None:
+        self.report = CallReport(call)
+        self._prompt = call.prompt
+        self._items = items
+        self._model = model
+        self._release = release
+        self._clock = clock
+        self._stall_s = stall_s
+        self._splitter = Splitter(call.prompt.keys)
+        self._block_reason: str | None = None
+        self._lengths = [0] * len(items)
+        self._started = clock()
+
+    async def make(self) -> Verdict | None:
+        """None if every item got its answer, else what to do about those that did not."""
+        failure: CallFailed | None = None
+        for item in self._items:
+            item.attempts += 1
+        try:
+            await self._read_reply()
+        except CallFailed as raised:
+            failure = raised
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            failure = broken_off("it was cancelled")
+            if task is None or task.cancelling():
+                self._complete_report(failure)
+                raise
+            # Nobody cancelled this task: the error came out of the client, and the items live on.
+        if not self._unfinished:
+            failure = None  # the end of the reply was lost, but every answer was there
+        self._complete_report(failure)
+        if not self._unfinished:
+            return None
+        if failure is not None:
+            return judge_failure(failure)
+        return judge_reply(
+            finish_reason=self.report.finish_reason or None, block_reason=self._block_reason
+        )
+
+    @property
+    def _unfinished(self) -> list[Work]:
+        return [item for item in self._items if not item.finished]
+
+    @property
+    def _deadline(self) -> float:
+        """Until when somebody waits for this call."""
+        unfinished = self._unfinished
+        if not unfinished:
+            return self._clock() + TAIL_S
+        return max(item.deadline for item in unfinished)
+
+    async def _read_reply(self) -> None:
+        loop = asyncio.get_running_loop()
+        timeout_s = max(0.001, self._deadline - self._clock())
+        patience = self._patience_s()
+        try:
+            async with (
+                asyncio.timeout(patience) as bound,
+                aclosing(self._model.stream(self._prompt, timeout_s=timeout_s)) as reply,
+            ):
+                async for piece in reply:
+                    self._take_piece(piece)
+                    patience = self._patience_s()
+                    bound.reschedule(loop.time() + patience)
+        except TimeoutError:
+            raise stalled(patience) if patience >= self._stall_s else out_of_time() from None
+
+    def _patience_s(self) -> float:
+        return min(self._stall_s, self._deadline - self._clock())
+
+    def _take_piece(self, piece: Piece) -> None:
+        report = self.report
+        if piece.text and report.first_token_s is None:
+            report.first_token_s = self._clock() - self._started
+        report.usage = piece.usage or report.usage
+        report.finish_reason = piece.finish_reason or report.finish_reason
+        self._block_reason = piece.block_reason or self._block_reason
+        closed = self._splitter.feed(piece.text) if piece.text else {}
+        for index, text in closed.items():
+            self._lengths[index] = len(text)
+        for index, text in closed.items():
+            self._answer(index, text)
+
+    def _answer(self, index: int, text: str) -> None:
+        item = self._items[index]
+        if item.finished:
+            return
+        item.finished = True
+        usage, estimated = self._usage_of(index, text)
+        finish_reason = self.report.finish_reason or "STOP"
+        self._release(item, Answer(text, finish_reason, item.spent + usage, estimated))
+
+    def _usage_of(self, index: int, text: str) -> tuple[TokenUsage, bool]:
+        known = self.report.usage
+        if known is not None and self.report.finish_reason:
+            return self._shares(known)[index], False
+        known = known or TokenUsage(prompt=estimate_tokens(str(self._prompt)))
+        share = self._shares(known)[index]
+        thoughts = known.thoughts // len(self._items)
+        return TokenUsage(share.prompt, estimate_tokens(text), thoughts, share.cached), True
+
+    def _shares(self, usage: TokenUsage) -> list[TokenUsage]:
+        return share_usage(
+            usage,
+            prompt_weights=[len(item.prompt) for item in self._items],
+            output_weights=self._lengths,
+        )
+
+    def _complete_report(self, failure: CallFailed | None) -> None:
+        report = self.report
+        report.reply = self._splitter.reply
+        report.duration_s = self._clock() - self._started
+        if failure is not None:
+            report.error = failure.error
+            report.perhaps_billed = failure.billable
+        if report.usage is not None:
+            shares = self._shares(report.usage)
+            report.shares = {item.id: s for item, s in zip(self._items, shares, strict=True)}
+            for item, share in zip(self._items, shares, strict=True):
+                item.spent += share

@@ -1,0 +1,149 @@
+"""Runs one batch: its combined call, and whatever calls its items still need after that."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from batching.engine.call import Answer, Call, CallReport, PreparedCall, Work
+from batching.engine.errors import GatewayError, TimedOut, UpstreamError
+from batching.engine.lanes import LaneRule
+from batching.engine.model import Model, Remedy
+from batching.engine.slots import CallSlots
+from batching.engine.verdict import Verdict, backoff_s, judge_item
+
+logger = logging.getLogger("batching")
+
+MAX_ATTEMPTS = 3
+STALL_S = 20.0
+"""a call that sends nothing for so long is given up"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnableBatch:
+    id: int
+    rule: LaneRule
+    model: str
+    items: tuple[Work, ...]
+    first_call: PreparedCall
+
+
+class Journal(Protocol):
+    """Where the runner writes down what happens. Only `start_call` waits for the database."""
+
+    async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall: ...
+
+    def answer(self, batch: RunnableBatch, item: Work, answer: Answer) -> None: ...
+
+    def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None: ...
+
+    def end_call(self, batch: RunnableBatch, report: CallReport) -> None: ...
+
+    def end_batch(self, batch: RunnableBatch) -> None: ...
+
+
+class BatchRunner:
+    def __init__(
+        self,
+        *,
+        model: Model,
+        journal: Journal,
+        slots: CallSlots,
+        chance: random.Random,
+        clock: Callable[[], float],
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._model = model
+        self._journal = journal
+        self._slots = slots
+        self._chance = chance
+        self._clock = clock
+        self._stall_s = stall_s
+
+    async def run(self, batch: RunnableBatch) -> None:
+        """Answers or fails every item of the batch. The caller took the first call's slot."""
+        try:
+            await self._run_call(batch, batch.items, batch.first_call)
+        except Exception:
+            logger.exception("A batch failed inside the gateway.", extra={"batch_id": batch.id})
+            for item in batch.items:
+                self._fail(batch, item, UpstreamError("The gateway failed on this batch."))
+        self._journal.end_batch(batch)
+
+    async def _run_call(
+        self, batch: RunnableBatch, items: Sequence[Work], prepared: PreparedCall
+    ) -> None:
+        call = Call(
+            prepared,
+            items,
+            model=self._model,
+            release=partial(self._journal.answer, batch),
+            clock=self._clock,
+            stall_s=self._stall_s,
+        )
+        try:
+            verdict = await call.make()
+        finally:
+            self._slots.release(batch.rule.priority)
+            self._journal.end_call(batch, call.report)
+        if verdict is not None:
+            await self._follow(batch, items, verdict)
+
+    async def _follow(self, batch: RunnableBatch, items: Sequence[Work], verdict: Verdict) -> None:
+        """Gives the items without an answer the further calls that they may have, or fails them."""
+        left = [item for item in items if not item.finished]
+        delay_s = 0.0
+        if verdict.remedy is Remedy.AGAIN:
+            attempt = max(item.attempts for item in left)
+            delay_s = backoff_s(attempt, asked_s=verdict.retry_after_s, chance=self._chance)
+        again = []
+        for item in left:
+            error = judge_item(
+                verdict,
+                alone=len(items) == 1,
+                attempts_left=MAX_ATTEMPTS - item.attempts,
+                remaining_s=item.deadline - self._clock(),
+                delay_s=delay_s,
+            )
+            if error is None:
+                again.append(item)
+            else:
+                self._fail(batch, item, error)
+        if again and verdict.remedy is Remedy.AGAIN:
+            await asyncio.sleep(delay_s)
+            await self._retry(batch, again)
+        elif again:
+            retries = (self._retry(batch, [item]) for item in again)
+            # All of them end before a failure of one is looked at: none may go on unwatched.
+            for outcome in await asyncio.gather(*retries, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+
+    async def _retry(self, batch: RunnableBatch, items: Sequence[Work]) -> None:
+        priority = batch.rule.priority
+        await self._slots.acquire(priority, target=min(item.target for item in items))
+        try:
+            items = self._drop_expired(batch, items)
+            prepared = await self._journal.start_call(batch, items) if items else None
+        except BaseException:
+            self._slots.release(priority)
+            raise
+        if prepared is None:
+            self._slots.release(priority)
+        else:
+            await self._run_call(batch, items, prepared)
+
+    def _drop_expired(self, batch: RunnableBatch, items: Sequence[Work]) -> list[Work]:
+        """Fails those whose deadline passed while they waited for a call slot; gives the others."""
+        for item in items:
+            if item.deadline <= self._clock():
+                self._fail(batch, item, TimedOut())
+        return [item for item in items if not item.finished]
+
+    def _fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None:
+        if not item.finished:
+            item.finished = True
+            self._journal.fail(batch, item, error)

@@ -1,0 +1,158 @@
+"""One call: what its answers are told, and what its record says."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from batching.engine.combine import CombinedPrompt
+from batching.engine.lanes import estimate_tokens
+from batching.engine.model import Piece
+from batching.engine.tests.scripted import (
+    Bench,
+    Script,
+    Step,
+    answer_of,
+    ask,
+    reply_to,
+    whole,
+)
+from batching.engine.tests.virtual import run_virtual
+from batching.engine.usage import TokenUsage
+
+
+def run_bench(script: Script, *, count: int = 6, wait_s: float = 30.0) -> Bench:
+    async def main() -> Bench:
+        return await Bench(script, count=count, wait_s=wait_s).run()
+
+    return run_virtual(main())
+
+
+def stream_early(prompt: CombinedPrompt, usage: TokenUsage | None) -> list[Step]:
+    """All answers, and the end a second later."""
+    return [Piece(reply_to(prompt), usage=usage), 1.0, Piece(finish_reason="STOP", usage=usage)]
+
+
+def test_shares_of_a_call_sum_exactly_to_its_usage() -> None:
+    bench = run_bench(lambda n, prompt: whole(prompt))
+    (report,) = bench.journal.reports
+    total = TokenUsage()
+    for share in report.shares.values():
+        total += share
+    assert report.usage is not None
+    assert total == report.usage
+    for index, answer in bench.journal.answers.items():
+        assert not answer.estimated
+        assert answer.usage == report.shares[index]
+
+
+def test_answer_of_a_retry_counts_what_its_first_call_cost_too() -> None:
+    bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[0] if n == 1 else []), count=2)
+    first, second = bench.journal.reports
+    assert bench.journal.answers[0].usage == first.shares[0] + second.shares[0]
+
+
+def test_answer_of_the_third_call_counts_what_all_three_cost() -> None:
+    bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[0] if n < 3 else []), count=2)
+    spent = TokenUsage()
+    for report in bench.journal.reports:
+        spent += report.shares[0]
+    assert len(bench.journal.reports) == 3
+    assert bench.journal.answers[0].usage == spent
+
+
+def test_output_is_shared_by_the_length_of_the_answers_and_costs_the_unanswered_nothing() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        if n > 1:
+            return whole(prompt)
+        reply = json.dumps(dict(zip(prompt.keys, ["a" * 30, "b" * 10], strict=False)))
+        return [Piece(reply, finish_reason="STOP", usage=TokenUsage(prompt=9, output=40_000))]
+
+    async def main() -> Bench:
+        bench = Bench(script, count=3)
+        bench.slots.take(bench.batch.rule.priority)
+        await bench.runner.run(bench.batch)
+        return bench
+
+    shares = run_virtual(main()).journal.reports[0].shares
+    assert [shares[i].output for i in range(3)] == [30_000, 10_000, 0]
+
+
+def test_answer_before_the_end_is_told_an_estimate() -> None:
+    usage = TokenUsage(prompt=60, output=1, thoughts=20, cached=12)
+    bench = run_bench(lambda n, prompt: stream_early(prompt, usage))
+    answer = bench.journal.answers[0]
+    assert answer.estimated
+    assert answer.usage == TokenUsage(10, estimate_tokens(answer_of(ask(0))), 3, 2)
+    assert answer.finish_reason == "STOP"
+
+
+def test_estimate_without_any_count_takes_the_input_from_the_prompt() -> None:
+    bench = run_bench(lambda n, prompt: stream_early(prompt, None))
+    answers = bench.journal.answers.values()
+    assert sum(a.usage.prompt for a in answers) == estimate_tokens(str(bench.model.calls[0]))
+    assert all(a.estimated and a.usage.thoughts == 0 for a in answers)
+
+
+def test_count_that_comes_after_the_last_answer_is_still_read() -> None:
+    usage = TokenUsage(prompt=60, output=100)
+    bench = run_bench(lambda n, p: [Piece(reply_to(p)), 4.0, Piece(usage=usage)])
+    assert all(bench.elapsed(i) == 0 for i in range(6))
+    assert bench.journal.reports[0].usage == usage
+
+
+def test_answer_with_the_end_is_told_the_count_and_the_reason() -> None:
+    bench = run_bench(lambda n, prompt: whole(prompt))
+    assert all(not answer.estimated for answer in bench.journal.answers.values())
+    assert {answer.finish_reason for answer in bench.journal.answers.values()} == {"STOP"}
+
+
+def test_record_says_what_was_read_and_how_long_it_took() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        reply = reply_to(prompt)
+        pieces = [Piece(), Piece(reply[:9]), Piece(reply[9:], finish_reason="STOP")]
+        return [step for piece in pieces for step in (1.0, piece)]
+
+    bench = run_bench(script)
+    (report,) = bench.journal.reports
+    assert report.call is bench.batch.first_call
+    assert report.reply == reply_to(bench.model.calls[0])
+    assert report.first_token_s == pytest.approx(2.0)
+    assert report.duration_s == pytest.approx(3.0)
+    assert report.error is None
+    assert not report.perhaps_billed
+
+
+def test_model_is_told_how_long_somebody_waits() -> None:
+    bench = run_bench(lambda n, prompt: [5.0, Piece("{}")] if n == 1 else whole(prompt), count=1)
+    assert bench.model.timeouts == pytest.approx([30.0, 25.0])
+
+
+def test_call_that_nobody_has_time_for_is_given_a_moment_and_ends_as_timeout() -> None:
+    bench = run_bench(lambda n, prompt: [1.0], count=1, wait_s=0.0)
+    assert bench.model.timeouts == [0.001]
+    assert bench.codes == {0: "timeout"}
+
+
+def test_record_tells_a_stall_from_a_deadline() -> None:
+    bench = run_bench(lambda n, prompt: [1000.0], count=1, wait_s=30.5)
+    stall, deadline = (report.error for report in bench.journal.reports)
+    assert stall is not None
+    assert (stall.code, str(stall)) == (
+        "upstream_unavailable",
+        "The model service sent nothing for 20 seconds.",
+    )
+    assert deadline is not None
+    assert deadline.code == "timeout"
+    assert all(report.perhaps_billed for report in bench.journal.reports)
+
+
+def test_record_of_a_call_that_was_cancelled_inside_says_so() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        return [asyncio.CancelledError()] if n == 1 else whole(prompt)
+
+    error = run_bench(script, count=1).journal.reports[0].error
+    assert error is not None
+    assert error.code == "upstream_unavailable"
+    assert str(error) == "The call to the model service broke off (it was cancelled)."

@@ -1,0 +1,85 @@
+"""What holds for every trace of arrivals, removals and settings changes."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batching.engine.lanes import Priority
+from batching.engine.planner import Batch, Trigger
+from batching.engine.tests.traces import RULES, Trace
+
+ARRIVALS = st.lists(
+    st.tuples(
+        st.integers(0, 60).map(lambda tenths: tenths / 10),
+        st.sampled_from(Priority),
+        st.integers(1, 9),
+    ),
+    max_size=25,
+)
+
+
+def run_trace(arrivals: list[tuple[float, Priority, int]]) -> list[tuple[float, Batch]]:
+    """Plays the arrivals with free slots, looking exactly when the planner asks for it."""
+    trace = Trace()
+    left: list[tuple[float, Batch]] = []
+
+    def look_until(limit: float) -> None:
+        while (moment := trace.planner.next_wakeup()) is not None and moment < limit:
+            batches = trace.take(moment)
+            assert batches, "a wake-up without a batch"
+            left.extend((moment, batch) for batch in batches)
+
+    for at, priority, count in sorted(arrivals):
+        look_until(at)
+        trace.push(priority, at=at, count=count, wait_s=1000)
+        left.extend((at, batch) for batch in trace.take(at))
+    look_until(float("inf"))
+    assert len(trace.planner) == 0
+    return left
+
+
+@given(ARRIVALS)
+@settings(max_examples=300, deadline=None)
+def test_every_request_is_in_exactly_one_lawful_batch(
+    arrivals: list[tuple[float, Priority, int]],
+) -> None:
+    left = run_trace(arrivals)
+    seen = [item.id for _, batch in left for item in batch.items]
+    assert sorted(seen) == list(range(1, sum(count for _, _, count in arrivals) + 1))
+    for at, batch in left:
+        rule = RULES[batch.priority]
+        oldest = batch.items[0]
+        assert {item.priority for item in batch.items} == {batch.priority}
+        assert 1 <= len(batch.items) <= rule.max_batch
+        full = len(batch.items) == rule.max_batch
+        assert full or at >= oldest.accepted + rule.window_s
+        assert (batch.trigger is Trigger.FULL) == full
+        assert all(at <= item.accepted + rule.window_s for item in batch.items)
+
+
+@given(ARRIVALS)
+@settings(max_examples=100, deadline=None)
+def test_order_of_acceptance_holds_within_and_across_batches(
+    arrivals: list[tuple[float, Priority, int]],
+) -> None:
+    left = run_trace(arrivals)
+    for priority in Priority:
+        ids = [item.id for _, b in left if b.priority is priority for item in b.items]
+        assert ids == sorted(ids)
+
+
+@given(ARRIVALS, st.sets(st.integers(1, 60)))
+@settings(max_examples=100, deadline=None)
+def test_discarded_requests_are_sent_by_nobody_and_hold_nobody_up(
+    arrivals: list[tuple[float, Priority, int]], gone: set[int]
+) -> None:
+    trace = Trace()
+    pushed: list[int] = []
+    for at, priority, count in sorted(arrivals):
+        pushed += trace.push(priority, at=at, count=count, wait_s=1000)
+    gone &= set(pushed)
+    for item_id in gone:
+        assert trace.planner.discard(item_id)
+    sent = [item for batch in trace.take_ids(100) for item in batch]
+    assert sorted(sent) == sorted(set(pushed) - gone)
+    assert len(trace.planner) == 0
+    assert trace.planner.next_wakeup() is None

@@ -1,0 +1,134 @@
+"""What the end of a call means for an item that it left without an answer."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from batching.engine.errors import (
+    GatewayError,
+    MissingAnswer,
+    TimedOut,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from batching.engine.model import CallFailed, Remedy
+from batching.engine.verdict import (
+    BLOCKING_REASONS,
+    Verdict,
+    backoff_s,
+    broken_off,
+    judge_failure,
+    judge_item,
+    judge_reply,
+    out_of_time,
+    stalled,
+)
+
+AGAIN = Verdict(UpstreamUnavailable("busy"), Remedy.AGAIN)
+
+
+def judge(
+    verdict: Verdict = AGAIN,
+    *,
+    alone: bool = False,
+    attempts_left: int = 2,
+    remaining_s: float = 10.0,
+    delay_s: float = 0.0,
+) -> GatewayError | None:
+    return judge_item(
+        verdict,
+        alone=alone,
+        attempts_left=attempts_left,
+        remaining_s=remaining_s,
+        delay_s=delay_s,
+    )
+
+
+@pytest.mark.parametrize("reason", sorted(BLOCKING_REASONS))
+def test_blocking_reason_is_named_and_final_for_a_single(reason: str) -> None:
+    verdict = judge_reply(finish_reason=reason, block_reason=None)
+    assert str(verdict.error) == f"The model stopped this answer ({reason})."
+    assert (verdict.error.code, verdict.remedy, verdict.final_alone) == (
+        "blocked",
+        Remedy.SINGLES,
+        True,
+    )
+
+
+@pytest.mark.parametrize("reason", [None, "STOP"])
+def test_answer_that_is_merely_missing_is_worth_another_call(reason: str | None) -> None:
+    verdict = judge_reply(finish_reason=reason, block_reason=None)
+    assert str(verdict.error) == str(MissingAnswer())
+    assert verdict.remedy is Remedy.SINGLES
+    assert not verdict.final_alone
+    assert judge(verdict, alone=True) is None
+
+
+def test_failure_keeps_its_remedy_and_the_wish_of_the_server() -> None:
+    failure = CallFailed(UpstreamError("bad"), Remedy.SINGLES, retry_after_s=3.0)
+    assert judge_failure(failure) == Verdict(failure.error, Remedy.SINGLES, 3.0, final_alone=True)
+    failure = CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN)
+    assert judge_failure(failure) == Verdict(failure.error, Remedy.AGAIN)
+
+
+def test_time_that_is_just_over_ends_an_item() -> None:
+    assert isinstance(judge(remaining_s=0.0), TimedOut)
+    assert judge(remaining_s=0.01) is None
+
+
+def test_last_attempt_ends_an_item() -> None:
+    assert judge(attempts_left=0) is AGAIN.error
+    assert judge(attempts_left=1) is None
+
+
+def test_single_ends_only_where_the_verdict_is_final() -> None:
+    verdict = Verdict(UpstreamError("bad"), Remedy.SINGLES, final_alone=True)
+    assert judge(verdict, alone=True) is verdict.error
+    assert judge(verdict) is None
+
+
+def test_pause_that_takes_all_the_time_ends_an_item_with_the_same_error() -> None:
+    error = judge(remaining_s=5.0, delay_s=5.0)
+    assert isinstance(error, UpstreamUnavailable)
+    assert (str(error), error.retry_after_s) == ("busy", 5.0)
+    assert judge(remaining_s=5.0, delay_s=4.9) is None
+
+
+def test_backoff_doubles_up_to_its_cap() -> None:
+    most = [max(_draw_backoffs(attempt)) for attempt in (1, 2, 3, 4, 5, 6, 60)]
+    least = [min(_draw_backoffs(attempt)) for attempt in (1, 2, 3, 4, 5, 6, 60)]
+    assert most == pytest.approx([0.5, 1, 2, 4, 8, 8, 8], rel=0.02)
+    assert least == pytest.approx([0.25, 0.5, 1, 2, 4, 4, 4], rel=0.02)
+
+
+def _draw_backoffs(attempt: int) -> list[float]:
+    chance = random.Random(attempt)
+    return [backoff_s(attempt, asked_s=None, chance=chance) for _ in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("fail", "code", "remedy", "detail"),
+    [
+        (
+            lambda: stalled(20.4),
+            "upstream_unavailable",
+            Remedy.AGAIN,
+            "sent nothing for 20 seconds.",
+        ),
+        (
+            lambda: broken_off("a reset"),
+            "upstream_unavailable",
+            Remedy.AGAIN,
+            "broke off (a reset).",
+        ),
+        (out_of_time, "timeout", Remedy.FAIL, str(TimedOut())),
+    ],
+)
+def test_call_that_did_not_end_may_have_been_billed(
+    fail: Callable[[], CallFailed], code: str, remedy: Remedy, detail: str
+) -> None:
+    failure = fail()
+    assert failure.billable is True
+    assert (failure.error.code, failure.remedy) == (code, remedy)
+    assert str(failure.error).endswith(detail)
