@@ -1,0 +1,171 @@
+"""Faults of the replies that carry the answers: statuses, events, bytes, connections."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from batching.llm.faults import Fault
+from batching.llm.simulated_call import SimulatedCall
+from batching.llm.simulated_wire import (
+    Ending,
+    Event,
+    Piece,
+    Reply,
+    make_error,
+    make_json_reply,
+    merge_events,
+)
+
+_RPC = "type.googleapis.com/google.rpc."
+_STATUS_NAMES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "REQUEST_TIMEOUT",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "BAD_GATEWAY",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def status(
+    code: int,
+    name: str = "",
+    *,
+    message: str = "",
+    details: tuple[dict[str, Any], ...] = (),
+    headers: dict[str, str] | None = None,
+) -> Fault:
+    """An HTTP status with Gemini's error document."""
+    document = make_error(
+        code, name or _STATUS_NAMES.get(code, "UNKNOWN"), message=message, details=details
+    )
+    answer = make_json_reply(code, document)
+    answer = replace(answer, headers=answer.headers | (headers or {}))
+    return Fault(f"status-{code}", reply=lambda reply, call: answer)
+
+
+def error_info(reason: str) -> dict[str, Any]:
+    return {"@type": f"{_RPC}ErrorInfo", "reason": reason, "domain": "googleapis.com"}
+
+
+def retry_info(delay: str) -> dict[str, Any]:
+    return {"@type": f"{_RPC}RetryInfo", "retryDelay": delay}
+
+
+def quota_failure(per: str) -> dict[str, Any]:
+    """`per` is `PerDay` or `PerMinute`."""
+    quota = f"GenerateRequests{per}PerProjectPerModel-FreeTier"
+    return {"@type": f"{_RPC}QuotaFailure", "violations": [{"quotaId": quota}]}
+
+
+def body(content: bytes, *, code: int = 200, content_type: str = "text/event-stream") -> Fault:
+    """Any bytes instead of the reply."""
+    answer = Reply(code, {"content-type": content_type}, [Piece(content, 0.0)] if content else [])
+    return Fault(f"body-{code}", reply=lambda reply, call: answer)
+
+
+def finish(reason: str | None, **extra: str) -> Fault:
+    """The last event's finish reason, or none; `extra` fields go beside it."""
+
+    def edit(events: list[Event], call: SimulatedCall) -> list[Event]:
+        *head, last = events
+        if not isinstance(last, dict) or not last.get("candidates"):
+            return events
+        candidate = {k: v for k, v in last["candidates"][0].items() if k != "finishReason"}
+        if reason is not None:
+            candidate |= {"finishReason": reason, **extra}
+        return [*head, last | {"candidates": [candidate]}]
+
+    return Fault(f"finish-{reason}", events=edit)
+
+
+def block(reason: str = "PROHIBITED_CONTENT") -> Fault:
+    """The prompt is blocked: feedback and no candidates."""
+    return only_event({"promptFeedback": {"blockReason": reason}})
+
+
+def only_event(document: dict[str, Any], *, usage: bool = True) -> Fault:
+    """One event instead of the reply; it counts the prompt's tokens alone."""
+
+    def make(events: list[Event], call: SimulatedCall) -> list[Event]:
+        first = events[0]
+        given = first.get("usageMetadata", {}) if isinstance(first, dict) else {}
+        prompt = given.get("promptTokenCount", 0)
+        counted = {"usageMetadata": {"promptTokenCount": prompt, "totalTokenCount": prompt}}
+        return [document | counted if usage else document]
+
+    return Fault("only-event", events=make)
+
+
+def add_event(event: Event, *, at: float = 0.5) -> Fault:
+    """`event` after the share `at` of the others; what would follow stays."""
+
+    def add(events: list[Event], call: SimulatedCall) -> list[Event]:
+        place = int(len(events) * at)
+        return [*events[:place], event, *events[place:]]
+
+    return Fault("add-event", events=add)
+
+
+def stop_at(event: Event, *, at: float = 0.5) -> Fault:
+    """As `add_event`, but nothing follows."""
+
+    def add(events: list[Event], call: SimulatedCall) -> list[Event]:
+        return [*events[: int(len(events) * at)], event]
+
+    return Fault("stop-at", events=add)
+
+
+def one_event() -> Fault:
+    """The whole reply in one event, so that the client sees all of it at once."""
+    return Fault("one-event", events=lambda events, call: [merge_events(events)])
+
+
+def edit_events(name: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
+    def apply(events: list[Event], call: SimulatedCall) -> list[Event]:
+        return [edit(event) if isinstance(event, dict) else event for event in events]
+
+    return Fault(name, events=apply)
+
+
+def end(ending: Ending, *, after_bytes: int | None = None, silent: bool = False) -> Fault:
+    """How the connection ends, after so many bytes of the body; `silent`: before the headers."""
+
+    def apply(reply: Reply, call: SimulatedCall) -> Reply:
+        pieces = reply.pieces if after_bytes is None else _take(reply.pieces, after_bytes)
+        return replace(reply, pieces=[] if silent else pieces, ending=ending, silent=silent)
+
+    return Fault(ending.name.lower(), reply=apply)
+
+
+def drip(interval_s: float) -> Fault:
+    """Byte by byte."""
+
+    def apply(reply: Reply, call: SimulatedCall) -> Reply:
+        parts = [bytes([byte]) for byte in reply.body]
+        return replace(reply, pieces=[Piece(b, i * interval_s) for i, b in enumerate(parts, 1)])
+
+    return Fault("drip", reply=apply)
+
+
+def delay(seconds: float) -> Fault:
+    """Everything, the headers too, comes so much later."""
+
+    def apply(reply: Reply, call: SimulatedCall) -> Reply:
+        return replace(reply, pieces=[Piece(p.data, p.at_s + seconds) for p in reply.pieces])
+
+    return Fault("delay", reply=apply)
+
+
+def _take(pieces: list[Piece], count: int) -> list[Piece]:
+    taken: list[Piece] = []
+    for piece in pieces:
+        if count > 0:
+            taken.append(replace(piece, data=piece.data[:count]))
+        count -= len(piece.data)
+    return taken

@@ -1,0 +1,180 @@
+"""Scripted faults: what the simulated model does wrong. Here those of the answers it writes.
+
+A fault edits a reply on its way out, at any of four stages. `first | second` applies both, stage by
+stage. An item is named by its place among the call's keys.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from batching.llm.simulated_call import SimulatedCall
+from batching.llm.simulated_wire import Event, Reply
+
+FORGED = '"[simulated] forged"'
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the answer object; `value` is JSON source, well-formed or not."""
+
+    key: str
+    value: str
+
+
+Members = list[Member]
+
+
+def _keep(stage: Any, call: SimulatedCall) -> Any:
+    return stage
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    name: str
+    members: Callable[[Members, SimulatedCall], Members] = _keep
+    text: Callable[[str, SimulatedCall], str] = _keep
+    events: Callable[[list[Event], SimulatedCall], list[Event]] = _keep
+    reply: Callable[[Reply, SimulatedCall], Reply] = _keep
+
+    def __or__(self, other: "Fault") -> "Fault":
+        return Fault(
+            f"{self.name}|{other.name}",
+            members=lambda stage, call: other.members(self.members(stage, call), call),
+            text=lambda stage, call: other.text(self.text(stage, call), call),
+            events=lambda stage, call: other.events(self.events(stage, call), call),
+            reply=lambda stage, call: other.reply(self.reply(stage, call), call),
+        )
+
+
+NO_FAULT = Fault("")
+
+
+def missing(item: int) -> Fault:
+    def drop(members: Members, call: SimulatedCall) -> Members:
+        return [member for member in members if member.key != _key(call, item)]
+
+    return Fault("missing", members=drop)
+
+
+def missing_all() -> Fault:
+    return Fault("missing-all", members=lambda members, call: [])
+
+
+def value(item: int, source: str) -> Fault:
+    """`source` in place of the item's value."""
+    return _edit_member(item, lambda member: replace(member, value=source), name="value")
+
+
+def inject(item: int, source: str) -> Fault:
+    """`source` in the middle of the item's string, unescaped."""
+
+    def edit(member: Member) -> Member:
+        at = member.value.find(" ") + 1 or 1
+        return replace(member, value=member.value[:at] + source + member.value[at:])
+
+    return _edit_member(item, edit, name="inject")
+
+
+def rename(item: int, *, bare: bool = False) -> Fault:
+    """The key with another random part, or without any."""
+    return _edit_member(
+        item, lambda member: replace(member, key=forge_key(member.key, bare=bare)), name="rename"
+    )
+
+
+def rename_all(*, bare: bool = False) -> Fault:
+    def edit(members: Members, call: SimulatedCall) -> Members:
+        return [replace(member, key=forge_key(member.key, bare=bare)) for member in members]
+
+    return Fault("rename-all", members=edit)
+
+
+def add_member(key: str, source: str = FORGED, *, first: bool = False) -> Fault:
+    def add(members: Members, call: SimulatedCall) -> Members:
+        return [Member(key, source), *members] if first else [*members, Member(key, source)]
+
+    return Fault("add-member", members=add)
+
+
+def duplicate(item: int, *, first: bool = False) -> Fault:
+    """The item's key a second time with a forged value: at the object's end or beginning."""
+
+    def add(members: Members, call: SimulatedCall) -> Members:
+        again = Member(_key(call, item), FORGED)
+        return [again, *members] if first else [*members, again]
+
+    return Fault("duplicate", members=add)
+
+
+def forge(item: int) -> Fault:
+    """A member before all others that has the item's index and another random part."""
+
+    def add(members: Members, call: SimulatedCall) -> Members:
+        return [Member(forge_key(_key(call, item)), FORGED), *members]
+
+    return Fault("forge", members=add)
+
+
+def shuffle() -> Fault:
+    return Fault("shuffle", members=lambda members, call: members[::-1])
+
+
+def forge_key(key: str, *, bare: bool = False) -> str:
+    index, _, token = key.partition("_")
+    return index if bare else f"{index}_{'0' * max(1, len(token))}"
+
+
+def prose(text: str) -> Fault:
+    return Fault("prose", text=lambda reply, call: text)
+
+
+def wrap(before: str, after: str) -> Fault:
+    return Fault("wrap", text=lambda reply, call: before + reply + after)
+
+
+def as_list() -> Fault:
+    """A JSON list of the values instead of an object."""
+
+    def relist(reply: str, call: SimulatedCall) -> str:
+        try:
+            return json.dumps([*json.loads(reply).values()])
+        except ValueError:
+            return f"[{reply}]"  # another fault has made it something else already
+
+    return Fault("as-list", text=relist)
+
+
+def cut(item: int, *, after: bool = False, third: bool = False) -> Fault:
+    """The text ends in the middle of the item's value, or right after it.
+
+    `third`: of the item that stands after a third of the others, instead.
+    """
+
+    def shorten(text: str, call: SimulatedCall) -> str:
+        name = json.dumps(_key(call, len(call.keys) // 3 if third else item)) + ": "
+        start = text.find(name)
+        if start < 0:
+            return text[: len(text) // 2]
+        start += len(name)
+        try:
+            _, end = json.JSONDecoder(strict=False).raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = len(text)
+        return text[: end if after else (start + end) // 2]
+
+    return Fault("cut", text=shorten)
+
+
+def _edit_member(item: int, edit: Callable[[Member], Member], *, name: str) -> Fault:
+    def apply(members: Members, call: SimulatedCall) -> Members:
+        key = _key(call, item)
+        return [edit(member) if member.key == key else member for member in members]
+
+    return Fault(name, members=apply)
+
+
+def _key(call: SimulatedCall, item: int) -> str:
+    """The key of the item; a call with fewer items is struck at its last."""
+    return call.keys[min(item, len(call.keys) - 1)] if call.keys else ""

@@ -1,0 +1,208 @@
+"""The way to Gemini: the only module that imports the google-genai client.
+
+What the SDK would do by itself is off: it makes no retry, continues no answer, calls no function,
+follows no redirect and never chooses another transport.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import httpx2
+from google import genai
+from google.genai import types
+
+from batching.engine.combine import CombinedPrompt
+from batching.engine.errors import GatewayError, NoApiKey
+from batching.engine.model import CallFailed, Piece, Remedy
+from batching.engine.usage import TokenUsage
+from batching.llm.failures import explain_failure
+
+DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com/"
+CONNECT_TIMEOUT_S = 10.0
+TEST_KEY_TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 1000
+KEPT_CONNECTIONS = 64
+"""more would cost: the pool looks at each idle connection for every call"""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAccess:
+    """How to reach the model. `transport`, where set, stands in for the network."""
+
+    api_key: str | None = field(repr=False)
+    base_url: str = ""
+    api_version: str = "v1beta"
+    transport: httpx2.AsyncBaseTransport | None = field(default=None, compare=True)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    return ssl.create_default_context()  # some 30 ms, so once per process
+
+
+def build_client(access: ModelAccess) -> genai.Client:
+    """Raises NoApiKey without a key: the SDK would take one from the environment."""
+    if not access.api_key:
+        raise NoApiKey()
+    tls = _tls_context()
+    limits = httpx2.Limits(
+        max_connections=MAX_CONNECTIONS, max_keepalive_connections=KEPT_CONNECTIONS
+    )
+    transport = access.transport or httpx2.AsyncHTTPTransport(verify=tls, limits=limits)
+    return genai.Client(
+        enterprise=False,
+        api_key=access.api_key,
+        http_options=types.HttpOptions(
+            base_url=access.base_url or DEFAULT_BASE_URL,
+            api_version=access.api_version,
+            retry_options=types.HttpRetryOptions(attempts=1),
+            client_args={"verify": tls},
+            async_client_args={
+                "verify": tls,
+                "transport": transport,
+                "follow_redirects": False,
+                # A proxy from the environment would be used instead of the simulated transport.
+                "trust_env": access.transport is None,
+            },
+        ),
+    )
+
+
+class _Lease:
+    """A client and how many calls use it."""
+
+    def __init__(self, access: ModelAccess) -> None:
+        self.access = access
+        self.client = build_client(access)
+        self.calls = 0
+        self.retired = False
+
+
+class GeminiModel:
+    """Calls the model that `read_access` describes at that moment.
+
+    When key or address change, new calls use a new client; the old one is closed when its last
+    call has ended.
+    """
+
+    def __init__(self, read_access: Callable[[], ModelAccess]) -> None:
+        self._read_access = read_access
+        self._lease: _Lease | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def stream(
+        self, prompt: CombinedPrompt, *, timeout_s: float
+    ) -> AsyncGenerator[Piece, None]:
+        """One streamed call; `timeout_s` is also what the service is told to take at most."""
+        try:
+            with self._borrow() as client:
+                chunks = await client.aio.models.generate_content_stream(
+                    model=prompt.model,
+                    contents=prompt.contents,
+                    config=_config(prompt, timeout_s=timeout_s),
+                )
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        yield read_chunk(chunk)
+        except GatewayError as error:
+            raise CallFailed(error, Remedy.FAIL) from None
+        except Exception as raised:
+            # The SDK's errors hold the request with the key in its headers: none of it goes on.
+            raise explain_failure(raised) from None
+
+    async def test_key(self, model: str) -> str:
+        """Asks for the model's description, which costs no tokens; "" or why it failed."""
+        try:
+            with self._borrow() as client:
+                async with asyncio.timeout(TEST_KEY_TIMEOUT_S):
+                    await client.aio.models.get(model=model)
+        except GatewayError as error:
+            return str(error)
+        except Exception as raised:
+            return str(explain_failure(raised).error)
+        return ""
+
+    async def close(self) -> None:
+        if self._lease is not None:
+            self._retire(self._lease)
+            self._lease = None
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    @contextmanager
+    def _borrow(self) -> Any:
+        access = self._read_access()
+        if self._lease is None or self._lease.access != access:
+            old, self._lease = self._lease, _Lease(access)
+            if old is not None:
+                self._retire(old)
+        lease = self._lease
+        lease.calls += 1
+        try:
+            yield lease.client
+        finally:
+            lease.calls -= 1
+            if lease.retired and lease.calls == 0:
+                self._close(lease)
+
+    def _retire(self, lease: _Lease) -> None:
+        lease.retired = True
+        if lease.calls == 0:
+            self._close(lease)
+
+    def _close(self, lease: _Lease) -> None:
+        task = asyncio.create_task(lease.client.aio.aclose(), name="close model client")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _config(prompt: CombinedPrompt, *, timeout_s: float) -> types.GenerateContentConfig:
+    return types.GenerateContentConfig(
+        system_instruction=prompt.system,
+        response_mime_type="application/json",
+        response_json_schema=prompt.schema,
+        max_output_tokens=prompt.max_output_tokens,
+        thinking_config=_thinking_config(prompt.model),
+        automatic_continuation=False,
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        http_options=types.HttpOptions(timeout=max(1, int(timeout_s * 1000))),
+    )
+
+
+def _thinking_config(model: str) -> types.ThinkingConfig | None:
+    """The least thinking that 3.x models allow; other models get no such field."""
+    if re.search(r"(^|/)gemini-3([.-]|$)", model):
+        return types.ThinkingConfig(thinking_level=types.ThinkingLevel.LOW)
+    return None
+
+
+def read_chunk(chunk: types.GenerateContentResponse) -> Piece:
+    """One event of the stream; thought parts are left out of the text."""
+    candidate = chunk.candidates[0] if chunk.candidates else None
+    parts = (candidate.content.parts or []) if candidate and candidate.content else []
+    finish = candidate.finish_reason if candidate else None
+    feedback = chunk.prompt_feedback
+    block = feedback.block_reason if feedback else None
+    return Piece(
+        text="".join(part.text for part in parts if part.text and not part.thought),
+        finish_reason=str(finish.value) if finish else None,
+        block_reason=str(block.value) if block else None,
+        usage=_read_usage(chunk.usage_metadata),
+    )
+
+
+def _read_usage(metadata: types.GenerateContentResponseUsageMetadata | None) -> TokenUsage | None:
+    if metadata is None or metadata.prompt_token_count is None:
+        return None
+    return TokenUsage(
+        prompt=max(0, metadata.prompt_token_count),
+        output=max(0, metadata.candidates_token_count or 0),
+        thoughts=max(0, metadata.thoughts_token_count or 0),
+        cached=max(0, metadata.cached_content_token_count or 0),
+    )

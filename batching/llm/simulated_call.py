@@ -1,0 +1,121 @@
+"""A call as the simulated model's side sees it: Gemini's REST request, read back."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+GENERATE = ("generateContent", "streamGenerateContent")
+
+_PATH = re.compile(r"/models(?:/(?P<model>[^/:]+))?(?::(?P<action>\w+))?$")
+
+
+@dataclass(slots=True)
+class SimulatedCall:
+    """One request. `action` is `get` or `list` for a question about models, "" if unreadable.
+
+    `keys` are the members that the response schema demands, `prompts` the prompt of each; without a
+    schema there are no keys, and the one prompt stands under "".
+    """
+
+    number: int
+    method: str
+    path: str
+    model: str
+    action: str
+    headers: dict[str, str]
+    """names in lower case"""
+    body: dict[str, Any]
+    problem: str
+    """why the request is none that Gemini would take; "" if it is"""
+    keys: tuple[str, ...] = ()
+    prompts: dict[str, str] = field(default_factory=dict)
+    system: str = ""
+    max_output_tokens: int | None = None
+    fault: str = ""
+    started: float = 0.0
+    ended: float | None = None
+    state: str = "running"
+    """then `complete`, `broken` by a fault, or `abandoned` by the client"""
+
+    @property
+    def generates(self) -> bool:
+        return self.action in GENERATE
+
+    @property
+    def streams(self) -> bool:
+        return self.action == "streamGenerateContent"
+
+
+def read_call(
+    number: int, *, method: str, target: str, headers: Mapping[str, str], content: bytes
+) -> SimulatedCall:
+    """Reads whatever was sent; `target` is the path with its query. Never raises."""
+    path = unquote(urlsplit(target).path)
+    match = _PATH.search(path)
+    model = (match["model"] if match else None) or ""
+    action = (match["action"] if match else None) or ("get" if model else "list")
+    body, problem = _read_body(content)
+    call = SimulatedCall(
+        number=number,
+        method=method,
+        path=path,
+        model=model,
+        action=action if match else "",
+        headers={name.lower(): value for name, value in headers.items()},
+        body=body,
+        problem=problem,
+    )
+    if call.generates:
+        try:
+            _read_request(call)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            call.problem = call.problem or "Request contains an invalid argument."
+    return call
+
+
+def _read_body(content: bytes) -> tuple[dict[str, Any], str]:
+    if not content:
+        return {}, ""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}, "Invalid JSON payload received."
+    return (body, "") if isinstance(body, dict) else ({}, "Invalid JSON payload received.")
+
+
+def _read_request(call: SimulatedCall) -> None:
+    """Fills in what the body says; raises what a body of another form makes it raise."""
+    text = _join_texts(call.body["contents"][-1])
+    system = call.body.get("systemInstruction")
+    call.system = _join_texts(system) if system else ""
+    generation = call.body.get("generationConfig", {})
+    limit = generation.get("maxOutputTokens")
+    if not (limit is None or (type(limit) is int and limit > 0)):
+        call.problem = "max_output_tokens must be positive."
+    call.max_output_tokens = limit
+    schema = generation.get("responseJsonSchema")
+    if schema is None:
+        call.prompts = {"": text}
+        return
+    if generation.get("responseMimeType") != "application/json":
+        call.problem = "A response schema needs the response MIME type application/json."
+    call.keys = tuple(schema.get("required") or schema["properties"])
+    call.prompts = _read_prompts(text, call.keys)
+
+
+def _join_texts(content: Any) -> str:
+    return "".join(part.get("text", "") for part in content["parts"])
+
+
+def _read_prompts(text: str, keys: tuple[str, ...]) -> dict[str, str]:
+    """The prompt of each key; a key that the text does not have is asked the whole text."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = {}
+    if not isinstance(given, dict):
+        given = {}
+    return {key: str(given.get(key, text)) for key in keys}
