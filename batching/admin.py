@@ -1,0 +1,108 @@
+"""What the machine did, to look at."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html_join
+
+from batching.batch_story import tell_batch
+from batching.models import Batch, DailyStat, ModelCall
+from chats.admin import ReadOnlyAdmin, batch_link
+
+
+@admin.display(description="chats")
+def chat_links(call: ModelCall) -> str:
+    """In the order of the call's keys."""
+    links = [(reverse("admin:chats_chat_change", args=[pk]), pk) for pk in call.item_ids]
+    return format_html_join(", ", '<a href="{}">{}</a>', links)
+
+
+@admin.display(description="priority")
+def lane_of(call: ModelCall) -> str:
+    return call.batch.get_priority_display()
+
+
+@admin.display(description="status", ordering="status")
+def status_of(call: ModelCall) -> str:
+    return call.status
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadOnlyAdmin):
+    list_display = [
+        "id",
+        "created_at",
+        "priority",
+        "trigger",
+        "size",
+        "outcome",
+        "lateness_ms",
+        "model",
+        "finished_at",
+    ]
+    list_filter = ["priority", "trigger", "outcome"]
+    fields = [
+        ("priority", "outcome", "trigger", "size"),
+        ("model", "owner", "lateness_ms"),
+        ("created_at", "finished_at"),
+        "settings",
+    ]
+    date_hierarchy = "created_at"
+    number_search = ["id"]
+    search_help_text = "The number of a batch."
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        batch = self.get_object(request, unquote(object_id))
+        story = {} if batch is None else {"story": tell_batch(batch)}
+        return super().change_view(request, object_id, form_url, (extra_context or {}) | story)
+
+
+@admin.register(ModelCall)
+class ModelCallAdmin(ReadOnlyAdmin):
+    list_display = [
+        "id",
+        "started_at",
+        batch_link,
+        lane_of,
+        "kind",
+        "attempt",
+        status_of,
+        "finish_reason",
+        "error_code",
+        "prompt_tokens",
+        "output_tokens",
+        "duration_ms",
+    ]
+    list_filter = ["status", "kind", "perhaps_billed"]
+    list_select_related = ["batch"]
+    date_hierarchy = "started_at"
+    number_search = ["id", "batch_id"]
+    search_help_text = "The number of a call or of its batch."
+    large_columns = ["prompt", "reply", "item_ids", "error_detail"]
+    readonly_fields = [batch_link, chat_links]
+
+
+@admin.register(DailyStat)
+class DailyStatAdmin(ReadOnlyAdmin):
+    change_list_template = "admin/change_list.html"
+    list_display = [
+        "day",
+        "priority",
+        "requests",
+        "answered",
+        "in_time",
+        "batches",
+        "model_calls",
+    ]
+    list_filter = ["priority"]
+    date_hierarchy = "day"
+    ordering = ["-day", "-priority"]

@@ -1,0 +1,117 @@
+"""The dashboard's numbers, from DailyStat alone: one query, however long the history is."""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from typing import Any
+
+from batching.histogram import count_values, percentile
+from batching.models import DailyStat
+from batching.rollup import add_stat, fold_pending
+from settings_app.models import Priority
+
+PERCENTILES = (50, 90, 95, 99)
+FOLDED_AT_ONCE = 2000
+
+
+def summarize(*, first: date | None = None, last: date | None = None) -> dict[str, Any]:
+    """The document of GET /v1/analytics for the UTC days `first` to `last`, both included.
+
+    `total_requests`, the three `…_priority` counts, `request_count_over_time` and
+    `priority_distribution` count batches. What nothing was recorded for is null.
+    """
+    stats = _read(first, last)
+    by_priority = {
+        priority: _total(stat for stat in stats if stat.priority == priority)
+        for priority in Priority
+    }
+    total = _total(by_priority.values())
+    days = _by_day(stats)
+    return {
+        "total_requests": total.batches,
+        **{f"{p.name.lower()}_priority": stat.batches for p, stat in by_priority.items()},
+        "request_count_over_time": _batches_over_time(days),
+        "priority_distribution": [
+            {"name": priority.label, "value": stat.batches}
+            for priority, stat in by_priority.items()
+        ],
+        **_describe(total),
+        "by_priority": {p.name: _describe(stat) for p, stat in by_priority.items()},
+        "by_day": [{"date": stat.day.isoformat(), **_describe(stat)} for stat in days],
+    }
+
+
+def summarize_now(*, first: date | None = None, last: date | None = None) -> dict[str, Any]:
+    """`summarize` with what has just ended counted too."""
+    fold_pending(limit=FOLDED_AT_ONCE)
+    return summarize(first=first, last=last)
+
+
+def _read(first: date | None, last: date | None) -> list[DailyStat]:
+    bounds = {"day__gte": first, "day__lte": last}
+    stats = DailyStat.objects.filter(**{name: v for name, v in bounds.items() if v is not None})
+    return list(stats.order_by("day"))
+
+
+def _total(stats: Iterable[DailyStat]) -> DailyStat:
+    total = DailyStat()
+    for stat in stats:
+        add_stat(total, stat)
+    return total
+
+
+def _by_day(stats: list[DailyStat]) -> list[DailyStat]:
+    """All lanes of a day in one, for every day between the first and the last."""
+    if not stats:
+        return []
+    first, last = stats[0].day, stats[-1].day
+    days = {day: DailyStat(day=day) for day in _days(first, last)}
+    for stat in stats:
+        add_stat(days[stat.day], stat)
+    return list(days.values())
+
+
+def _days(first: date, last: date) -> Iterable[date]:
+    return (first + timedelta(days=n) for n in range((last - first).days + 1))
+
+
+def _batches_over_time(days: list[DailyStat]) -> list[dict[str, Any]]:
+    """From the first day that has batches to the last."""
+    filled = [place for place, stat in enumerate(days) if stat.batches]
+    between = days[filled[0] : filled[-1] + 1] if filled else []
+    return [{"date": stat.day.isoformat(), "count": stat.batches} for stat in between]
+
+
+def _describe(stat: DailyStat) -> dict[str, Any]:
+    """`calls_saved` = requests that left in batches - model calls made for them.
+
+    Retries count as calls, so a bad day can be negative. `slo_attainment` = requests answered
+    within their lane's `latency_ms` / all answered requests.
+    """
+    return {
+        "requests": stat.requests,
+        "answered": stat.answered,
+        "batches": stat.batches,
+        "model_calls": stat.model_calls,
+        "calls_saved": stat.batched_requests - stat.model_calls,
+        "mean_batch_size": _ratio(stat.batched_requests, stat.batches),
+        "tokens": {
+            "prompt": stat.prompt_tokens,
+            "output": stat.output_tokens,
+            "thoughts": stat.thoughts_tokens,
+            "cached": stat.cached_tokens,
+        },
+        "latency_ms": _describe_times(stat.latency_hist, total=stat.latency_ms_sum),
+        "queue_ms": _describe_times(stat.queue_hist, total=stat.queue_ms_sum),
+        "slo_attainment": _ratio(stat.in_time, stat.answered),
+        "failures": stat.failures,
+    }
+
+
+def _describe_times(histogram: dict[str, int], *, total: int) -> dict[str, float | None]:
+    """Percentiles are within 5 % (see `histogram`), the mean is exact."""
+    percentiles = {f"p{percent}": percentile(histogram, percent) for percent in PERCENTILES}
+    return percentiles | {"mean": _ratio(total, count_values(histogram))}
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None

@@ -1,0 +1,96 @@
+"""All that happened to one batch: its items with their answers, and every call made for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from batching.charts import write_number
+from batching.models import Batch, ModelCall
+from chats.models import Chat
+
+SHOWN_CHARACTERS = 20_000
+
+Facts = Sequence[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class ItemStory:
+    chat: Chat
+    prompt: str
+    answer: str
+    facts: Facts
+    calls: Sequence[ModelCall]
+
+
+@dataclass(frozen=True)
+class CallStory:
+    call: ModelCall
+    prompt: str
+    reply: str
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class BatchStory:
+    items: Sequence[ItemStory]
+    calls: Sequence[CallStory]
+
+
+def tell_batch(batch: Batch) -> BatchStory:
+    """Two queries, whatever the batch went through."""
+    calls = list(batch.calls.order_by("id"))
+    chats = batch.chats.order_by("id")
+    return BatchStory([_tell_item(chat, calls) for chat in chats], [_tell_call(c) for c in calls])
+
+
+def _tell_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemStory:
+    return ItemStory(
+        chat=chat,
+        prompt=shorten(chat.prompt),
+        answer=shorten(chat.text or ""),
+        facts=[
+            ("in queue", write_number(chat.queue_ms, unit="ms")),
+            ("latency", write_number(chat.latency_ms, unit="ms")),
+            ("attempts", chat.attempt),
+            ("finish reason", chat.finish_reason or "–"),
+            ("tokens told", _write_told(chat)),
+            ("settled prompt", write_number(chat.settled_prompt)),
+            ("settled output", write_number(chat.settled_output)),
+            ("settled thoughts", write_number(chat.settled_thoughts)),
+            ("settled cached", write_number(chat.settled_cached)),
+        ],
+        calls=[call for call in calls if chat.pk in call.item_ids],
+    )
+
+
+def _write_told(chat: Chat) -> str:
+    """What the client was told; of an answer released early, an estimate."""
+    estimated = (chat.usage or {}).get("estimated")
+    return write_number(chat.tokens_used) + (" (estimated)" if estimated else "")
+
+
+def _tell_call(call: ModelCall) -> CallStory:
+    return CallStory(
+        call=call,
+        prompt=shorten(call.prompt) or "Not stored.",
+        reply=shorten(call.reply) or "None stored.",
+        facts=[
+            ("started", f"{call.started_at:%Y-%m-%d %H:%M:%S.%f}"[:-3]),
+            ("first token", write_number(call.first_token_ms, unit="ms")),
+            ("duration", write_number(call.duration_ms, unit="ms")),
+            ("finish reason", call.finish_reason or "–"),
+            ("prompt tokens", write_number(call.prompt_tokens)),
+            ("output tokens", write_number(call.output_tokens)),
+            ("thoughts tokens", write_number(call.thoughts_tokens)),
+            ("cached tokens", write_number(call.cached_tokens)),
+            ("perhaps billed", "yes" if call.perhaps_billed else "no"),
+            ("items", ", ".join(map(str, call.item_ids)) or "–"),
+        ],
+    )
+
+
+def shorten(text: str) -> str:
+    left = len(text) - SHOWN_CHARACTERS
+    if left <= 0:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}\n… {left:,} more characters on its own page"

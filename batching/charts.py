@@ -1,0 +1,153 @@
+"""Where the columns and bars of a chart lie, in per cent of its frame; the templates draw them.
+
+`name` is the number's place in the document of GET /v1/analytics, such as `tokens.prompt`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+GAP = 0.2
+"""of a day's width that stays empty between two days"""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One colour of a column chart; `names[i]` and `values[i]` belong to the i-th label."""
+
+    label: str
+    css: str
+    names: Sequence[str]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Column:
+    x: float
+    y: float
+    width: float
+    height: float
+    css: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    name: str
+    value: Any
+    text: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A chart over days, with the table that says the same in words."""
+
+    title: str
+    labels: Sequence[str]
+    series: Sequence[Series]
+    columns: Sequence[Column]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    highest: str
+    lowest: str
+    zero_y: float
+    template = "charts/columns.html"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """`width` and `mark` in per cent; the mark is the target the value is held against."""
+
+    label: str
+    name: str
+    value: float | None
+    text: str
+    css: str
+    width: float
+    mark: float | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    title: str
+    bars: Sequence[Bar]
+    note: str = ""
+    template = "charts/bars.html"
+
+
+def write_number(value: float | None, *, unit: str = "") -> str:
+    """1,234 or 3.25; a dash for what nothing was recorded for."""
+    if value is None:
+        return "–"
+    if isinstance(value, float) and abs(value) >= 10:
+        value = round(value)  # the numbers with more digits are estimates
+    text = f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+    return f"{text} {unit}".strip()
+
+
+def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series]) -> Columns:
+    values = [value for one in series for value in one.values]
+    top, bottom = max([0, *values]), min([0, *values])
+    span = (top - bottom) or 1
+    zero_y = round(top / span * 100, 2)
+    step = 100 / max(1, len(labels))
+    width = step * (1 - GAP) / max(1, len(series))
+    columns = [
+        Column(
+            x=round(day * step + step * GAP / 2 + place * width, 3),
+            y=round((top - max(value, 0)) / span * 100, 2),
+            width=round(width, 3),
+            height=round(abs(value) / span * 100, 2),
+            css=one.css,
+            text=f"{labels[day]}: {write_number(value)} {one.label}",
+        )
+        for place, one in enumerate(series)
+        for day, value in enumerate(one.values)
+    ]
+    return Columns(
+        title=title,
+        labels=labels,
+        series=series,
+        columns=columns,
+        rows=[(label, _cells(series, day)) for day, label in enumerate(labels)],
+        highest=write_number(top),
+        lowest=write_number(bottom) if bottom else "0",
+        zero_y=zero_y,
+    )
+
+
+def _cells(series: Sequence[Series], day: int) -> list[Cell]:
+    return [
+        Cell(name=one.names[day], value=one.values[day], text=write_number(one.values[day]))
+        for one in series
+    ]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one bar shows; `target` draws a mark."""
+
+    label: str
+    name: str
+    value: float | None
+    css: str
+    unit: str = ""
+    target: float | None = None
+
+
+def draw_bars(title: str, *, entries: Sequence[Entry], note: str = "") -> Bars:
+    """All bars on one scale, which begins at zero."""
+    ends = [end for entry in entries for end in (entry.value, entry.target) if end]
+    most = max(ends, default=0) or 1
+    return Bars(title, [_bar(entry, most) for entry in entries], note)
+
+
+def _bar(entry: Entry, most: float) -> Bar:
+    return Bar(
+        label=entry.label,
+        name=entry.name,
+        value=entry.value,
+        text=write_number(entry.value, unit=entry.unit),
+        css=entry.css,
+        width=round((entry.value or 0) / most * 100, 2),
+        mark=None if entry.target is None else round(entry.target / most * 100, 2),
+    )

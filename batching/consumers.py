@@ -1,0 +1,267 @@
+"""The background consumer: hears what was accepted, plans, claims, and runs batches."""
+
+import asyncio
+import contextvars
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from batching import log, selectors
+from batching.claims import Claimer
+from batching.database import DatabaseThreads
+from batching.engine.dispatch import Dispatcher
+from batching.engine.errors import TimedOut
+from batching.engine.lanes import LaneRule, Priority
+from batching.engine.model import Model
+from batching.engine.planner import Batch, Item, Planner
+from batching.engine.runner import BatchRunner
+from batching.journal import DatabaseJournal, Ticket
+from batching.messages import (
+    BATCHING_CHANNEL,
+    cancelled_message,
+    dispatched_message,
+    finished_message,
+    read_accepted,
+)
+from batching.recovery import take_back_earlier, take_back_expired
+from batching.rules import current_rules
+from batching.services import BUDGET, Asker, Claim, ClaimRequest
+from chats.leases import Recovery, renew_leases
+from chats.services import expire_chats, hand_back_chats
+from settings_app.snapshot import current_snapshot, refresh_if_stale
+
+logger = logging.getLogger("batching")
+
+SWEEP_INTERVAL_S = 0.5
+ROWS_AT_ONCE = 500
+STOP_TIMEOUT_S = 5.0
+OWNER_LENGTH = 64
+
+Send = Callable[[str, dict[str, Any]], Awaitable[None]]
+
+
+class BatchConsumer:
+    """One per process. A supervisor keeps its loops alive."""
+
+    def __init__(
+        self,
+        *,
+        layer: Any,
+        send: Send,
+        database: DatabaseThreads,
+        model: Model,
+        process: str,
+        name: str,
+        shared: bool,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._layer = layer
+        self._send = send
+        self._database = database
+        self._process = process
+        self._name = name
+        self._shared = shared
+        self._owner = f"{name}#{process}"[-OWNER_LENGTH:]
+        self._clock = clock
+        self._batches: set[asyncio.Task[None]] = set()
+        self._suspects: set[int] = set()
+        self.rules: Mapping[Priority, LaneRule] = current_rules()
+        self.dispatcher = Dispatcher(
+            planner=Planner(self.rules, budget=BUDGET),
+            slots=slots,
+            start=self._start_batch,
+            expire=self._start_expiry,
+            clock=clock,
+        )
+        self.claimer = Claimer(database=database, owner=self._owner)
+        self.journal = DatabaseJournal(
+            database=database, owner=self._owner, tell=self._tell_finished, clock=clock
+        )
+        self._runner = BatchRunner(
+            model=model,
+            journal=self.journal,
+            slots=self.dispatcher.slots,
+            chance=random.Random(),
+            clock=clock,
+        )
+
+    @property
+    def running_batches(self) -> int:
+        return len(self._batches)
+
+    async def receive(self) -> None:
+        while True:
+            message = await self._layer.receive(BATCHING_CHANNEL)
+            try:
+                await self._hear(message)
+            except Exception:
+                # One message that cannot be understood must not end the listening.
+                logger.exception("A message on the batching channel could not be handled.")
+
+    async def sweep(self) -> None:
+        """Makes good what a lost message left undone, and shows that the dispatch loop turns."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            self.dispatcher.wake()
+            await self._apply_settings()
+            await self._push_unannounced()
+
+    async def renew(self) -> None:
+        """Holds the leases of what runs here. Who cannot renew must not go on: others take over."""
+        held_until = self._clock() + settings.LEASE_S
+        while True:
+            await asyncio.sleep(settings.LEASE_S / 4)
+            try:
+                asked_at = self._clock()
+                await self._database.run(
+                    renew_leases,
+                    self._owner,
+                    until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
+                )
+                held_until = asked_at + settings.LEASE_S
+            except DatabaseError:
+                logger.exception("The leases could not be renewed.")
+            if self._clock() > held_until:
+                logger.error("The leases ran out: %s batches are given up.", len(self._batches))
+                for task in self._batches:
+                    task.cancel()
+
+    async def recover(self) -> None:
+        """Takes back what dead processes held; first what an earlier one of this name did."""
+        await self._take_back(take_back_earlier, self._name, own=self._owner)
+        while True:
+            await asyncio.sleep(settings.LEASE_S / 4)
+            await self._take_back(take_back_expired, own=self._owner)
+
+    async def _take_back(self, take_back: Callable[..., Recovery], *args: str, own: str) -> None:
+        recovery = await self._database.run(take_back, *args, own=own)
+        if recovery.requeued or recovery.exhausted:
+            logger.warning(
+                "%s requests of dead processes wait again, %s have no attempt left.",
+                len(recovery.requeued),
+                len(recovery.exhausted),
+            )
+
+    async def finish_running(self) -> None:
+        """Takes no further batch and returns when the running ones have ended."""
+        self.dispatcher.close()
+        while self._batches:
+            await asyncio.wait(self._batches)
+        await self.journal.flush()
+
+    async def stop(self) -> None:
+        """Cancels the running batches and puts their chats back into the queue."""
+        for task in self._batches:
+            task.cancel()
+        await asyncio.gather(*self._batches, return_exceptions=True)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.journal.flush()
+                left = self.journal.open_chats
+                if left:
+                    await self._database.run(hand_back_chats, left, owner=self._owner)
+        except (TimeoutError, DatabaseError):
+            logger.exception("What was running could not be put back into the queue.")
+
+    async def _push_unannounced(self) -> None:
+        """Queued rows that two sweeps in a row found unknown here: their announcement was lost."""
+        queued = await self._database.run(selectors.list_queued_ids)
+        claiming = self.claimer.claiming
+        unknown = {i for i in queued if i not in self.dispatcher.planner and i not in claiming}
+        lost, self._suspects = sorted(unknown & self._suspects), unknown
+        for start in range(0, len(lost), ROWS_AT_ONCE):
+            ids = lost[start : start + ROWS_AT_ONCE]
+            rows = await self._database.run(selectors.read_waiting, ids)
+            self.dispatcher.push([row.as_item(now=self._clock(), rules=self.rules) for row in rows])
+
+    async def _hear(self, message: Mapping[str, Any]) -> None:
+        match message["type"]:
+            case "requests.accepted":
+                self.dispatcher.push(
+                    read_accepted(message, process=self._process, clock=self._clock())
+                )
+            case "requests.cancelled":
+                for chat_id in message["ids"]:
+                    self.dispatcher.planner.discard(chat_id)
+            case "settings.changed":
+                await self._apply_settings()
+            case unknown:
+                logger.warning("A message of unknown type %s was ignored.", unknown)
+
+    async def _apply_settings(self) -> None:
+        await self._database.run(refresh_if_stale)
+        rules = current_rules()
+        if rules != self.rules:
+            self.rules = rules
+            self.dispatcher.configure(rules)
+
+    def _start_batch(self, planned: Batch) -> None:
+        log.dispatched(planned)
+        self._begin(self._run_batch(planned), name="batch")
+
+    def _start_expiry(self, items: list[Item]) -> None:
+        self._begin(self._expire(items), name="expire")
+
+    def _begin(self, work: Any, *, name: str) -> None:
+        task = asyncio.create_task(work, name=name, context=contextvars.Context())
+        self._batches.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._batches.discard(task)
+        if not task.cancelled() and task.exception():
+            logger.error("A batch broke off.", exc_info=task.exception())
+
+    async def _run_batch(self, planned: Batch) -> None:
+        claim = Claim()
+        try:
+            claim = await self.claimer.claim(
+                ClaimRequest(planned, self.rules[planned.priority], current_snapshot().model)
+            )
+        finally:
+            if claim.batch is None:
+                self.dispatcher.slots.release(planned.priority)
+                self.dispatcher.push(claim.left)
+        if claim.batch is None:
+            return
+        self._open_tickets(planned, claim)
+        log.batch_started(claim.batch)
+        await self._tell_dispatched(claim.askers)
+        await self._runner.run(claim.batch)
+
+    def _open_tickets(self, planned: Batch, claim: Claim) -> None:
+        now = self._clock()
+        accepted = {item.id: item.accepted for item in planned.items}
+        for chat_id, asker in claim.askers.items():
+            self.journal.open(chat_id, Ticket(asker, accepted[chat_id], now))
+
+    async def _tell_dispatched(self, askers: Mapping[int, Asker]) -> None:
+        if self._shared:
+            await self._send(BATCHING_CHANNEL, cancelled_message(askers))  # others forget them
+        for origin in {asker.origin for asker in askers.values()}:
+            ids = [chat_id for chat_id, asker in askers.items() if asker.origin == origin]
+            await self._send(origin, dispatched_message(ids))
+
+    async def _tell_finished(self, origin: str, outcomes: dict[int, dict[str, Any]]) -> None:
+        await self._send(origin, finished_message(outcomes))
+
+    async def _expire(self, items: list[Item]) -> None:
+        """Records what nobody waits for any more; each waiting view ends by its own clock."""
+        error = TimedOut("No call slot became free within the time this request may wait.")
+        try:
+            await self._database.run(
+                expire_chats,
+                [item.id for item in items],
+                now=datetime.now(UTC),
+                code=error.code,
+                detail=str(error),
+            )
+        except DatabaseError:
+            logger.exception("Expired requests could not be recorded; the sweep sees them again.")

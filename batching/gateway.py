@@ -1,0 +1,275 @@
+"""The door: takes a request in, and waits for its answer without a thread."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+
+from batching import log
+from batching.database import DatabaseThreads
+from batching.engine.errors import (
+    Cancelled,
+    NoApiKey,
+    QueueFull,
+    ShuttingDown,
+    TimedOut,
+    TooLarge,
+)
+from batching.engine.lanes import LaneRule, Priority, estimate_tokens
+from batching.engine.planner import Item
+from batching.inbox import Inbox, Waiter
+from batching.intake import Intake, Stored
+from batching.messages import (
+    BATCHING_CHANNEL,
+    accepted_message,
+    cancelled_message,
+    read_finished,
+)
+from batching.outcomes import describe_request, read_outcome, read_outcomes
+from batching.rules import ModelState, current_rules, model_state
+from batching.services import BUDGET
+from chats.models import Chat
+from chats.services import release_chats
+from settings_app.models import OPEN_ACCESS_CLIENT_ID
+
+logger = logging.getLogger("batching")
+
+GRACE_S = 30.0
+"""a client waits for at most its priority's latency target and this"""
+OVERDUE_S = 0.5
+SEND_TIMEOUT_S = 1.0
+REREAD_INTERVAL_S = 0.5
+ROWS_AT_ONCE = 500
+
+Send = Callable[[str, dict[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A valid request as the client sent it. `timeout_s` can only shorten the wait."""
+
+    username: str
+    prompt: str
+    priority: Priority = Priority.MEDIUM
+    request_id: str | None = None
+    created_at: datetime | None = None
+    timeout_s: float | None = None
+    client_id: int = OPEN_ACCESS_CLIENT_ID
+    respond_async: bool = False
+
+
+class Gateway:
+    """One per process. `process` names this process and the channel of its inbox."""
+
+    def __init__(
+        self,
+        *,
+        layer: Any,
+        database: DatabaseThreads,
+        process: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._layer = layer
+        self._database = database
+        self._process = process
+        self._clock = clock
+        self.inbox = Inbox()
+        self.intake = Intake(
+            database=database,
+            inbox=self.inbox,
+            announce=self._announce,
+            abandon=self._abandon,
+        )
+        self.draining = False
+        self._depths = dict.fromkeys(Priority, 0)
+        self._abandoned: list[int] = []
+        self._left = asyncio.Event()
+
+    def depth(self, priority: Priority) -> int:
+        """How many requests of this process wait in the queue."""
+        return self._depths[priority]
+
+    async def submit(self, query: Query) -> dict[str, Any]:
+        """Returns the 200 document of POST /v1/query; raises GatewayError."""
+        chat, item = self._admit(query)
+        stored, answer = await self._wait(chat, item, named=query.request_id is not None)
+        return describe_request(stored.chat) | answer
+
+    async def enqueue(self, query: Query) -> dict[str, Any]:
+        """Returns the 202 document as soon as the request is stored; raises GatewayError."""
+        chat, item = self._admit(query)
+        self._depths[item.priority] += 1  # until it is dispatched, as for one that waits
+        try:
+            stored = await self.intake.store(chat, item, named=query.request_id is not None)
+        except BaseException:
+            self._depths[item.priority] -= 1
+            raise
+        if not stored.fresh:
+            self._leave_queue(stored.waiter)
+            self.inbox.remove(stored.waiter)
+        return {"request_id": stored.chat.request_id, "status": str(stored.chat.status)}
+
+    def _admit(self, query: Query) -> tuple[Chat, Item]:
+        rule = current_rules()[query.priority]
+        self._check_admission(query, rule)
+        accepted, received_at = self._clock(), datetime.now(UTC)
+        wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.latency_s + GRACE_S
+        if query.timeout_s is not None:
+            wait_s = min(wait_s, query.timeout_s)
+        chat = self._make_chat(query, rule, received_at=received_at, wait_s=wait_s)
+        return chat, self._make_item(query, rule, accepted=accepted, wait_s=wait_s)
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Over the channel layer; a message that it drops is made good by the sweep."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._layer.send(channel, message)
+        except Exception as error:
+            # Full, gone or slow: nobody may wait for the layer, and nothing depends on it.
+            logger.warning("A message to %s was lost (%s).", channel, type(error).__name__)
+
+    async def receive(self) -> None:
+        """Takes in what concerns this process's waiters, for ever."""
+        while True:
+            message = await self._layer.receive(self._process)
+            try:
+                self._hear(message)
+            except Exception:
+                # One message that cannot be understood must not end the listening.
+                logger.exception("A message of the inbox could not be handled.")
+
+    def _check_admission(self, query: Query, rule: LaneRule) -> None:
+        if self.draining:
+            raise ShuttingDown()
+        if model_state() is ModelState.NO_API_KEY:
+            raise NoApiKey()
+        if estimate_tokens(query.prompt) > BUDGET.input:
+            raise TooLarge()
+        if self._depths[rule.priority] >= rule.max_queue:
+            raise QueueFull(
+                f"{rule.max_queue} requests of {rule.priority.name} priority are waiting already.",
+                retry_after_s=max(1.0, rule.window_s),
+            )
+
+    def _make_chat(
+        self, query: Query, rule: LaneRule, *, received_at: datetime, wait_s: float
+    ) -> Chat:
+        return Chat(
+            client_id=query.client_id,
+            username=query.username,
+            request_id=query.request_id or uuid.uuid4().hex,
+            prompt=query.prompt,
+            priority=int(query.priority),
+            created_at=query.created_at or received_at,
+            received_at=received_at,
+            due_at=received_at + timedelta(seconds=rule.window_s),
+            deadline=received_at + timedelta(seconds=wait_s),
+            origin=self._process,
+        )
+
+    def _make_item(self, query: Query, rule: LaneRule, *, accepted: float, wait_s: float) -> Item:
+        return Item(
+            id=0,
+            priority=query.priority,
+            accepted=accepted,
+            due=accepted + rule.window_s,
+            deadline=accepted + wait_s,
+            target=accepted + rule.latency_s,
+            input_tokens=estimate_tokens(query.prompt),
+            output_tokens=rule.tokens,
+            client=query.client_id,
+            username=query.username,
+        )
+
+    async def _wait(self, chat: Chat, item: Item, *, named: bool) -> tuple[Stored, dict[str, Any]]:
+        """Counts the request as queued for as long as it is, and waits until its deadline."""
+        self._depths[item.priority] += 1
+        stored: Stored | None = None
+        try:
+            async with asyncio.timeout(item.deadline - self._clock()):
+                stored = await self.intake.store(chat, item, named=named)
+                if not stored.fresh:
+                    self._join(stored)
+                return stored, await stored.waiter.answer
+        except TimeoutError:
+            raise TimedOut() from None
+        except asyncio.CancelledError:
+            if stored is not None:
+                self._abandon(stored.waiter.chat_id)
+            raise
+        finally:
+            if stored is None:
+                self._depths[item.priority] -= 1
+            else:
+                self._leave_queue(stored.waiter)
+                self.inbox.remove(stored.waiter)
+
+    def _join(self, stored: Stored) -> None:
+        """The request was there before: its answer may be stored already, or come any moment."""
+        self._leave_queue(stored.waiter)
+        stored.waiter.due = self._clock() - OVERDUE_S
+        outcome = read_outcome(stored.chat)
+        if outcome is not None:
+            self.inbox.deliver_to(stored.waiter, outcome)
+
+    def _leave_queue(self, waiter: Waiter) -> None:
+        if waiter.queued:
+            waiter.queued = False
+            self._depths[waiter.priority] -= 1
+
+    def _abandon(self, chat_id: int) -> None:
+        """Its client has gone: unless somebody else wants the answer, it need not be asked for."""
+        self._abandoned.append(chat_id)
+        self._left.set()
+
+    async def release(self) -> None:
+        """Drops what was abandoned in the queue, many in one transaction, for ever."""
+        while True:
+            await self._left.wait()
+            ids = self._abandoned[:ROWS_AT_ONCE]
+            del self._abandoned[: len(ids)]
+            if not self._abandoned:
+                self._left.clear()
+            error = Cancelled("The client left before the request was sent to the model.")
+            cancelled = await self._database.run(
+                release_chats, ids, now=datetime.now(UTC), code=error.code, detail=str(error)
+            )
+            if cancelled:
+                await self.send(BATCHING_CHANNEL, cancelled_message(cancelled))
+
+    async def reread(self) -> None:
+        """Makes good a lost answer: one look at the rows of all who wait for too long, for ever."""
+        while True:
+            await asyncio.sleep(REREAD_INTERVAL_S)
+            overdue = self.inbox.list_overdue(self._clock() - OVERDUE_S)
+            for start in range(0, len(overdue), ROWS_AT_ONCE):
+                ids = overdue[start : start + ROWS_AT_ONCE]
+                for chat_id, outcome in (await self._database.run(read_outcomes, ids)).items():
+                    self._deliver(chat_id, outcome)
+
+    def _deliver(self, chat_id: int, outcome: dict[str, Any]) -> None:
+        for waiter in self.inbox.mark_dispatched([chat_id]):
+            self._depths[waiter.priority] -= 1
+        self.inbox.deliver(chat_id, outcome)
+
+    async def _announce(self, items: Sequence[Item]) -> None:
+        log.enqueued(items)
+        message = accepted_message(items, process=self._process, clock=self._clock())
+        await self.send(BATCHING_CHANNEL, message)
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        match message["type"]:
+            case "requests.dispatched":
+                for waiter in self.inbox.mark_dispatched(message["ids"]):
+                    self._depths[waiter.priority] -= 1
+            case "requests.finished":
+                for chat_id, outcome in read_finished(message):
+                    self._deliver(chat_id, outcome)
+            case unknown:
+                logger.warning("A message of unknown type %s was ignored.", unknown)

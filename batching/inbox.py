@@ -1,0 +1,89 @@
+"""Who waits in this process, and for what."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from batching.engine.errors import GatewayError, error_from_code
+from batching.engine.lanes import Priority
+
+
+class Waiter:
+    """One client's wait for one chat. `queued` until its batch leaves.
+
+    Long after `due` the answer's message may have been lost, and the row is read again.
+    """
+
+    def __init__(self, chat_id: int, priority: Priority, *, due: float) -> None:
+        self.chat_id = chat_id
+        self.priority = priority
+        self.due = due
+        self.queued = True
+        self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+
+class Inbox:
+    """Resolves the futures of waiting views. Several may wait for one chat."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[int, list[Waiter]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiters.values()))
+
+    def add(self, waiter: Waiter) -> None:
+        self._waiters.setdefault(waiter.chat_id, []).append(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        waiters = self._waiters.get(waiter.chat_id, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+        if not waiters:
+            self._waiters.pop(waiter.chat_id, None)
+
+    def list_overdue(self, before: float) -> list[int]:
+        """The chats whose waiters should have heard something since their due time."""
+        return [
+            chat_id
+            for chat_id, waiters in self._waiters.items()
+            if any(waiter.due < before for waiter in waiters)
+        ]
+
+    def refuse_all(self, error: GatewayError) -> None:
+        """Ends every wait; the chats stay where they are."""
+        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
+            if not waiter.answer.done():
+                waiter.answer.set_exception(error)
+                waiter.answer.exception()  # nobody may be left to look at it
+        self._waiters.clear()
+
+    def mark_dispatched(self, chat_ids: Iterable[int]) -> list[Waiter]:
+        """The waiters whose chats have just left the queue."""
+        left = []
+        for chat_id in chat_ids:
+            for waiter in self._waiters.get(chat_id, []):
+                if waiter.queued:
+                    waiter.queued = False
+                    left.append(waiter)
+        return left
+
+    def deliver(self, chat_id: int, outcome: dict[str, Any]) -> bool:
+        """Hands an answer or an error over; False if nobody waits for it any more."""
+        waiters = self._waiters.pop(chat_id, [])
+        for waiter in waiters:
+            self.deliver_to(waiter, outcome)
+        return bool(waiters)
+
+    def deliver_to(self, waiter: Waiter, outcome: dict[str, Any]) -> None:
+        # Its client may have gone or run out of time in this very tick.
+        if waiter.answer.done():
+            return
+        if "error" in outcome:
+            waiter.answer.set_exception(_read_error(outcome["error"]))
+            waiter.answer.exception()  # nobody may be left to look at it
+        else:
+            waiter.answer.set_result(outcome["answer"])
+
+
+def _read_error(error: dict[str, Any]) -> GatewayError:
+    return error_from_code(error["code"], error["detail"], error.get("retry_after_s"))

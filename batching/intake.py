@@ -1,0 +1,144 @@
+"""Stores accepted requests, many in one commit, and announces each commit once."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from batching.database import DatabaseThreads
+from batching.engine.errors import RequestConflict, UpstreamUnavailable
+from batching.engine.planner import Item
+from batching.inbox import Inbox, Waiter
+from chats.acceptance import Accepted, accept_chats, request_key
+from chats.models import Chat
+
+logger = logging.getLogger("batching")
+
+GROUP_COMMIT_S = 0.005
+GROUP_COMMIT_ROWS = 50
+LARGEST_GROUP_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The committed row that answers a request, and the wait for it.
+
+    `fresh` is false if the request joined one that was there already.
+    """
+
+    chat: Chat
+    waiter: Waiter
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A request before its row exists; `item` gets its id from the row."""
+
+    chat: Chat
+    item: Item
+    named: bool
+    stored: asyncio.Future[Stored] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Intake:
+    """A waiter is in the `inbox` before `announce` can lead to its answer.
+
+    `abandon` is told of a row whose client left before it was committed.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: DatabaseThreads,
+        inbox: Inbox,
+        announce: Callable[[Sequence[Item]], Awaitable[None]],
+        abandon: Callable[[int], None],
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._abandon = abandon
+        self._announce = announce
+        self._entries: list[Entry] = []
+        self._arrived = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._committed_at = 0.0
+
+    async def store(self, chat: Chat, item: Item, *, named: bool) -> Stored:
+        """Returns once the row is committed; raises RequestConflict or UpstreamUnavailable."""
+        entry = Entry(chat, item, named)
+        self._entries.append(entry)
+        self._arrived.set()
+        if len(self._entries) >= GROUP_COMMIT_ROWS:
+            self._enough.set()
+        try:
+            return await entry.stored
+        except asyncio.CancelledError:
+            # The client may have left in the very tick in which its row was committed.
+            if (
+                entry.stored.done()
+                and not entry.stored.cancelled()
+                and not entry.stored.exception()
+            ):
+                self._inbox.remove(entry.stored.result().waiter)
+                self._abandon(entry.stored.result().chat.pk)
+            raise
+
+    async def run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            await self._gather()
+            group = self._entries[:LARGEST_GROUP_ROWS]
+            del self._entries[: len(group)]
+            if not self._entries:
+                self._arrived.clear()
+            self._enough.clear()
+            await self._commit(group)
+
+    async def _gather(self) -> None:
+        """Under load waits for companions; a lone request after a pause is committed at once."""
+        if time.monotonic() - self._committed_at > 4 * GROUP_COMMIT_S:
+            return
+        try:
+            async with asyncio.timeout(GROUP_COMMIT_S):
+                await self._enough.wait()
+        except TimeoutError:
+            pass
+
+    async def _commit(self, group: Sequence[Entry]) -> None:
+        named = {request_key(entry.chat) for entry in group if entry.named}
+        try:
+            accepted = await self._database.run(
+                accept_chats, [entry.chat for entry in group], named=named
+            )
+        except Exception:
+            logger.exception("%s requests could not be stored and were refused.", len(group))
+            refusal = UpstreamUnavailable("The gateway's database cannot be reached.")
+            for entry in group:
+                if not entry.stored.done():
+                    entry.stored.set_exception(refusal)
+            return
+        finally:
+            self._committed_at = time.monotonic()
+        items = []
+        for entry, outcome in zip(group, accepted, strict=True):
+            self._tell(entry, outcome)
+            if outcome is not None and outcome.fresh:
+                items.append(replace(entry.item, id=outcome.chat.pk))
+        if items:
+            await self._announce(items)
+
+    def _tell(self, entry: Entry, outcome: Accepted | None) -> None:
+        if outcome is None:
+            if not entry.stored.done():
+                entry.stored.set_exception(RequestConflict())
+        elif entry.stored.done():
+            self._abandon(outcome.chat.pk)  # its client left during the commit
+        else:
+            item = entry.item
+            waiter = Waiter(outcome.chat.pk, item.priority, due=item.due)
+            self._inbox.add(waiter)
+            entry.stored.set_result(Stored(outcome.chat, waiter, outcome.fresh))

@@ -1,0 +1,118 @@
+"""The lines that mark a request's way in the server log, and the blocks of the two log files."""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+
+from django.conf import settings
+
+from batching.engine.call import CallReport, PreparedCall, Work
+from batching.engine.planner import Batch as PlannedBatch
+from batching.engine.planner import Item
+from batching.engine.runner import RunnableBatch
+from batching.services import Asker
+from chats.services import Finish
+
+server = logging.getLogger("batching")
+calls = logging.getLogger("batching.log.calls")
+pairs = logging.getLogger("batching.log.pairs")
+
+
+def enqueued(items: Sequence[Item]) -> None:
+    server.info(
+        "[ENQUEUE] %s accepted: %s",
+        _count(len(items), "request"),
+        _list(f"{item.id} {item.priority.name}" for item in items),
+        extra={"action": "enqueue", "chat_ids": [item.id for item in items]},
+    )
+
+
+def dispatched(batch: PlannedBatch) -> None:
+    server.info(
+        "[DISPATCH] %s of %s leave the queue (%s, %.1f ms after they were due).",
+        _count(len(batch.items), "request"),
+        batch.priority.name,
+        batch.trigger,
+        batch.lateness_s * 1000,
+        extra={"action": "dispatch", "chat_ids": [item.id for item in batch.items]},
+    )
+
+
+def batch_started(batch: RunnableBatch) -> None:
+    server.info(
+        "[BATCH_START] batch %s: %s, model %s.",
+        batch.id,
+        _list(str(item.id) for item in batch.items),
+        batch.model,
+        extra={"action": "batch_start", "batch_id": batch.id},
+    )
+    call_started(batch, batch.first_call, batch.items)
+
+
+def call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[Work]) -> None:
+    server.info(
+        "[LLM_BATCH] batch %s: call %s for %s starts.",
+        batch.id,
+        call.id,
+        _count(len(items), "request"),
+        extra={"action": "call_start", "batch_id": batch.id, "call_id": call.id},
+    )
+
+
+def batch_ended(batch: RunnableBatch) -> None:
+    server.info(
+        "[BATCH_COMPLETE] batch %s.",
+        batch.id,
+        extra={"action": "batch_complete", "batch_id": batch.id},
+    )
+
+
+def call_ended(batch: RunnableBatch, report: CallReport) -> None:
+    """Writes a file, so it runs in a database thread, off the event loop."""
+    outcome = report.error.code if report.error else report.finish_reason or "no finish reason"
+    server.info(
+        "[LLM_BATCH] batch %s: call %s ended after %.0f ms (%s).",
+        batch.id,
+        report.call.id,
+        report.duration_s * 1000,
+        outcome,
+        extra={"action": "call_end", "batch_id": batch.id, "call_id": report.call.id},
+    )
+    tokens = report.usage.total if report.usage else "unknown"
+    lines = [
+        f"batch={batch.id} call={report.call.id} model={batch.model} outcome={outcome}"
+        f" duration_ms={report.duration_s * 1000:.0f} tokens={tokens}"
+    ]
+    if settings.LOG_PROMPTS:
+        prompt = report.call.prompt
+        lines += ["--- instruction", prompt.system, "--- prompts", prompt.contents]
+        lines += ["--- reply", report.reply]
+    if report.error:
+        lines += ["--- error", str(report.error)]
+    calls.info("\n".join(lines))
+
+
+def chat_ended(finish: Finish, *, prompt: str, asker: Asker) -> None:
+    """Writes a file, so it runs in a database thread, off the event loop."""
+    values = finish.values
+    lines = [
+        f"chat={finish.chat_id} username={json.dumps(asker.username)}"
+        f" request_id={json.dumps(asker.request_id)} status={values['status']}"
+        f" latency_ms={values['latency_ms']} queue_ms={values['queue_ms']}"
+    ]
+    if settings.LOG_PROMPTS:
+        lines += ["--- request", prompt]
+        if "text" in values:
+            lines += ["--- response", values["text"]]
+    if "error_code" in values:
+        lines += ["--- error", f"{values['error_code']}: {values['error_detail']}"]
+    pairs.info("\n".join(lines))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _list(names: Iterable[str], most: int = 20) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,85 @@
+"""What travels over the channel layer. Every message is small, and none is needed for safety."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from batching.engine.lanes import Priority
+from batching.engine.planner import Item
+
+BATCHING_CHANNEL = "batching"
+
+
+def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> dict[str, Any]:
+    """New items, with their times on the sender's monotonic clock, which shows `clock`."""
+    return {
+        "type": "requests.accepted",
+        "process": process,
+        "clock": clock,
+        "items": json.dumps(
+            [
+                [
+                    item.id,
+                    int(item.priority),
+                    item.accepted,
+                    item.due,
+                    item.deadline,
+                    item.target,
+                    item.input_tokens,
+                    item.output_tokens,
+                    item.client,
+                    item.username,
+                ]
+                for item in items
+            ]
+        ),
+    }
+
+
+def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> list[Item]:
+    """The message's items on this process's clock: another machine's counts from elsewhere."""
+    shift = 0.0 if message["process"] == process else clock - message["clock"]
+    return [
+        Item(
+            id=item_id,
+            priority=Priority(priority),
+            accepted=accepted + shift,
+            due=due + shift,
+            deadline=deadline + shift,
+            target=target + shift,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            client=client,
+            username=username,
+        )
+        for (
+            item_id,
+            priority,
+            accepted,
+            due,
+            deadline,
+            target,
+            input_tokens,
+            output_tokens,
+            client,
+            username,
+        ) in json.loads(message["items"])
+    ]
+
+
+def dispatched_message(chat_ids: Iterable[int]) -> dict[str, Any]:
+    return {"type": "requests.dispatched", "ids": list(chat_ids)}
+
+
+def cancelled_message(chat_ids: Iterable[int]) -> dict[str, Any]:
+    return {"type": "requests.cancelled", "ids": list(chat_ids)}
+
+
+def finished_message(outcomes: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    """Each chat's `{"answer": …}` or `{"error": …}`, by id."""
+    # As text, because the in-memory layer copies a message value by value.
+    return {"type": "requests.finished", "outcomes": json.dumps(list(outcomes.items()))}
+
+
+def read_finished(message: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    return [(chat_id, outcome) for chat_id, outcome in json.loads(message["outcomes"])]

@@ -1,0 +1,167 @@
+"""What the machine did: batches, model calls, and their roll-up per day."""
+
+from django.db import models
+from django.db.models import Q
+
+from settings_app.models import Priority
+
+
+class Trigger(models.TextChoices):
+    """Why a batch left: it was full, or its oldest request had waited the window."""
+
+    FULL = "full"
+    WINDOW = "window"
+
+
+class Outcome(models.TextChoices):
+    RUNNING = "running"
+    DONE = "done", "every request answered"
+    PARTIAL = "partial", "some requests failed"
+    FAILED = "failed", "every request failed"
+
+
+class CallKind(models.TextChoices):
+    COMBINED = "combined"
+    SINGLE = "single"
+
+
+class CallStatus(models.TextChoices):
+    STARTED = "started"
+    COMPLETE = "complete", "the reply was read to its end"
+    FAILED = "failed"
+
+
+class Batch(models.Model):
+    """One claim: requests of one priority that left the queue together.
+
+    `settings` is the lane as it was at the claim; `lateness_ms` is claim minus due time on the
+    planner's clock (0 for a batch that left full).
+    """
+
+    priority = models.SmallIntegerField(choices=Priority)
+    trigger = models.CharField(max_length=6, choices=Trigger)
+    size = models.PositiveSmallIntegerField()
+    model = models.CharField(max_length=100)
+    settings = models.JSONField()
+    owner = models.CharField(max_length=64, default="")
+    lateness_ms = models.FloatField(default=0)
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=7, choices=Outcome, default=Outcome.RUNNING)
+    folded = models.BooleanField(default=False, help_text="counted in DailyStat")
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "batches"
+        constraints = [
+            models.CheckConstraint(condition=Q(size__gte=1), name="batch_not_empty"),
+            models.CheckConstraint(
+                condition=Q(priority__in=Priority.values), name="batch_priority_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome__in=Outcome.values), name="batch_outcome_known"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="batch_created"),
+            models.Index(fields=["priority", "id"], name="batch_priority"),
+            models.Index(fields=["outcome", "id"], name="batch_outcome"),
+            models.Index(
+                fields=["id"],
+                condition=Q(folded=False) & ~Q(outcome=Outcome.RUNNING),
+                name="batch_unfolded",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"batch {self.pk}"
+
+
+class ModelCall(models.Model):
+    """One call to the model, written as started before it is made.
+
+    `item_ids` are the chats it carried, in the order of its keys. Token counts are null until the
+    model reported them. `perhaps_billed`: it broke off, and the model's side may have counted it.
+    """
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="calls")
+    kind = models.CharField(max_length=8, choices=CallKind)
+    attempt = models.PositiveSmallIntegerField()
+    model = models.CharField(max_length=100)
+    item_ids = models.JSONField()
+    prompt = models.TextField(default="")
+    reply = models.TextField(default="")
+    status = models.CharField(max_length=8, choices=CallStatus, default=CallStatus.STARTED)
+    finish_reason = models.CharField(max_length=40, default="")
+    error_code = models.CharField(max_length=40, default="")
+    error_detail = models.TextField(default="")
+    perhaps_billed = models.BooleanField(default=False)
+    prompt_tokens = models.PositiveIntegerField(null=True)
+    output_tokens = models.PositiveIntegerField(null=True)
+    thoughts_tokens = models.PositiveIntegerField(null=True)
+    cached_tokens = models.PositiveIntegerField(null=True)
+    started_at = models.DateTimeField()
+    first_token_ms = models.PositiveIntegerField(null=True)
+    duration_ms = models.PositiveIntegerField(null=True)
+    folded = models.BooleanField(default=False, help_text="counted in DailyStat")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=CallStatus.values), name="model_call_status_known"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["started_at"], name="model_call_started"),
+            # The admin's filters: without them a rare value is looked for in every stored prompt.
+            models.Index(fields=["status", "id"], name="model_call_status"),
+            models.Index(fields=["kind", "id"], name="model_call_kind"),
+            models.Index(
+                fields=["id"], condition=Q(perhaps_billed=True), name="model_call_perhaps_billed"
+            ),
+            models.Index(
+                fields=["id"],
+                condition=Q(folded=False) & ~Q(status=CallStatus.STARTED),
+                name="model_call_unfolded",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} call {self.pk}"
+
+
+class DailyStat(models.Model):
+    """One UTC day of one lane, so that analytics cost the same at any size of history.
+
+    Requests count on the day they were received, batches on the day they were claimed, calls on the
+    day they started. `latency_hist` and `queue_hist` map a log bucket's number to a count;
+    `failures` maps an error code to a count.
+    """
+
+    day = models.DateField()
+    priority = models.SmallIntegerField(choices=Priority)
+    requests = models.PositiveBigIntegerField(default=0)
+    answered = models.PositiveBigIntegerField(default=0)
+    in_time = models.PositiveBigIntegerField(default=0, help_text="answered within latency_ms")
+    batches = models.PositiveBigIntegerField(default=0)
+    batched_requests = models.PositiveBigIntegerField(default=0)
+    model_calls = models.PositiveBigIntegerField(default=0)
+    prompt_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    thoughts_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    latency_ms_sum = models.PositiveBigIntegerField(default=0)
+    queue_ms_sum = models.PositiveBigIntegerField(default=0)
+    latency_hist = models.JSONField(default=dict)
+    queue_hist = models.JSONField(default=dict)
+    failures = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["day", "-priority"]
+        constraints = [
+            models.UniqueConstraint(fields=["day", "priority"], name="daily_stat_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {Priority(self.priority).label}"

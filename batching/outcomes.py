@@ -1,0 +1,64 @@
+"""How a chat ended, as its client is told: the same from the running batch and from the row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db.models import F
+
+from batching.engine.errors import error_from_code
+from chats.models import FINAL_STATUSES, Chat, Status
+from chats.times import write_time
+
+ANSWER_COLUMNS = [
+    "text",
+    "tokens_used",
+    "latency_ms",
+    "completed_at",
+    "queue_ms",
+    "finish_reason",
+    "usage",
+]
+
+
+def describe_request(chat: Chat) -> dict[str, Any]:
+    """The part of the 200 document that the request itself brings."""
+    return {
+        "request_id": chat.request_id,
+        "username": chat.username,
+        "created_at": write_time(chat.created_at),
+    }
+
+
+def describe_answer(
+    values: Mapping[str, Any], *, batch_id: int | None, batch_size: int | None
+) -> dict[str, Any]:
+    """The part of the 200 document that the model's answer brings; `values` are the columns."""
+    document = {name: values[name] for name in ANSWER_COLUMNS}
+    document["completed_at"] = write_time(values["completed_at"])
+    document |= {"batch_id": batch_id, "batch_size": batch_size}
+    if (values["usage"] or {}).get("estimated"):
+        document["estimated"] = True
+    return document
+
+
+def describe_error(code: str, detail: str, retry_after_s: float | None = None) -> dict[str, Any]:
+    return {"code": code, "detail": detail, "retry_after_s": retry_after_s}
+
+
+def read_outcome(chat: Chat) -> dict[str, Any] | None:
+    """`{"answer"}` or `{"error"}` of a row with its `batch_size`; None while it is open."""
+    if chat.status == Status.DONE:
+        values = {name: getattr(chat, name) for name in ANSWER_COLUMNS}
+        size = getattr(chat, "batch_size", None)
+        return {"answer": describe_answer(values, batch_id=chat.batch_id, batch_size=size)}
+    if chat.status in FINAL_STATUSES:
+        error = error_from_code(chat.error_code, chat.error_detail)
+        return {"error": describe_error(error.code, str(error), error.retry_after_s)}
+    return None
+
+
+def read_outcomes(chat_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The outcomes of those of the chats that have ended."""
+    ended = Chat.objects.filter(pk__in=chat_ids, status__in=FINAL_STATUSES)
+    rows = ended.annotate(batch_size=F("batch__size"))
+    return {chat.pk: outcome for chat in rows if (outcome := read_outcome(chat)) is not None}

@@ -1,0 +1,77 @@
+"""Pages for people: the dashboard, and the button that tests the model key."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from batching.analytics import summarize_now
+from batching.dashboard import draw_charts, list_figures
+from batching.model_notice import explain_key_trouble, list_notices
+from batching.periods import DAY_CHOICES, Period, PeriodForm
+from settings_app.snapshot import refresh_if_stale
+
+PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'"
+View = Callable[..., HttpResponse]
+
+
+def for_readers(view: View) -> View:
+    """Staff, and everybody under `API_ACCESS=open`; others are asked to log in."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if settings.API_ACCESS == "open" or request.user.is_staff:
+            return view(request, *args, **kwargs)
+        return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+
+    return guarded
+
+
+def today_utc() -> date:
+    return datetime.now(UTC).date()
+
+
+def describe_period(period: Period) -> dict[str, Any]:
+    """What the templates need to show a period's figures and charts."""
+    summary = summarize_now(first=period.first, last=period.last)
+    return {
+        "period": period,
+        "empty": not (summary["requests"] or summary["batches"]),
+        "figures": list_figures(summary),
+        "charts": draw_charts(summary, lanes=refresh_if_stale().lanes),
+    }
+
+
+@require_safe
+@for_readers
+def dashboard(request: HttpRequest) -> HttpResponse:
+    form = PeriodForm(request.GET)
+    context = describe_period(form.read_period(today=today_utc()))
+    context |= {"form": form, "choices": DAY_CHOICES, "notices": list_notices()}
+    status = 200 if form.is_valid() else 400
+    response = render(request, "dashboard.html", context, status=status)
+    response["Content-Security-Policy"] = PAGE_POLICY
+    return response
+
+
+@require_POST
+async def test_key(request: HttpRequest) -> HttpResponse:
+    """The settings page's button: the same question as POST /v1/settings/test-key."""
+    user = await request.auser()
+    if not (user.is_staff and await user.ahas_perm("settings_app.change_gatewaysettings")):
+        raise PermissionDenied
+    trouble = await explain_key_trouble()
+    if trouble:
+        messages.error(request, f"The key test failed: {trouble}")
+    else:
+        messages.success(request, "The model service accepts the key and knows the model.")
+    return redirect("admin:settings_app_gatewaysettings_change", 1)

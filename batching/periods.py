@@ -1,0 +1,78 @@
+"""The UTC days that a page's figures are of."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from django import forms
+
+from batching.analytics_view import MAX_DAYS
+
+DAY_CHOICES = {1: "Today", 7: "7 days", 30: "30 days", 90: "90 days"}
+DEFAULT_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Period:
+    """Both days included; `days` is 0 for days of one's own choice."""
+
+    first: date
+    last: date
+    days: int = 0
+
+    @property
+    def day_after(self) -> date:
+        """`to` of GET /v1/analytics, which excludes it."""
+        return self.last + timedelta(days=1)
+
+
+def recent_days(days: int, *, today: date) -> Period:
+    return Period(today - timedelta(days=days - 1), today, days)
+
+
+class PeriodForm(forms.Form):
+    """`days`, or `first` and `last`; nothing means the default."""
+
+    days = forms.TypedChoiceField(
+        required=False,
+        coerce=int,
+        empty_value=None,
+        choices=list(DAY_CHOICES.items()),
+        error_messages={"invalid_choice": "Choose 1, 7, 30 or 90 days."},
+    )
+    first = forms.DateField(
+        label="First day",
+        required=False,
+        input_formats=["%Y-%m-%d"],
+        widget=forms.DateInput(attrs={"type": "date"}),
+    )
+    last = forms.DateField(
+        label="Last day",
+        required=False,
+        input_formats=["%Y-%m-%d"],
+        widget=forms.DateInput(attrs={"type": "date"}),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        first, last = cleaned.get("first"), cleaned.get("last")
+        if first and last and first > last:
+            raise forms.ValidationError("The first day must not be after the last.")
+        if first and last and (last - first).days >= MAX_DAYS:
+            raise forms.ValidationError(f"At most {MAX_DAYS} days at once.")
+        if date.max in (first, last):
+            raise forms.ValidationError("There is no day after the last day.")
+        return cleaned
+
+    def read_period(self, *, today: date) -> Period:
+        """The chosen days; the default ones if what was typed is not valid.
+
+        A missing first day means thirty days up to the last, a missing last day today.
+        """
+        chosen = self.cleaned_data if self.is_valid() else {}
+        first, last = chosen.get("first"), chosen.get("last")
+        if not (first or last):
+            return recent_days(chosen.get("days") or DEFAULT_DAYS, today=today)
+        last = last or max(today, first)
+        earliest = date.fromordinal(max(1, last.toordinal() - 29))
+        return Period(first or earliest, last)

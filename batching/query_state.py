@@ -1,0 +1,92 @@
+"""GET and DELETE /v1/query/{request_id}: where an accepted request stands, and taking it back."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.exceptions import ChannelFull
+from channels.layers import get_channel_layer
+from django.db import transaction
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+
+from batching.engine.errors import AlreadyDispatched, AmbiguousRequest, Cancelled
+from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
+from batching.outcomes import describe_error, describe_request, read_outcome
+from batching.selectors import estimate_wait_s, find_chats, queue_position
+from chats.models import Chat, Status
+from chats.services import cancel_chats
+from settings_app.auth import ListedOriginForWrites
+from settings_app.models import OPEN_ACCESS_CLIENT_ID
+
+
+class QueryStateView(APIView):
+    permission_classes = [*api_settings.DEFAULT_PERMISSION_CLASSES, ListedOriginForWrites]
+
+    def get(self, request: Request, request_id: str) -> Response:
+        return Response(describe_state(find_one(request, request_id)))
+
+    def delete(self, request: Request, request_id: str) -> Response:
+        chat = find_one(request, request_id)
+        cancel_chat(chat)
+        return Response(describe_state(find_one(request, request_id)))
+
+
+def find_one(request: Request, request_id: str) -> Chat:
+    """Raises NotFound or AmbiguousRequest."""
+    username = request.query_params.get("username")
+    if "\x00" in request_id + (username or ""):
+        raise NotFound()
+    chats = find_chats(request_id, client_id=OPEN_ACCESS_CLIENT_ID, username=username)
+    if not chats:
+        raise NotFound()
+    if len(chats) > 1:
+        raise AmbiguousRequest()
+    return chats[0]
+
+
+def cancel_chat(chat: Chat) -> None:
+    """Cancels what is still queued and tells planner and waiters; raises AlreadyDispatched."""
+    if chat.status == Status.CANCELLED:
+        return
+    error = Cancelled()
+    with transaction.atomic():
+        cancelled = cancel_chats(
+            [chat.pk], now=datetime.now(UTC), code=error.code, detail=str(error)
+        )
+    if not cancelled:
+        raise AlreadyDispatched()
+    told = {chat.pk: {"error": describe_error(error.code, str(error))}}
+    for channel, message in (
+        (BATCHING_CHANNEL, cancelled_message(cancelled)),
+        (chat.origin, finished_message(told)),
+    ):
+        try:
+            async_to_sync(get_channel_layer().send)(channel, message)
+        except ChannelFull:
+            pass  # the claim looks at the row, and the waiter's process reads it again
+
+
+def describe_state(chat: Chat) -> dict[str, Any]:
+    outcome = read_outcome(chat) or {}
+    queued = chat.status == Status.QUEUED
+    return {
+        "request_id": chat.request_id,
+        "username": chat.username,
+        "status": chat.status,
+        "position": queue_position(chat) if queued else None,
+        "estimate_s": estimate_wait_s(chat) if queued else None,
+        "response": _describe_response(chat, outcome["answer"]) if "answer" in outcome else None,
+        "error": _describe_error(outcome["error"]) if "error" in outcome else None,
+    }
+
+
+def _describe_response(chat: Chat, answer: dict[str, Any]) -> dict[str, Any]:
+    return describe_request(chat) | answer
+
+
+def _describe_error(error: dict[str, Any]) -> dict[str, Any]:
+    return {"code": error["code"], "detail": error["detail"]}

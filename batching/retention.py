@@ -1,0 +1,138 @@
+"""Deletes what has become old, or what one username asked, in short transactions.
+
+Only what has ended and is counted in DailyStat goes; the roll-up stays, so analytics survive.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from batching.models import Batch, CallStatus, ModelCall, Outcome
+from chats.leases import lock_free
+from chats.models import OPEN_STATUSES, Chat
+from chats.prompts import blank_prompts
+from settings_app.snapshot import current_snapshot
+
+CHUNK = 200
+SCANNED_AT_ONCE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a deletion takes: chats received before `before`, of `username` if it is named."""
+
+    before: datetime | None = None
+    username: str | None = None
+
+    @property
+    def asked(self) -> Q:
+        given = {"received_at__lt": self.before, "username": self.username}
+        return Q(**{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def deletable(self) -> Q:
+        return self.asked & Q(folded=True) & ~Q(status__in=OPEN_STATUSES)
+
+    @property
+    def deletable_chats(self) -> QuerySet[Chat]:
+        return Chat.objects.filter(self.deletable)
+
+
+def count_extent(extent: Extent) -> Counter[str]:
+    """What `prune` would delete, and the chats that it would leave because they are open."""
+    staying = Chat.objects.filter(~extent.deletable, batch=OuterRef("pk"))
+    taken = Chat.objects.filter(extent.deletable, batch=OuterRef("pk"))
+    batches = _deletable_batches().filter(Exists(taken), ~Exists(staying))
+    if extent.username is None:
+        batches |= _empty_batches().filter(created_at__lt=extent.before)
+    return Counter(
+        chats=extent.deletable_chats.count(),
+        batches=batches.count(),
+        calls=ModelCall.objects.filter(batch__in=batches).count(),
+        open=Chat.objects.filter(extent.asked, status__in=OPEN_STATUSES).count(),
+    )
+
+
+def prune(extent: Extent, *, size: int = CHUNK) -> Iterator[Counter[str]]:
+    """Deletes chunk by chunk; gives what each one took."""
+    while removed := prune_chunk(extent, size=size):
+        yield removed
+
+
+def prune_old(*, now: datetime) -> int:
+    """One chunk of what the retention setting calls old; gives how many rows went."""
+    days = current_snapshot().retention_days
+    return prune_chunk(Extent(before=now - timedelta(days=days))).total() if days else 0
+
+
+def prune_chunk(extent: Extent, *, size: int = CHUNK) -> Counter[str]:
+    """One transaction. Batches go with the last of their chats, calls with their batch."""
+    with transaction.atomic():
+        order = "received_at" if extent.username is None else "id"
+        rows = lock_free(extent.deletable_chats.order_by(order))[:size]
+        chats = list(rows.values_list("pk", "batch_id"))
+        Chat.objects.filter(pk__in=[pk for pk, _ in chats]).delete()
+        removed = Counter(chats=len(chats))
+        removed += _delete_batches(_empty_batches().filter(pk__in={batch for _, batch in chats}))
+        if not chats and extent.before is not None:
+            old = _empty_batches().filter(created_at__lt=extent.before).order_by("created_at")
+            removed += _delete_batches(old[:size])
+    return +removed
+
+
+def _delete_batches(batches: QuerySet[Batch]) -> Counter[str]:
+    ids = list(batches.values_list("pk", flat=True))
+    calls, _ = ModelCall.objects.filter(batch__in=ids).delete()
+    Batch.objects.filter(pk__in=ids).delete()
+    return Counter(batches=len(ids), calls=calls)
+
+
+def _deletable_batches() -> QuerySet[Batch]:
+    """Ended, and counted with all their calls."""
+    uncounted = ModelCall.objects.filter(batch=OuterRef("pk"), folded=False)
+    ended = Batch.objects.filter(folded=True).exclude(outcome=Outcome.RUNNING)
+    return ended.filter(~Exists(uncounted))
+
+
+def _empty_batches() -> QuerySet[Batch]:
+    """Also those whose chats ran again in another batch."""
+    return _deletable_batches().filter(~Exists(Chat.objects.filter(batch=OuterRef("pk"))))
+
+
+def scrub_calls(chat_ids: Iterable[int] | None) -> Iterator[int]:
+    """Blanks prompt and reply of ended calls that carried one of the chats (None: of all calls).
+
+    A batch's text holds every item's, so the others' words go too. It looks at all calls: one of
+    the chats may have been part of an earlier batch. Gives how many were looked at, page by page.
+    """
+    wanted = None if chat_ids is None else frozenset(chat_ids)
+    texts = ModelCall.objects.exclude(status=CallStatus.STARTED).exclude(prompt="", reply="")
+    last = 0
+    while page := list(_list_calls(after=last)):
+        last = page[-1][0]
+        ids = [pk for pk, items in page if wanted is None or not wanted.isdisjoint(items)]
+        for start in range(0, len(ids), CHUNK):
+            part = ids[start : start + CHUNK]
+            texts.filter(pk__in=part).update(prompt="", reply="")
+        yield len(page)
+
+
+def _list_calls(*, after: int) -> QuerySet[ModelCall]:
+    calls = ModelCall.objects.filter(pk__gt=after).order_by("pk")
+    return calls.values_list("pk", "item_ids")[:SCANNED_AT_ONCE]
+
+
+def scrub_chats() -> Iterator[int]:
+    """Blanks the prompts of all chats that have ended; gives how many, page by page."""
+    last = 0
+    while page := list(_list_chat_ids(after=last)):
+        last = page[-1]
+        yield blank_prompts(page)
+
+
+def _list_chat_ids(*, after: int) -> QuerySet[Chat]:
+    return Chat.objects.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[:CHUNK]

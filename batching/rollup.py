@@ -1,0 +1,169 @@
+"""Counts what has ended into DailyStat, each row exactly once."""
+
+from datetime import UTC, date, datetime
+from typing import TypeVar
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from batching.histogram import add_value, merge
+from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
+from chats.models import OPEN_STATUSES, Chat, Status
+from settings_app.models import Lane
+
+CHUNK = 200
+
+COUNTERS = (
+    "requests",
+    "answered",
+    "in_time",
+    "batches",
+    "batched_requests",
+    "model_calls",
+    "prompt_tokens",
+    "output_tokens",
+    "thoughts_tokens",
+    "cached_tokens",
+    "latency_ms_sum",
+    "queue_ms_sum",
+)
+COUNTS_BY_KEY = ("latency_hist", "queue_hist", "failures")
+
+DayAndLane = tuple[date, int]
+Row = TypeVar("Row", Chat, Batch, ModelCall)
+
+
+def fold_pending(*, limit: int = CHUNK) -> int:
+    """Folds chunk by chunk until nothing is left or `limit` rows are folded; gives how many.
+
+    Safe to run anywhere at any time: a row is marked in the transaction that counts it. A chunk
+    takes as many chats, batches and calls each as one short write transaction may hold up others.
+    """
+    folded = 0
+    while folded < limit:
+        rows = _fold_chunk(min(CHUNK, limit))
+        if not rows:
+            break
+        folded += rows
+    return folded
+
+
+def _fold_chunk(size: int) -> int:
+    pending = (_pending_chats(), _pending_batches(), _pending_calls())
+    if not any(rows.exists() for rows in pending):
+        return 0  # without taking the write lock
+    with transaction.atomic():
+        chats, batches, calls = (_lock(rows, size=size) for rows in pending)
+        _count(_measure(chats=chats, batches=batches, calls=calls))
+        return _mark(chats) + _mark(batches) + _mark(calls)
+
+
+def add_stat(total: DailyStat, part: DailyStat) -> None:
+    """Adds `part` to `total` in memory, whatever their days and lanes."""
+    for name in COUNTERS:
+        setattr(total, name, getattr(total, name) + getattr(part, name))
+    for name in COUNTS_BY_KEY:
+        merge(getattr(total, name), getattr(part, name))
+
+
+def _pending_chats() -> QuerySet[Chat]:
+    columns = ("priority", "status", "received_at", "latency_ms", "queue_ms", "error_code")
+    pending = Chat.objects.filter(folded=False)
+    for status in OPEN_STATUSES:
+        pending = pending.exclude(status=status)  # the condition of the index, word for word
+    return pending.only(*columns, "batch_id")
+
+
+def _pending_batches() -> QuerySet[Batch]:
+    pending = Batch.objects.filter(folded=False).exclude(outcome=Outcome.RUNNING)
+    return pending.only("priority", "size", "created_at")
+
+
+def _pending_calls() -> QuerySet[ModelCall]:
+    tokens = ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens")
+    pending = ModelCall.objects.filter(folded=False).exclude(status=CallStatus.STARTED)
+    return pending.only(*tokens, "started_at", "batch_id")
+
+
+def _lock(rows: QuerySet[Row], *, size: int) -> list[Row]:
+    """Rows that another folder holds are left to it; SQLite lets one transaction in at a time."""
+    return list(rows.select_for_update(skip_locked=True).order_by("pk")[:size])
+
+
+def _measure(
+    *, chats: list[Chat], batches: list[Batch], calls: list[ModelCall]
+) -> dict[DayAndLane, DailyStat]:
+    """What the rows add to each day and lane, as unsaved rows."""
+    named = {chat.batch_id for chat in chats} | {call.batch_id for call in calls}
+    origins = Batch.objects.only("priority", "settings").in_bulk(named - {None})
+    targets = dict(Lane.objects.values_list("priority", "latency_ms"))
+    added: dict[DayAndLane, DailyStat] = {}
+    for batch in batches:
+        stat = _stat_of(added, batch.created_at, batch.priority)
+        stat.batches += 1
+        stat.batched_requests += batch.size
+    for call in calls:
+        stat = _stat_of(added, call.started_at, origins[call.batch_id].priority)
+        _add_call(stat, call)
+    for chat in chats:
+        stat = _stat_of(added, chat.received_at, chat.priority)
+        batch = origins.get(chat.batch_id)
+        snapshot = batch.settings if batch else {}
+        _add_chat(stat, chat, target_ms=snapshot.get("latency_ms", targets[chat.priority]))
+    return added
+
+
+def _stat_of(added: dict[DayAndLane, DailyStat], moment: datetime, priority: int) -> DailyStat:
+    key = (moment.astimezone(UTC).date(), priority)
+    if key not in added:
+        added[key] = DailyStat(day=key[0], priority=priority)
+    return added[key]
+
+
+def _add_chat(stat: DailyStat, chat: Chat, *, target_ms: int) -> None:
+    stat.requests += 1
+    if chat.status != Status.DONE:
+        stat.failures[chat.error_code] = stat.failures.get(chat.error_code, 0) + 1
+        return
+    stat.answered += 1
+    if chat.latency_ms is not None:
+        stat.in_time += chat.latency_ms <= target_ms
+        stat.latency_ms_sum += chat.latency_ms
+        add_value(stat.latency_hist, chat.latency_ms)
+    if chat.queue_ms is not None:
+        stat.queue_ms_sum += chat.queue_ms
+        add_value(stat.queue_hist, chat.queue_ms)
+
+
+def _add_call(stat: DailyStat, call: ModelCall) -> None:
+    stat.model_calls += 1
+    stat.prompt_tokens += call.prompt_tokens or 0
+    stat.output_tokens += call.output_tokens or 0
+    stat.thoughts_tokens += call.thoughts_tokens or 0
+    stat.cached_tokens += call.cached_tokens or 0
+
+
+def _count(added: dict[DayAndLane, DailyStat]) -> None:
+    """Adds to the stored rows, which are made first so that there is something to lock."""
+    if not added:
+        return
+    keys = sorted(added)
+    empty = [DailyStat(day=day, priority=priority) for day, priority in keys]
+    DailyStat.objects.bulk_create(empty, ignore_conflicts=True)
+    locked = DailyStat.objects.select_for_update().filter(day__in={day for day, _ in keys})
+    for stored in locked.order_by("day", "priority"):
+        if (stored.day, stored.priority) in added:
+            add_stat(added[stored.day, stored.priority], stored)
+    DailyStat.objects.bulk_create(
+        [added[key] for key in keys],
+        update_conflicts=True,
+        unique_fields=["day", "priority"],
+        update_fields=[*COUNTERS, *COUNTS_BY_KEY],
+    )
+
+
+def _mark(rows: list[Row]) -> int:
+    if not rows:
+        return 0
+    ids = [row.pk for row in rows]
+    return type(rows[0]).objects.filter(pk__in=ids, folded=False).update(folded=True)

@@ -1,0 +1,196 @@
+"""Puts the parts of one process together, starts them in its event loop, and stops them."""
+
+import asyncio
+import contextvars
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from channels.layers import get_channel_layer
+from django.conf import settings
+
+from batching.consumers import BatchConsumer
+from batching.database import DatabaseThreads
+from batching.engine.errors import ShuttingDown
+from batching.gateway import Gateway
+from batching.llm.gemini import GeminiModel
+from batching.retention import prune_old
+from batching.rollup import CHUNK, fold_pending
+from batching.rules import read_access
+from batching.supervisor import Supervisor
+from settings_app.snapshot import refresh_if_stale, refresh_snapshot
+
+logger = logging.getLogger("batching")
+
+HEARTBEAT_LIMIT_S = 3.0
+FOLD_INTERVAL_S = 0.5
+RETENTION_DELAY_S = 60.0
+RETENTION_INTERVAL_S = 3600.0
+RETENTION_PAUSE_S = 0.1
+NAME_LENGTH = 40
+
+
+class Runtime:
+    """`gateway` takes requests in, `consumer` runs batches; a fleet has processes for each."""
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        takes_requests: bool = True,
+        runs_batches: bool = True,
+        layer: Any = None,
+        model: Any = None,
+    ) -> None:
+        self.takes_requests = takes_requests
+        self.runs_batches = runs_batches
+        self.name = (name or f"{socket.gethostname()}:{settings.PORT}")[:NAME_LENGTH]
+        self.process = f"inbox.{secrets.token_hex(8)}"
+        self.layer = layer or get_channel_layer()
+        self.model = model or GeminiModel(read_access)
+        self.database = DatabaseThreads()
+        self.supervisor = Supervisor()
+        self.gateway: Gateway
+        self.consumer: BatchConsumer
+
+    async def start(self) -> None:
+        await self.database.run(refresh_snapshot)
+        self.gateway = Gateway(layer=self.layer, database=self.database, process=self.process)
+        self.consumer = BatchConsumer(
+            layer=self.layer,
+            send=self.gateway.send,
+            database=self.database,
+            model=self.model,
+            process=self.process,
+            name=self.name,
+            shared=bool(settings.REDIS_URL),
+            slots=settings.MODEL_CALL_SLOTS,
+        )
+        for name, body in self._bodies().items():
+            self.supervisor.start(name, body)
+        logger.info("The gateway runs as %s (%s).", self.process, ", ".join(self._bodies()))
+
+    def _bodies(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        door = {
+            "intake": self.gateway.intake.run,
+            "inbox": self.gateway.receive,
+            "release": self.gateway.release,
+            "reread": self.gateway.reread,
+        }
+        machine = {
+            "receive": self.consumer.receive,
+            "dispatch": self.consumer.dispatcher.run,
+            "sweep": self.consumer.sweep,
+            "renew": self.consumer.renew,
+            "recover": self.consumer.recover,
+            "claims": self.consumer.claimer.run,
+            "fold": self._fold,
+            "journal": self.consumer.journal.run,
+            "retention": self._retain,
+        }
+        watching = {} if self.runs_batches else {"settings": self._watch_settings}
+        return (
+            (door if self.takes_requests else {})
+            | (machine if self.runs_batches else {})
+            | watching
+        )
+
+    async def _watch_settings(self) -> None:
+        """Where no consumer does: what another process changed applies here within a second."""
+        while True:
+            await asyncio.sleep(FOLD_INTERVAL_S)
+            await self.database.run(refresh_if_stale)
+
+    async def _fold(self) -> None:
+        """Keeps the roll-up at most a second behind what has ended."""
+        while True:
+            await asyncio.sleep(FOLD_INTERVAL_S)
+            while await self.database.run(fold_pending) >= CHUNK:
+                pass  # chunk by chunk, so that requests get in between
+
+    async def _retain(self) -> None:
+        """Deletes what has become older than the setting allows, in chunks with pauses between."""
+        await asyncio.sleep(RETENTION_DELAY_S)  # a start has more urgent things to do
+        while True:
+            removed = 0
+            while rows := await self.database.run(prune_old, now=datetime.now(UTC)):
+                removed += rows
+                await asyncio.sleep(RETENTION_PAUSE_S)
+            if removed:
+                logger.info("The retention took %s rows.", removed, extra={"action": "retention"})
+            await asyncio.sleep(RETENTION_INTERVAL_S)
+
+    async def drain(self, *, seconds: float) -> None:
+        """Takes nothing new, and gives what is here this long to be answered."""
+        self.gateway.draining = True
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + seconds
+        while (  # noqa: ASYNC110 - it happens once
+            len(self.gateway.inbox) and asyncio.get_running_loop().time() < limit
+        ):
+            await asyncio.sleep(0.02)
+        self.gateway.inbox.refuse_all(ShuttingDown())
+        await asyncio.sleep(0.05)  # the refused requests' responses go out
+
+    async def stop(self) -> None:
+        """Puts back what still runs, and ends every task."""
+        self.gateway.draining = True
+        if self.runs_batches:
+            await self.consumer.stop()
+        await self.supervisor.stop()
+        await self.model.close()
+        await self.database.close()
+
+    def describe_trouble(self) -> str:
+        """Why the batch consumer is not in order; "" if it is."""
+        if self.supervisor.failures:
+            return ", ".join(f"{k}: {v}" for k, v in self.supervisor.failures.items())
+        if not self.runs_batches:
+            return ""
+        silent_s = asyncio.get_running_loop().time() - self.consumer.dispatcher.alive_at
+        if silent_s > HEARTBEAT_LIMIT_S:
+            return f"no heartbeat for {silent_s:.1f} s"
+        return ""
+
+
+class _Holder:
+    """The process's one runtime, begun at most once whoever asks first."""
+
+    runs_batches = True
+    runtime: Runtime | None = None
+    starting: asyncio.Task[Runtime] | None = None
+
+
+async def get_runtime() -> Runtime:
+    if _Holder.runtime is not None:
+        return _Holder.runtime
+    if _Holder.starting is None:
+        _Holder.starting = asyncio.create_task(
+            _start(), name="start runtime", context=contextvars.Context()
+        )
+    try:
+        return await asyncio.shield(_Holder.starting)
+    except Exception:
+        _Holder.starting = None  # the next one who asks tries again
+        raise
+
+
+async def _start() -> Runtime:
+    runtime = Runtime(runs_batches=_Holder.runs_batches)
+    await runtime.start()
+    _Holder.runtime = runtime
+    return runtime
+
+
+def leave_batches_to_workers() -> None:
+    """Before the start: this process takes requests in, and others run their batches."""
+    _Holder.runs_batches = False
+
+
+def use_runtime(runtime: Runtime | None) -> None:
+    """Replaces the process's runtime, for tests."""
+    _Holder.runtime = runtime
+    _Holder.starting = None

@@ -1,0 +1,98 @@
+"""What the consumer reads from the queue of record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.db.models import F
+
+from batching.engine.lanes import LaneRule, Priority, estimate_tokens
+from batching.engine.planner import Item
+from batching.models import ModelCall
+from chats.models import Chat, Status
+from settings_app.snapshot import current_snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """A queued row; its times are turned into this process's monotonic ones by their distance."""
+
+    id: int
+    priority: int
+    client_id: int
+    username: str
+    prompt: str
+    received_at: datetime
+    due_at: datetime
+    deadline: datetime
+    read_at: datetime
+
+    def as_item(self, *, now: float, rules: Mapping[Priority, LaneRule]) -> Item:
+        rule = rules[Priority(self.priority)]
+        waited_s = max(0.0, (self.read_at - self.received_at).total_seconds())
+        accepted = now - waited_s
+        return Item(
+            id=self.id,
+            priority=rule.priority,
+            accepted=accepted,
+            due=accepted + (self.due_at - self.received_at).total_seconds(),
+            deadline=accepted + (self.deadline - self.received_at).total_seconds(),
+            target=accepted + rule.latency_s,
+            input_tokens=estimate_tokens(self.prompt),
+            output_tokens=rule.tokens,
+            client=self.client_id,
+            username=self.username,
+        )
+
+
+def list_queued_ids(*, limit: int = 50_000) -> list[int]:
+    queued = Chat.objects.filter(status=Status.QUEUED).order_by("id")
+    return list(queued.values_list("id", flat=True)[:limit])
+
+
+def read_waiting(ids: Sequence[int]) -> list[WaitingRow]:
+    """Those of the chats that are still queued, oldest first."""
+    now = datetime.now(UTC)
+    rows = (
+        Chat.objects.filter(pk__in=ids, status=Status.QUEUED)
+        .order_by("id")
+        .values_list(
+            "id",
+            "priority",
+            "client_id",
+            "username",
+            "prompt",
+            "received_at",
+            "due_at",
+            "deadline",
+        )
+    )
+    return [WaitingRow(*row, read_at=now) for row in rows]
+
+
+def find_chats(request_id: str, *, client_id: int, username: str | None) -> list[Chat]:
+    """The client's chats with this request id, each with its `batch_size`; two are enough to know
+    that the id is ambiguous."""
+    chats = Chat.objects.filter(client=client_id, request_id=request_id)
+    if username is not None:
+        chats = chats.filter(username=username)
+    return list(chats.annotate(batch_size=F("batch__size")).order_by("-id")[:2])
+
+
+def queue_position(chat: Chat) -> int:
+    """1 for the request of its priority that leaves first."""
+    ahead = Chat.objects.filter(status=Status.QUEUED, priority=chat.priority, pk__lt=chat.pk)
+    return ahead.count() + 1
+
+
+def estimate_wait_s(chat: Chat) -> float:
+    """Seconds until the answer, estimated: the rest of its window, and what recent calls took for
+    each round of call slots that the requests ahead of it fill."""
+    lane = current_snapshot().lanes[chat.priority]
+    window_s = max(0.0, (chat.due_at - datetime.now(UTC)).total_seconds())
+    recent = ModelCall.objects.filter(duration_ms__isnull=False).order_by("-id")[:20]
+    durations = list(recent.values_list("duration_ms", flat=True))
+    call_s = sum(durations) / len(durations) / 1000 if durations else lane.latency_ms / 1000
+    rounds = queue_position(chat) // (lane.max_batch * settings.MODEL_CALL_SLOTS)
+    return round(window_s + call_s * (rounds + 1), 3)

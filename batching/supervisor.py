@@ -1,0 +1,57 @@
+"""Keeps background tasks alive and tells which of them are."""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+logger = logging.getLogger("batching")
+
+BACKOFF_BASE_S = 0.1
+BACKOFF_CAP_S = 5.0
+
+
+class Supervisor:
+    """Runs each task for ever: one that ends or fails is started again after a growing pause."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.failures: dict[str, str] = {}
+        """the tasks that are down at this moment, and why"""
+
+    def start(self, name: str, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        # An empty context: a task begun during a request would otherwise carry that request's
+        # state, and hold its thread, for as long as the process lives.
+        self._tasks[name] = asyncio.create_task(
+            self._keep(name, body), name=name, context=contextvars.Context()
+        )
+
+    @property
+    def running(self) -> bool:
+        return bool(self._tasks) and not self.failures
+
+    async def stop(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _keep(self, name: str, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = BACKOFF_BASE_S
+        while True:
+            began = loop.time()
+            try:
+                await body()
+                reason = "it ended"
+            except Exception as error:
+                reason = type(error).__name__
+                logger.exception("Task %s failed and will be started again.", name)
+            self.failures[name] = reason
+            if loop.time() - began > BACKOFF_CAP_S:
+                pause_s = BACKOFF_BASE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(BACKOFF_CAP_S, pause_s * 2)
+            self.failures.pop(name, None)

@@ -1,0 +1,38 @@
+"""Where columns and bars lie, counted by hand."""
+
+import pytest
+
+from batching.charts import Entry, Series, draw_bars, draw_columns, write_number
+
+
+def test_columns_below_zero_hang_from_the_axis():
+    series = Series("saved", "tone-1", ["a", "b"], [3, -1])
+    chart = draw_columns("Saved", labels=["Mon", "Tue"], series=[series])
+    up, down = chart.columns
+    assert (chart.zero_y, chart.highest, chart.lowest) == (75, "3", "-1")
+    assert (up.x, up.y, up.width, up.height) == (5, 0, 40, 75)
+    assert (down.x, down.y, down.height) == (55, 75, 25)
+
+
+def test_columns_of_zeros_lie_on_the_axis():
+    chart = draw_columns("None", labels=["Mon"], series=[Series("n", "c", ["a"], [0])])
+    assert [(column.y, column.height) for column in chart.columns] == [(0, 0)]
+
+
+def test_bars_share_one_scale_with_their_targets():
+    entries = [
+        Entry("p50", "a", 100.0, "c", target=400),
+        Entry("p95", "b", 200.0, "c"),
+        Entry("p99", "d", None, "c"),
+    ]
+    chart = draw_bars("Latency", entries=entries)
+    assert [(bar.width, bar.mark) for bar in chart.bars] == [(25, 100), (50, None), (0, None)]
+    assert [bar.text for bar in chart.bars] == ["100", "200", "–"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1234, "1,234"), (3.0, "3"), (2.256, "2.26"), (2260.45, "2,260"), (None, "–")],
+)
+def test_numbers_in_words(value, text):
+    assert write_number(value) == text

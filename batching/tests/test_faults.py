@@ -1,0 +1,289 @@
+"""Each scripted fault, as the real SDK sees it."""
+
+import asyncio
+import json
+import warnings
+
+import httpx2
+import pytest
+from google.genai import errors
+
+from batching.llm import fault_replies
+from batching.llm.fault_names import FAULTS, find_fault
+from batching.llm.simulated import MARK, Pace, Responder
+from batching.tests.sdk_client import (
+    MODEL,
+    PROMPTS,
+    Outcome,
+    ask,
+    ask_model,
+    make_client,
+    make_config,
+    make_transport,
+    respond,
+)
+
+KEYS = [*PROMPTS]
+ITEM = 1
+"""the item that the faults below strike"""
+
+
+async def ask_with(name: str, **options) -> Outcome:
+    return await ask_model(script=[find_fault(name, ITEM)], **options)
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_every_fault_changes_the_reply(name: str):
+    usual = respond(responder=Responder())
+    faulty = respond(responder=Responder([find_fault(name, ITEM)]))
+    assert faulty != usual
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "code", "status"),
+    [
+        ("status-400", errors.ClientError, 400, "INVALID_ARGUMENT"),
+        ("status-400-key", errors.ClientError, 400, "INVALID_ARGUMENT"),
+        ("status-400-region", errors.ClientError, 400, "FAILED_PRECONDITION"),
+        ("status-401", errors.ClientError, 401, "UNAUTHENTICATED"),
+        ("status-403", errors.ClientError, 403, "PERMISSION_DENIED"),
+        ("status-404", errors.ClientError, 404, "NOT_FOUND"),
+        ("status-408", errors.ClientError, 408, "REQUEST_TIMEOUT"),
+        ("status-429", errors.ClientError, 429, "RESOURCE_EXHAUSTED"),
+        ("status-500", errors.ServerError, 500, "INTERNAL"),
+        ("status-502-html", errors.ServerError, 502, "Bad Gateway"),
+        ("status-503", errors.ServerError, 503, "UNAVAILABLE"),
+        ("status-504", errors.ServerError, 504, "DEADLINE_EXCEEDED"),
+        ("status-302", errors.APIError, 302, "UNKNOWN"),
+    ],
+)
+async def test_a_status_is_raised_as_its_error(name, kind, code, status):
+    outcome = await ask_with(name)
+    assert type(outcome.error) is kind
+    assert (outcome.error.code, outcome.error.status) == (code, status)
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("status-400-key", {"reason": "API_KEY_INVALID"}),
+        ("status-429", {"retryDelay": "0.05s"}),
+        ("status-429-long", {"retryDelay": "3600s"}),
+    ],
+)
+async def test_an_error_carries_googles_details(name, detail):
+    outcome = await ask_with(name)
+    (given,) = outcome.error.details["error"]["details"]
+    assert detail.items() <= given.items()
+
+
+@pytest.mark.parametrize(("name", "per"), [("day", "PerDay"), ("minute", "PerMinute")])
+async def test_a_used_up_quota_names_its_period(name, per):
+    outcome = await ask_with(f"status-429-{name}")
+    assert per in json.dumps(outcome.error.details["error"]["details"])
+
+
+async def test_bare_429_has_no_details():
+    outcome = await ask_with("status-429-bare")
+    assert "details" not in outcome.error.details["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("html", ValueError),
+        ("broken-event", ValueError),
+        ("deep-event", RecursionError),
+        ("error-event", errors.ServerError),
+        ("reset", httpx2.ReadError),
+        ("reset-at-once", httpx2.ReadError),
+        ("reset-headers", httpx2.ReadError),
+        ("reset-bytes", httpx2.ReadError),
+        ("early-close", httpx2.RemoteProtocolError),
+        ("close-at-once", httpx2.RemoteProtocolError),
+        ("refused", httpx2.ConnectError),
+        ("cancelled", asyncio.CancelledError),
+        ("cancelled-at-once", asyncio.CancelledError),
+    ],
+)
+async def test_a_broken_reply_is_raised(name, kind):
+    outcome = await ask_with(name)
+    assert isinstance(outcome.error, kind), outcome.error
+
+
+@pytest.mark.parametrize("name", ["empty-body", "json-list", "no-candidates", "empty-event"])
+async def test_some_broken_replies_look_like_an_empty_one(name):
+    outcome = await ask_with(name)
+    assert outcome.error is None
+    assert outcome.text == ""
+    assert not any(chunk.candidates for chunk in outcome.chunks)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("blocked", "SAFETY"), ("blocked-prohibited", "PROHIBITED_CONTENT")]
+)
+async def test_a_blocked_prompt_has_feedback_and_no_candidates(name, reason):
+    (chunk,) = (await ask_with(name)).chunks
+    assert chunk.prompt_feedback.block_reason.value == reason
+    assert chunk.candidates is None
+    assert chunk.usage_metadata.prompt_token_count == chunk.usage_metadata.total_token_count > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("empty", ""),
+        ("blank", " \n\t \u00a0"),
+        ("number", 42),
+        ("null", None),
+        ("boolean", True),
+        ("list", ["[simulated] listed"]),
+        ("nul", "a\0b"),
+    ],
+)
+async def test_a_value_can_be_of_the_wrong_kind(name, value):
+    answers = (await ask_with(name)).answers
+    assert answers[KEYS[ITEM]] == value
+    assert [*answers] == KEYS
+    assert all(answers[key].startswith(MARK) for key in KEYS if key != KEYS[ITEM])
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("missing", [KEYS[0], KEYS[2]]),
+        ("missing-first", KEYS[1:]),
+        ("missing-last", KEYS[:2]),
+        ("missing-all", []),
+        ("shuffled", KEYS[::-1]),
+        ("extra", ["99_0", *KEYS, "extra"]),
+        ("other-token", [KEYS[0], "1_0000", KEYS[2]]),
+        ("forged", ["1_0000", *KEYS]),
+        ("forged-keys", ["0_0000", "1_0000", "2_0000"]),
+        ("bare-indexes", ["0", "1", "2"]),
+        ("duplicate", [KEYS[1], *KEYS]),
+        ("duplicate-early", [KEYS[1], *KEYS]),
+        ("duplicate-late", [*KEYS, KEYS[0]]),
+    ],
+)
+async def test_keys_can_be_wrong(name, keys):
+    outcome = await ask_with(name)
+    pairs = json.loads(outcome.text, object_pairs_hook=list)
+    assert [key for key, _ in pairs] == keys
+    assert (len(outcome.chunks) == 1) == (name == "duplicate")
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"),
+    [
+        ("raw-newline", "a raw\nnewline"),
+        ("lone-surrogate", r"a half \ud83d "),
+        ("bad-escape", r"a \x41 "),
+        ("unescaped-quotes", 'a "quoted" word'),
+        ("single-quotes", "'[simulated] quoted otherwise'"),
+        ("deep-nesting", "[[[[["),
+        ("huge-integer", "99999"),
+        ("fenced", "```json\n{"),
+        ("prose-around", "Sure! Here is the JSON"),
+        ("prose", "I would rather answer in prose."),
+    ],
+)
+async def test_the_text_can_be_no_json_or_json_beyond_measure(name, sign):
+    outcome = await ask_with(name)
+    assert outcome.error is None
+    assert sign in outcome.text
+    try:
+        parsed = json.loads(outcome.text)
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return
+    pytest.fail("the text is well-formed")
+
+
+async def test_a_list_can_come_instead_of_an_object():
+    assert len(json.loads((await ask_with("as-list")).text)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("max-tokens", "MAX_TOKENS"),
+        ("safety", "SAFETY"),
+        ("recitation", "RECITATION"),
+        ("other", "OTHER"),
+        ("continuation", "CONTINUATION"),
+        ("no-finish", None),
+        ("reset", None),
+        ("early-close", None),
+    ],
+)
+async def test_a_reply_can_be_cut_inside_an_item(name, reason):
+    outcome = await ask_with(name)
+    text = outcome.text
+    assert f'", "{KEYS[1]}": "{MARK}' in text, "the item before is whole, the struck one has begun"
+    assert not text.endswith('"')
+    assert KEYS[2] not in text
+    assert outcome.finish_reason == reason
+
+
+@pytest.mark.parametrize("name", ["max-tokens-after", "no-finish-after", "reset-after"])
+async def test_a_reply_can_be_cut_after_an_item(name):
+    text = (await ask_with(name)).text
+    assert [*json.loads(text + "}")] == KEYS[:2]
+
+
+async def test_an_unknown_finish_reason_only_warns():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outcome = await ask_with("unknown-finish")
+    assert outcome.finish_reason == "SOMETHING_NEW"
+    assert any("SOMETHING_NEW" in str(warning.message) for warning in caught)
+
+
+async def test_a_continuation_is_not_followed_when_that_is_off():
+    transport, _ = make_transport(script=lambda call: find_fault("continuation"))
+    outcome = await ask(make_client(transport=transport), PROMPTS)
+    assert len(transport.calls) == 1
+    assert outcome.chunks[-1].candidates[0].continuation_token == b"go on"
+
+
+@pytest.mark.parametrize("name", ["thoughts", "many-parts", "no-usage", "one-event", "drip"])
+async def test_an_odd_form_leaves_the_text_as_it_is(name):
+    outcome = await ask_with(name)
+    assert [*outcome.answers] == KEYS
+    parts = [part for c in outcome.chunks for part in c.candidates[0].content.parts or []]
+    assert any(part.thought for part in parts) == (name == "thoughts")
+    assert any(part.text == "" for part in parts) == (name == "many-parts")
+    assert (outcome.usage is None) == (name == "no-usage")
+    assert (len(outcome.chunks) == 1) == (name == "one-event")
+
+
+@pytest.mark.parametrize("name", ["hang", "hang-after", "hang-at-end", "hang-before-headers"])
+async def test_a_hang_ends_by_the_clients_own_timeout(name):
+    transport, _ = make_transport(script=[find_fault(name, ITEM)])
+    outcome = await ask(make_client(transport=transport), PROMPTS, timeout_s=0.05)
+    assert isinstance(outcome.error, httpx2.ReadTimeout)
+    assert bool(outcome.chunks) == (name != "hang-before-headers")
+    assert transport.calls[0].state == "abandoned"
+
+
+async def test_a_hang_ends_by_cancellation():
+    transport, _ = make_transport(script=[find_fault("hang-before-headers")])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await make_client(transport=transport).aio.models.generate_content(
+                model=MODEL, contents="a", config=make_config(None)
+            )
+    assert transport.calls[0].state == "abandoned"
+
+
+async def test_a_drip_comes_byte_by_byte():
+    reply = respond(responder=Responder([fault_replies.drip(0.5)]))
+    assert {len(piece.data) for piece in reply.pieces} == {1}
+    assert reply.pieces[9].at_s == 5.0
+
+
+async def test_a_delay_holds_back_the_headers_too():
+    transport, time = make_transport(script=[fault_replies.delay(30)], pace=Pace(total_s=1))
+    await ask(make_client(transport=transport), PROMPTS)
+    assert time.now - 100 == pytest.approx(31)

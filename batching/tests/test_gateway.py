@@ -1,0 +1,543 @@
+"""From submit to answer through real parts: SQLite, the channel layer, the SDK, a model server."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from channels.layers import get_channel_layer
+
+from batching.engine.lanes import Priority
+from batching.llm import simulated_answers
+from batching.messages import BATCHING_CHANNEL
+from batching.models import Batch, DailyStat, ModelCall
+from chats.models import Chat, Status
+from conftest import Harness
+from settings_app.models import Lane
+
+answer_prompt = simulated_answers.answer_prompt
+
+
+async def wait_until(true: Callable[[], Any], *, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
+async def change(harness: Harness, **document: Any) -> None:
+    reply = await harness.client.patch("/v1/settings", json=document)
+    assert reply.status_code == 200, reply.text
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+async def test_lone_request_is_answered_with_every_promised_field(harness: Harness) -> None:
+    reply = await harness.ask("Why?", request_id="r-1", created_at="2026-01-02T03:04:05")
+    document = reply.json()
+    assert document["text"] == answer_prompt("Why?")
+    chat = await Chat.objects.select_related("batch").aget()
+    assert (chat.status, chat.text, chat.batch.trigger) == ("done", document["text"], "window")
+    assert document["request_id"] == "r-1"
+    assert document["username"] == "ann"
+    assert document["created_at"] == "2026-01-02T03:04:05Z"
+    assert document["batch_id"] == chat.batch_id
+    assert document["batch_size"] == 1
+    assert document["queue_ms"] >= 200
+    assert document["latency_ms"] >= document["queue_ms"]
+    assert document["tokens_used"] == document["usage"]["total_tokens"] == chat.tokens_used
+    assert document["finish_reason"] == "STOP"
+    assert document["completed_at"].endswith("Z")
+
+
+async def test_thirteen_requests_make_three_calls(harness: Harness) -> None:
+    prompts = [f"question {index}" for index in range(13)]
+    replies = await harness.ask_all(prompts)
+    assert [reply.json()["text"] for reply in replies] == [answer_prompt(p) for p in prompts]
+    assert sorted(harness.server.sizes) == [1, 6, 6]
+    sizes = [batch.size async for batch in Batch.objects.order_by("id")]
+    assert sizes == [6, 6, 1]
+
+
+async def test_priorities_never_share_a_call(harness: Harness) -> None:
+    lanes = {"HIGH": 3, "MEDIUM": 3, "LOW": 2}
+    replies = await asyncio.gather(
+        *(
+            harness.ask(f"{priority} {index}", priority=priority)
+            for priority, count in lanes.items()
+            for index in range(count)
+        )
+    )
+    assert {reply.status_code for reply in replies} == {200}
+    found = {
+        frozenset(prompt.split()[0] for prompt in call.prompts.values())
+        for call in harness.server.calls
+    }
+    assert found == {frozenset({"HIGH"}), frozenset({"MEDIUM"}), frozenset({"LOW"})}
+    assert sorted(harness.server.sizes) == [2, 3, 3]
+
+
+async def test_order_of_acceptance_is_the_order_in_the_prompt(harness: Harness) -> None:
+    prompts = [f"question {index}" for index in range(6)]
+    await harness.ask_all(prompts)
+    (call,) = harness.server.calls
+    assert list(call.prompts.values()) == prompts
+
+
+async def test_scope_username_keeps_users_apart(harness: Harness) -> None:
+    await change(harness, high_priority={"batch_scope": "username"})
+    await asyncio.gather(
+        *(harness.ask(f"{name} {i}", username=name) for name in ("ann", "bob") for i in range(2))
+    )
+    for call in harness.server.calls:
+        assert len({prompt.split()[0] for prompt in call.prompts.values()}) == 1
+    assert harness.server.sizes == [2, 2]
+
+
+async def test_full_lane_does_not_block_the_others(harness: Harness) -> None:
+    await change(harness, low_priority={"max_queue": 1})
+    low = asyncio.create_task(harness.ask("low", priority="LOW"))
+    await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 1)
+    refused = await harness.ask("low", priority="LOW")
+    assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
+    assert refused.headers["Retry-After"] == "4"
+    for priority in ("HIGH", "MEDIUM"):
+        assert (await harness.ask("other", priority=priority)).status_code == 200
+    assert (await low).status_code == 200
+
+
+async def test_queue_refuses_exactly_what_is_beyond_its_bound(harness: Harness) -> None:
+    await change(harness, medium_priority={"max_queue": 3, "max_batch": 100, "window_s": 0.5})
+    replies = await harness.ask_all([f"q{i}" for i in range(5)], priority="MEDIUM")
+    codes = sorted(reply.status_code for reply in replies)
+    assert codes == [200, 200, 200, 503, 503]
+    assert await Chat.objects.acount() == 3, "a refused request leaves no trace"
+    assert harness.server.sizes == [3]
+    assert harness.runtime.gateway.depth(Priority.MEDIUM) == 0
+
+
+async def test_depth_follows_each_request_in_and_out(harness: Harness) -> None:
+    gateway = harness.runtime.gateway
+    tasks = [asyncio.create_task(harness.ask(f"q{i}", priority="MEDIUM")) for i in range(3)]
+    await wait_until(lambda: gateway.depth(Priority.MEDIUM) == 3)
+    assert gateway.depth(Priority.HIGH) == 0
+    await asyncio.gather(*tasks)
+    assert gateway.depth(Priority.MEDIUM) == 0
+    assert len(gateway.inbox) == 0
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+async def test_request_that_expires_in_the_queue_is_never_sent(harness: Harness) -> None:
+    reply = await harness.ask("too late", priority="LOW", timeout_s=0.3)
+    assert (reply.status_code, reply.json()["code"]) == (504, "timeout")
+    await harness.settle()
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.error_code) == (Status.EXPIRED, "timeout")
+    assert chat.completed_at is not None
+    assert harness.server.calls == []
+    assert await ModelCall.objects.acount() == 0
+
+
+async def test_request_expires_at_its_deadline_while_every_slot_is_busy(harness: Harness) -> None:
+    slots = harness.runtime.consumer.dispatcher.slots
+    slots.total, slots.reserve = 1, 0
+    slow = asyncio.create_task(harness.ask("[[fault:slow]] first"))
+    await wait_until(lambda: harness.server.calls)
+    reply = await harness.ask("second", timeout_s=0.5)
+    assert reply.status_code == 504
+    assert not slow.done()
+    assert (await slow).status_code == 200
+    await harness.settle()
+    assert harness.server.sizes == [1]
+
+
+async def test_timeout_of_the_client_only_shortens(harness: Harness) -> None:
+    lane = await Lane.objects.aget(priority=2)
+    await harness.ask("long", timeout_s=80_000, request_id="long")
+    await harness.ask("short", timeout_s=5, request_id="short")
+    waits = {
+        chat.request_id: (chat.deadline - chat.received_at).total_seconds()
+        async for chat in Chat.objects.all()
+    }
+    assert waits == {"long": lane.latency_ms / 1000 + 30, "short": 5}
+
+
+async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
+    harness: Harness,
+) -> None:
+    patient = asyncio.create_task(harness.ask("[[fault:slow]] patient"))
+    hasty = await harness.ask("hasty", timeout_s=1)
+    assert hasty.status_code == 504
+    assert (await patient).status_code == 200
+    await harness.settle()
+    chats = {chat.prompt: chat async for chat in Chat.objects.all()}
+    assert chats["hasty"].status == Status.DONE
+    assert chats["hasty"].text == answer_prompt("hasty")
+    assert len(harness.runtime.gateway.inbox) == 0
+
+
+async def test_ten_thousand_late_answers_leave_nothing_behind(harness: Harness) -> None:
+    inbox = harness.runtime.gateway.inbox
+    for chat_id in range(10_000):
+        assert not inbox.deliver(chat_id, {"answer": {"text": "late"}})
+    assert len(inbox) == 0
+    assert inbox._waiters == {}
+
+
+async def test_jump_of_the_wall_clock_delays_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datetime as real
+
+    from batching import claims, gateway
+
+    class Jumping(real.datetime):
+        offset = real.timedelta()
+
+        @classmethod
+        def now(cls, tz: Any = None) -> real.datetime:
+            return real.datetime.now(tz) + cls.offset
+
+    monkeypatch.setattr(gateway, "datetime", Jumping)
+    monkeypatch.setattr(claims, "datetime", Jumping)
+    for hours in (1, -1):
+        task = asyncio.create_task(harness.ask(f"{hours}"))
+        await wait_until(lambda: harness.runtime.gateway.depth(Priority.HIGH) == 1)
+        Jumping.offset = real.timedelta(hours=hours)
+        reply = await task
+        assert reply.status_code == 200
+        assert 200 <= reply.json()["queue_ms"] < 2000
+
+
+# --- clients -------------------------------------------------------------------------------------
+
+
+async def test_client_that_leaves_is_forgotten_and_its_mates_are_answered(
+    harness: Harness,
+) -> None:
+    leaving = asyncio.create_task(harness.ask("leaving", priority="LOW"))
+    staying = asyncio.create_task(harness.ask("staying", priority="LOW"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    leaving.cancel()
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    assert harness.runtime.gateway.depth(Priority.LOW) == 1
+    assert (await staying).json()["text"] == answer_prompt("staying")
+    assert len(harness.runtime.gateway.inbox) == 0
+
+
+async def test_used_request_id_is_a_conflict_and_changes_nothing(harness: Harness) -> None:
+    first = await harness.ask("one", request_id="same")
+    second = await harness.ask("two", request_id="same")
+    assert (second.status_code, second.json()["code"]) == (409, "request_conflict")
+    assert await Chat.objects.acount() == 1
+    assert (await harness.ask("two", request_id="same", username="bob")).status_code == 200
+    assert first.json()["text"] == answer_prompt("one")
+
+
+# --- what is stored ------------------------------------------------------------------------------
+
+
+async def test_call_is_recorded_before_it_is_made(harness: Harness) -> None:
+    seen: list[tuple[str, int]] = []
+
+    async def look() -> None:
+        await wait_until(lambda: harness.server.calls)
+        row = await ModelCall.objects.aget()
+        seen.append((row.status, len(row.item_ids)))
+
+    looking = asyncio.create_task(look())
+    await harness.ask_all(["[[fault:slow]] a", "b"])
+    await looking
+    assert seen == [("started", 2)]
+    await harness.settle()
+    row = await ModelCall.objects.aget()
+    assert (row.status, row.kind, row.finish_reason) == ("complete", "combined", "STOP")
+    assert json.loads(row.prompt.partition("\n\n")[2])
+    assert json.loads(row.reply).keys() == set(harness.server.calls[0].keys)
+
+
+async def test_settled_shares_sum_exactly_to_the_usage_of_all_calls(harness: Harness) -> None:
+    await harness.ask_all([f"q{i}" for i in range(5)] + ["[[fault:missing:1]] q5"])
+    await harness.settle()
+    calls = [call async for call in ModelCall.objects.all()]
+    chats = [chat async for chat in Chat.objects.all()]
+    assert len(calls) == 2
+    for settled, column in (
+        ("settled_prompt", "prompt_tokens"),
+        ("settled_output", "output_tokens"),
+        ("settled_thoughts", "thoughts_tokens"),
+    ):
+        total = sum(getattr(call, column) for call in calls)
+        assert total > 0
+        assert sum(getattr(chat, settled) for chat in chats) == total
+
+
+async def test_batch_records_its_outcome(harness: Harness) -> None:
+    await harness.ask_all(["good", "[[fault:blocked]] bad"])
+    await harness.ask("[[fault:blocked]] bad")
+    await harness.settle()
+    outcomes = [batch.outcome async for batch in Batch.objects.order_by("id")]
+    assert outcomes == ["partial", "failed"]
+    batch = await Batch.objects.afirst()
+    assert batch.settings["max_batch"] == 6
+    assert batch.settings["latency_ms"] == 500
+
+
+async def test_what_has_ended_is_counted_within_a_second_by_itself(harness: Harness) -> None:
+    await harness.ask_all([f"q{index}" for index in range(6)])
+    await asyncio.sleep(1)
+    stat = await DailyStat.objects.aget()
+    assert (stat.requests, stat.answered, stat.batches, stat.model_calls) == (6, 6, 1, 1)
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+async def test_lane_change_applies_to_the_next_request(harness: Harness) -> None:
+    await change(
+        harness,
+        high_priority={"window_s": 0, "max_batch": 1, "style": "In verse.", "tokens": 77},
+    )
+    reply = await harness.ask("Why?")
+    assert reply.json()["queue_ms"] < 200
+    (call,) = harness.server.calls
+    assert call.system.endswith("In verse.")
+    assert 77 < call.max_output_tokens < 77 + 9000
+
+
+async def test_changed_model_is_called_next(harness: Harness) -> None:
+    await change(harness, model="gemini-9-test")
+    await harness.ask("Why?")
+    assert [call.model for call in harness.server.calls] == ["gemini-9-test"]
+
+
+async def test_changed_key_lets_running_calls_finish_with_the_old_one(harness: Harness) -> None:
+    running = asyncio.create_task(harness.ask("[[fault:slow]] old"))
+    await wait_until(lambda: harness.server.calls)
+    await change(harness, api_key="another-key-987654321")
+    assert (await harness.ask("new")).status_code == 200
+    assert (await running).status_code == 200
+    keys = [call.headers["x-goog-api-key"] for call in harness.server.calls]
+    assert keys == ["test-key-0123456789", "another-key-987654321"]
+    assert harness.server.sizes == [1, 1], "the old call was not repeated"
+
+
+async def test_cleared_key_without_debug_refuses_at_the_door(
+    harness: Harness, settings: Any
+) -> None:
+    settings.GEMINI_API_KEY = ""
+    await change(harness, api_key="")
+    reply = await harness.ask("Why?")
+    assert (reply.status_code, reply.json()["code"]) == (503, "no_api_key")
+    assert "Retry-After" in reply.headers
+    assert await Chat.objects.acount() == 0
+
+
+async def test_key_and_prompts_stay_out_of_the_server_log(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await harness.ask_all(["a very secret prompt", "[[fault:status-400-key]] x"])
+        await harness.settle()
+    server = "\n".join(
+        r.getMessage() for r in caplog.records if not r.name.startswith("batching.log.")
+    )
+    for tag in ("[ENQUEUE]", "[DISPATCH]", "[BATCH_START]", "[LLM_BATCH]", "[BATCH_COMPLETE]"):
+        assert tag in server
+    assert "a very secret prompt" not in server
+    assert "test-key-0123456789" not in caplog.text
+
+
+async def test_log_files_hold_each_call_and_each_pair(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        await harness.ask("what is logged?")
+        await harness.settle()
+    blocks = {r.name: r.getMessage() for r in caplog.records if r.name.startswith("batching.log.")}
+    assert "what is logged?" in blocks["batching.log.calls"]
+    assert "--- reply" in blocks["batching.log.calls"]
+    assert "--- response" in blocks["batching.log.pairs"]
+
+
+async def test_prompts_can_be_kept_out_of_the_log_files(
+    harness: Harness, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    settings.LOG_PROMPTS = False
+    with caplog.at_level(logging.INFO):
+        await harness.ask("what is not logged?")
+        await harness.settle()
+    assert "what is not logged?" not in caplog.text
+    assert "status=done" in caplog.text
+
+
+async def test_key_test_tells_a_good_key_from_a_bad_one(harness: Harness) -> None:
+    reply = await harness.client.post("/v1/settings/test-key")
+    assert reply.json() == {"ok": True, "reason": ""}
+    await change(harness, api_key="rejected-key")
+    document = (await harness.client.post("/v1/settings/test-key")).json()
+    assert document["ok"] is False
+    assert "rejected" in document["reason"]
+    await change(harness, api_key="good-key-123456", model="no-such-model")
+    document = (await harness.client.post("/v1/settings/test-key")).json()
+    assert document["ok"] is False
+    assert "model" in document["reason"]
+
+
+# --- when parts fail -----------------------------------------------------------------------------
+
+
+async def test_lost_announcement_is_made_good(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, lost = get_channel_layer(), []
+    send = layer.send
+
+    async def drop_first(channel: str, message: dict[str, Any]) -> None:
+        if channel == BATCHING_CHANNEL and not lost:
+            lost.append(message)
+            return
+        await send(channel, message)
+
+    monkeypatch.setattr(layer, "send", drop_first)
+    reply = await harness.ask("Why?")
+    assert lost
+    assert reply.json()["text"] == answer_prompt("Why?")
+    assert reply.json()["latency_ms"] < 3000
+
+
+async def test_message_that_makes_no_sense_ends_no_listener(harness: Harness) -> None:
+    layer = get_channel_layer()
+    for channel in (BATCHING_CHANNEL, harness.runtime.process):
+        await layer.send(channel, {"type": "nonsense"})
+        await layer.send(channel, {"no": "type"})
+        await layer.send(channel, {"type": "requests.accepted", "items": [[1]], "process": ""})
+    assert (await harness.ask("Why?")).status_code == 200
+
+
+async def test_dispatch_loop_that_fails_is_started_again_and_loses_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner = harness.runtime.consumer.dispatcher.planner
+    take, failures = planner.take, []
+
+    def fail_once(*args: Any) -> Any:
+        if not failures:
+            failures.append(1)
+            raise ZeroDivisionError
+        return take(*args)
+
+    monkeypatch.setattr(planner, "take", fail_once)
+    asking = asyncio.create_task(harness.ask("Why?"))
+    await wait_until(lambda: harness.runtime.supervisor.failures)
+    red = await harness.client.get("/health/ready")
+    assert red.status_code == 503
+    assert "dispatch: ZeroDivisionError" in red.json()["detail"]
+    assert (await asking).status_code == 200
+    assert (await harness.client.get("/health/ready")).status_code == 200
+
+
+async def test_database_that_refuses_answers_for_a_while_loses_none(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from batching import journal
+
+    finish, failures = journal.finish_chats, []
+
+    def fail_twice(finishes: Any) -> Any:
+        if len(failures) < 2:
+            failures.append(1)
+            raise OperationalError("disk full")
+        return finish(finishes)
+
+    monkeypatch.setattr(journal, "finish_chats", fail_twice)
+    reply = await harness.ask("Why?")
+    assert reply.json()["text"] == answer_prompt("Why?")
+    assert len(failures) == 2
+    assert harness.server.sizes == [1]
+
+
+async def test_database_that_refuses_a_request_gives_503_and_stores_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from batching import intake
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(intake, "accept_chats", fail)
+    reply = await harness.ask("Why?")
+    assert reply.status_code == 503
+    assert "database" in reply.json()["detail"]
+    assert len(harness.runtime.gateway.inbox) == 0
+    assert harness.runtime.gateway.depth(Priority.HIGH) == 0
+
+
+async def test_claim_that_fails_is_made_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from batching import claims
+
+    claim, failures = claims.claim_batches, []
+
+    def fail_once(*args: Any, **kwargs: Any) -> Any:
+        if not failures:
+            failures.append(1)
+            raise OperationalError("locked")
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "claim_batches", fail_once)
+    reply = await harness.ask("Why?")
+    assert reply.json()["text"] == answer_prompt("Why?")
+    assert harness.server.sizes == [1]
+
+
+async def test_entry_that_no_database_takes_costs_the_others_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batching import journal
+
+    finish = journal.finish_chats
+
+    def refuse_one(finishes: Any) -> Any:
+        if any("poison" in (f.values.get("text") or "") for f in finishes):
+            raise ValueError("cannot be encoded")
+        return finish(finishes)
+
+    monkeypatch.setattr(journal, "finish_chats", refuse_one)
+    replies = await harness.ask_all(["good", "poison", "fine"], timeout_s=3)
+    assert [reply.status_code for reply in replies] == [200, 504, 200]
+    monkeypatch.undo()
+    assert (await harness.ask("after")).status_code == 200
+
+
+async def test_lone_surrogate_of_the_wire_harms_neither_answer_nor_record(
+    harness: Harness,
+) -> None:
+    """The event's JSON itself carries it, so the SDK hands it on as text."""
+    from batching.llm.fault_names import FAULTS
+    from batching.llm.fault_replies import edit_events
+
+    def spoil(event: dict[str, Any]) -> dict[str, Any]:
+        parts = event["candidates"][0]["content"]["parts"]
+        parts[-1]["text"] += "\ud83d"
+        return event
+
+    FAULTS["wire-surrogate"] = lambda item: edit_events("wire-surrogate", spoil)
+    try:
+        reply = await harness.ask("[[fault:wire-surrogate:1]] Why?")
+    finally:
+        del FAULTS["wire-surrogate"]
+    await harness.settle()
+    assert reply.json()["text"] == answer_prompt("[[fault:wire-surrogate:1]] Why?")
+    assert await ModelCall.objects.filter(status="started").acount() == 0

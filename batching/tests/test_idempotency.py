@@ -1,0 +1,263 @@
+"""The same request id: joined while it runs, replayed afterwards, one model item in all."""
+
+import asyncio
+from typing import Any
+
+import httpx2
+
+from batching.llm.simulated_answers import answer_prompt
+from batching.runtime import Runtime, use_runtime
+from batching.tests.test_gateway import wait_until
+from chats.models import Chat, Status
+from conftest import Harness
+
+
+def items_sent(harness: Harness) -> int:
+    return sum(harness.server.sizes)
+
+
+async def test_same_id_by_fifty_clients_at_once_costs_one_item(harness: Harness) -> None:
+    replies = await asyncio.gather(
+        *(harness.ask("Why?", request_id="same", priority="MEDIUM") for _ in range(50))
+    )
+    assert {reply.status_code for reply in replies} == {200}
+    assert len({reply.text for reply in replies}) == 1
+    assert replies[0].json()["text"] == answer_prompt("Why?")
+    assert items_sent(harness) == 1
+    assert await Chat.objects.acount() == 1
+
+
+async def test_same_id_while_the_call_runs_joins_it(harness: Harness) -> None:
+    first = asyncio.create_task(harness.ask("[[fault:slow]] Why?", request_id="same"))
+    await wait_until(lambda: harness.server.calls)
+    second = await harness.ask("[[fault:slow]] Why?", request_id="same")
+    assert second.json() == (await first).json()
+    assert items_sent(harness) == 1
+
+
+async def test_same_id_later_replays_the_stored_answer_unchanged(harness: Harness) -> None:
+    first = await harness.ask("Why?", request_id="same")
+    later = await harness.ask("Why?", request_id="same", created_at="2020-01-01T00:00:00")
+    assert later.status_code == 200
+    assert later.json() == first.json()
+    assert items_sent(harness) == 1
+    assert harness.runtime.gateway.depth(2) == 0
+
+
+async def test_answer_is_replayed_after_a_restart(harness: Harness) -> None:
+    first = await harness.ask("Why?", request_id="same")
+    await harness.settle()
+    again = Runtime()
+    await again.start()
+    use_runtime(again)
+    try:
+        later = await harness.ask("Why?", request_id="same")
+    finally:
+        await again.stop()
+        use_runtime(harness.runtime)
+    assert later.json() == first.json()
+    assert items_sent(harness) == 1
+
+
+async def test_other_prompt_or_priority_under_the_same_id_conflicts(harness: Harness) -> None:
+    await harness.ask("Why?", request_id="same")
+    for change in ({"prompt": "How?"}, {"priority": "LOW"}):
+        reply = await harness.ask(**({"prompt": "Why?", "request_id": "same"} | change))
+        assert (reply.status_code, reply.json()["code"]) == (409, "request_conflict")
+    assert await Chat.objects.acount() == 1
+    assert items_sent(harness) == 1
+
+
+async def test_conflict_within_one_commit_group_keeps_the_first(harness: Harness) -> None:
+    one, two = await asyncio.gather(
+        harness.ask("one", request_id="same"), harness.ask("two", request_id="same")
+    )
+    assert sorted([one.status_code, two.status_code]) == [200, 409]
+
+
+async def test_other_user_may_use_the_same_id(harness: Harness) -> None:
+    await harness.ask("Why?", request_id="same")
+    other = await harness.ask("How?", request_id="same", username="bob")
+    assert other.json()["text"] == answer_prompt("How?")
+
+
+async def test_failed_request_may_be_sent_again_under_its_id(harness: Harness) -> None:
+    prompt = "[[fault:blocked:1]] Why?"
+    assert (await harness.ask(prompt, request_id="same")).status_code == 502
+    again = await harness.ask(prompt, request_id="same")
+    assert again.json()["text"] == answer_prompt(prompt)
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.error_code) == (Status.DONE, "")
+
+
+async def test_joined_waiters_all_hear_of_a_failure(harness: Harness) -> None:
+    replies = await asyncio.gather(
+        *(harness.ask("[[fault:blocked]] x", request_id="same") for _ in range(3))
+    )
+    assert {reply.json()["code"] for reply in replies} == {"blocked"}
+
+
+# --- asynchronous use ----------------------------------------------------------------------------
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+async def post_async(harness: Harness, prompt: str, **fields: Any) -> httpx2.Response:
+    body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
+    return await harness.client.post("/v1/query", json=body, headers=ASYNC)
+
+
+async def test_async_request_is_accepted_at_once_and_answered_later(harness: Harness) -> None:
+    accepted = await post_async(harness, "Why?", request_id="a/b c")
+    assert accepted.status_code == 202
+    assert accepted.json() == {"request_id": "a/b c", "status": "queued"}
+    assert accepted.headers["Location"] == "/v1/query/a%2Fb%20c"
+    state = (await harness.client.get(accepted.headers["Location"])).json()
+    assert (state["status"], state["position"], state["response"]) == ("queued", 1, None)
+    assert state["estimate_s"] > 0
+    await harness.settle()
+    state = (await harness.client.get(accepted.headers["Location"])).json()
+    assert (state["status"], state["position"], state["error"]) == ("done", None, None)
+    assert state["response"]["text"] == answer_prompt("Why?")
+    assert state["response"]["batch_size"] == 1
+    assert harness.runtime.gateway.depth(2) == 0
+    assert len(harness.runtime.gateway.inbox) == 0
+
+
+async def test_async_request_may_take_its_own_time(harness: Harness, settings: Any) -> None:
+    settings.ASYNC_DEADLINE_S = 1234
+    await post_async(harness, "Why?")
+    chat = await Chat.objects.aget()
+    assert (chat.deadline - chat.received_at).total_seconds() == 1234
+
+
+async def test_failed_request_shows_its_error(harness: Harness) -> None:
+    await post_async(harness, "[[fault:blocked]] x", request_id="r")
+    await harness.settle()
+    state = (await harness.client.get("/v1/query/r")).json()
+    assert (state["status"], state["response"]) == ("failed", None)
+    assert state["error"]["code"] == "blocked"
+
+
+async def test_unknown_and_ambiguous_ids_are_told_apart(harness: Harness) -> None:
+    assert (await harness.client.get("/v1/query/none")).status_code == 404
+    await post_async(harness, "x", request_id="r", username="ann")
+    await post_async(harness, "x", request_id="r", username="bob")
+    both = await harness.client.get("/v1/query/r")
+    assert (both.status_code, both.json()["code"]) == (409, "ambiguous_request")
+    one = await harness.client.get("/v1/query/r?username=bob")
+    assert one.json()["username"] == "bob"
+    assert (await harness.client.get("/v1/query/r?username=eve")).status_code == 404
+
+
+# --- taking back ---------------------------------------------------------------------------------
+
+
+async def test_cancelled_request_is_not_sent_and_its_mate_is_answered(harness: Harness) -> None:
+    gone = asyncio.create_task(harness.ask("gone", request_id="gone", priority="MEDIUM"))
+    mate = asyncio.create_task(harness.ask("mate", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    state = await harness.client.delete("/v1/query/gone")
+    assert (state.status_code, state.json()["status"]) == (200, "cancelled")
+    told = await gone
+    assert (told.status_code, told.json()["code"]) == (409, "cancelled")
+    assert (await mate).status_code == 200
+    assert [list(call.prompts.values()) for call in harness.server.calls] == [["mate"]]
+    again = await harness.client.delete("/v1/query/gone")
+    assert again.json()["status"] == "cancelled"
+
+
+async def test_request_in_flight_cannot_be_cancelled(harness: Harness) -> None:
+    running = asyncio.create_task(harness.ask("[[fault:slow]] x", request_id="r"))
+    await wait_until(lambda: harness.server.calls)
+    late = await harness.client.delete("/v1/query/r")
+    assert (late.status_code, late.json()["code"]) == (409, "already_dispatched")
+    assert (await running).status_code == 200
+    assert (await harness.client.delete("/v1/query/r")).status_code == 409
+
+
+async def test_client_that_leaves_the_queue_takes_its_request_along(harness: Harness) -> None:
+    tasks = [
+        asyncio.create_task(harness.ask(f"q{index}", priority="MEDIUM", request_id=f"r{index}"))
+        for index in range(2)
+    ]
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    for task in tasks:
+        task.cancel()
+    await harness.settle()
+    assert harness.server.calls == []
+    statuses = {chat.status async for chat in Chat.objects.all()}
+    assert statuses == {Status.CANCELLED}
+    assert harness.runtime.gateway.depth(1) == 0
+
+
+async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behind(
+    harness: Harness, monkeypatch: Any
+) -> None:
+    intake = harness.runtime.gateway.intake
+    tell = intake._tell
+
+    def tell_and_leave(entry: Any, outcome: Any) -> None:
+        tell(entry, outcome)
+        task.cancel()
+
+    monkeypatch.setattr(intake, "_tell", tell_and_leave)
+    task = asyncio.create_task(harness.ask("gone", priority="MEDIUM"))
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert len(harness.runtime.gateway.inbox) == 0
+    assert harness.runtime.gateway.depth(1) == 0
+    await harness.settle()
+    assert (await Chat.objects.aget()).status == Status.CANCELLED
+    assert harness.server.calls == []
+
+
+async def test_client_that_leaves_does_not_take_what_another_waits_for(harness: Harness) -> None:
+    first = asyncio.create_task(harness.ask("Why?", request_id="same", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    second = asyncio.create_task(harness.ask("Why?", request_id="same", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    first.cancel()
+    assert (await second).json()["text"] == answer_prompt("Why?")
+
+
+async def test_client_that_leaves_does_not_take_what_was_to_be_kept(harness: Harness) -> None:
+    await post_async(harness, "Why?", request_id="kept", priority="MEDIUM")
+    joined = asyncio.create_task(harness.ask("Why?", request_id="kept", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    joined.cancel()
+    await harness.settle()
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.text) == (Status.DONE, answer_prompt("Why?"))
+
+
+async def test_client_that_leaves_in_flight_harms_nobody_and_its_answer_is_kept(
+    harness: Harness,
+) -> None:
+    leaving = asyncio.create_task(harness.ask("[[fault:slow]] leaving", request_id="gone"))
+    mates = [asyncio.create_task(harness.ask(f"mate {index}")) for index in range(5)]
+    await wait_until(lambda: harness.server.calls)
+    leaving.cancel()
+    assert {reply.status_code for reply in await asyncio.gather(*mates)} == {200}
+    await harness.settle()
+    state = (await harness.client.get("/v1/query/gone")).json()
+    assert state["response"]["text"] == answer_prompt("[[fault:slow]] leaving")
+
+
+async def test_lost_answer_message_is_made_good_by_reading_the_row(
+    harness: Harness, monkeypatch: Any
+) -> None:
+    inbox, lost = harness.runtime.process, []
+    send = harness.runtime.layer.send
+
+    async def drop_answers(channel: str, message: dict[str, Any]) -> None:
+        if channel == inbox and message["type"] == "requests.finished":
+            lost.append(message)
+            return
+        await send(channel, message)
+
+    monkeypatch.setattr(harness.runtime.layer, "send", drop_answers)
+    reply = await harness.ask("Why?")
+    assert lost
+    assert reply.json()["text"] == answer_prompt("Why?")
+    assert reply.elapsed.total_seconds() < 5

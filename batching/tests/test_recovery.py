@@ -1,0 +1,159 @@
+"""What a dead process held is taken back; what a live one holds is left alone."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from batching.llm.simulated_answers import answer_prompt
+from batching.models import Batch, ModelCall
+from batching.recovery import take_back_earlier, take_back_expired
+from batching.runtime import Runtime
+from batching.tests.test_gateway import wait_until
+from batching.tests.test_idempotency import post_async
+from chats.leases import renew_leases
+from chats.models import Chat, Status
+from chats.services import Finish, finish_chats
+from conftest import Harness
+
+NOW = datetime.now(UTC)  # the present of rows whose time does not matter
+
+
+def make_running(owner: str, *, attempt: int = 1, lease_s: float = -1.0) -> Chat:
+    batch = Batch.objects.create(
+        priority=2,
+        trigger="window",
+        size=1,
+        model="m",
+        settings={"latency_ms": 500},
+        owner=owner,
+        created_at=NOW,
+    )
+    chat = Chat.objects.create(
+        username="ann",
+        request_id=f"{owner}-{attempt}-{lease_s}",
+        prompt="Why?",
+        priority=2,
+        status=Status.RUNNING,
+        owner=owner,
+        attempt=attempt,
+        batch=batch,
+        lease_until=datetime.now(UTC) + timedelta(seconds=lease_s),
+        created_at=NOW,
+        received_at=NOW,
+        due_at=NOW,
+        deadline=NOW + timedelta(seconds=300),
+    )
+    ModelCall.objects.create(
+        batch=batch, kind="single", attempt=attempt, model="m", item_ids=[chat.pk], started_at=NOW
+    )
+    return chat
+
+
+@pytest.mark.django_db
+def test_expired_lease_puts_the_request_back_and_marks_its_call() -> None:
+    chat = make_running("a#dead")
+    recovery = take_back_expired(own="b#me")
+    assert recovery.requeued == [chat.pk]
+    chat.refresh_from_db()
+    assert (chat.status, chat.attempt, chat.owner, chat.batch_id) == ("queued", 1, "", None)
+    call = ModelCall.objects.get()
+    assert (call.status, call.perhaps_billed) == ("failed", True)
+    assert Batch.objects.get().outcome == "failed"
+
+
+@pytest.mark.django_db
+def test_lease_that_holds_and_ones_own_are_left_alone() -> None:
+    make_running("a#alive", lease_s=60)
+    make_running("b#me", lease_s=-3600)
+    recovery = take_back_expired(own="b#me")
+    assert (recovery.requeued, recovery.exhausted) == ([], [])
+    assert Chat.objects.filter(status=Status.RUNNING).count() == 2
+    assert ModelCall.objects.filter(status="started").count() == 2
+
+
+@pytest.mark.django_db
+def test_request_without_an_attempt_left_fails_with_its_reason() -> None:
+    chat = make_running("a#dead", attempt=3)
+    assert take_back_expired(own="b#me").exhausted == [chat.pk]
+    chat.refresh_from_db()
+    assert (chat.status, chat.error_code) == ("failed", "upstream_unavailable")
+    assert "died" in chat.error_detail
+
+
+@pytest.mark.django_db
+def test_earlier_process_of_the_same_name_is_known_to_be_dead() -> None:
+    mine = make_running("a#before", lease_s=60)
+    make_running("ab#other", lease_s=60)
+    assert take_back_earlier("a", own="a#now").requeued == [mine.pk]
+
+
+@pytest.mark.django_db
+def test_renewed_lease_is_not_taken_back() -> None:
+    chat = make_running("a#slow", lease_s=-1)
+    assert renew_leases("a#slow", until=datetime.now(UTC) + timedelta(seconds=15)) == 1
+    assert take_back_expired(own="b#me").requeued == []
+    chat.refresh_from_db()
+    assert chat.status == "running"
+
+
+@pytest.mark.django_db
+def test_finish_of_a_process_that_lost_its_lease_changes_nothing() -> None:
+    chat = make_running("a#dead")
+    take_back_expired(own="b#me")
+    values: dict[str, Any] = {"status": "done", "text": "late", "completed_at": NOW}
+    assert finish_chats([Finish(chat.pk, "a#dead", 1, values)]) == set()
+    chat.refresh_from_db()
+    assert (chat.status, chat.text) == ("queued", None)
+
+
+async def test_restarted_gateway_answers_what_its_predecessor_was_running(
+    harness: Harness,
+) -> None:
+    await post_async(harness, "[[fault:hang:1]] Why?", request_id="kept")
+    await wait_until(lambda: harness.server.calls)
+    dead = harness.runtime
+    await dead.supervisor.stop()  # as if it had been killed: nothing is written any more
+    again = Runtime()
+    await again.start()
+    try:
+        async with asyncio.timeout(10):
+            while (await Chat.objects.aget()).status != Status.DONE:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    finally:
+        await again.stop()
+    chat = await Chat.objects.aget()
+    assert chat.text == answer_prompt("[[fault:hang:1]] Why?")
+    assert chat.attempt == 2
+    assert harness.server.sizes == [1, 1]
+    assert await ModelCall.objects.filter(perhaps_billed=True).acount() == 1
+
+
+async def test_stop_puts_running_requests_back_with_their_attempt(harness: Harness) -> None:
+    await post_async(harness, "[[fault:slow-10]] Why?")
+    await wait_until(lambda: harness.server.calls)
+    await harness.runtime.consumer.stop()
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.attempt, chat.owner) == (Status.QUEUED, 0, "")
+
+
+async def test_process_that_cannot_renew_gives_its_batches_up(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    from django.db import OperationalError
+
+    from batching import consumers
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(consumers, "renew_leases", fail)
+    settings.LEASE_S = 0.2
+    await post_async(harness, "[[fault:slow-10]] Why?")
+    await wait_until(lambda: harness.server.calls)
+    renewing = asyncio.create_task(harness.runtime.consumer.renew())
+    await wait_until(lambda: harness.runtime.consumer.running_batches == 0)
+    renewing.cancel()
+    await harness.runtime.consumer.journal.flush()
+    assert (await Chat.objects.aget()).status == Status.RUNNING, "others take it back by its lease"

@@ -1,0 +1,224 @@
+"""What the retention and `manage.py prune` delete, and what they leave."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from batching import runtime
+from batching.management.commands.prune import Command
+from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
+from batching.retention import Extent, prune, prune_chunk, prune_old, scrub_calls
+from batching.rollup import fold_pending
+from batching.tests.rows import make_batch, make_call
+from chats.models import Chat, Status
+from chats.tests.rows import make_chat
+from conftest import Harness
+from settings_app.models import GatewaySettings
+from settings_app.snapshot import refresh_snapshot
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+MONTH = Extent(before=NOW - timedelta(days=30))
+
+pytestmark = pytest.mark.django_db
+
+
+def make_history(days_ago: float, *, usernames: list[str], now: datetime = NOW) -> Batch:
+    """A finished batch of one chat for each username, with its call."""
+    at = now - timedelta(days=days_ago)
+    batch = make_batch(at=at, size=len(usernames))
+    chats = [make_chat(batch=batch, received_at=at, username=name) for name in usernames]
+    items = [chat.pk for chat in chats]
+    make_call(batch, item_ids=items, prompt=f"of {usernames}", reply=f"to {usernames}")
+    return batch
+
+
+def run_prune(*arguments: str) -> str:
+    out = StringIO()
+    command = Command(stdout=out)
+    command.pause = lambda seconds: None
+    call_command(command, *arguments)
+    return out.getvalue()
+
+
+def remaining() -> tuple[int, int, int]:
+    return Chat.objects.count(), Batch.objects.count(), ModelCall.objects.count()
+
+
+def set_retention(**values: Any) -> None:
+    GatewaySettings.objects.update(**values)
+    refresh_snapshot()
+
+
+def test_old_history_goes_and_its_figures_stay() -> None:
+    make_history(31, usernames=["ann", "bob"])
+    make_history(29, usernames=["ann"])
+    fold_pending()
+    figures = list(DailyStat.objects.values())
+    assert list(prune(MONTH)) == [{"chats": 2, "batches": 1, "calls": 1}]
+    assert remaining() == (1, 1, 1)
+    assert list(DailyStat.objects.values()) == figures
+    assert sum(stat["requests"] for stat in figures) == 3
+
+
+def test_chunks_are_bounded() -> None:
+    for _ in range(5):
+        make_history(40, usernames=["ann"])
+    fold_pending()
+    assert [part["chats"] for part in prune(MONTH, size=2)] == [2, 2, 1]
+    assert remaining() == (0, 0, 0)
+
+
+def test_what_is_open_or_not_counted_yet_stays() -> None:
+    old = NOW - timedelta(days=99)
+    make_chat(Status.QUEUED, received_at=old)
+    make_chat(Status.RUNNING, received_at=old, batch=make_batch(at=old, outcome=Outcome.RUNNING))
+    make_chat(received_at=old)
+    assert prune_chunk(MONTH) == {}
+    assert remaining() == (3, 1, 0)
+
+
+def test_batch_stays_while_one_of_its_chats_or_calls_does() -> None:
+    shared = make_history(31, usernames=["ann", "bob"])
+    Chat.objects.filter(username="bob").update(received_at=NOW, deadline=NOW)
+    uncounted = make_history(31, usernames=["cid"])
+    fold_pending()
+    ModelCall.objects.filter(batch=uncounted).update(folded=False, status=CallStatus.STARTED)
+    prune_chunk(MONTH)
+    assert set(Batch.objects.values_list("pk", flat=True)) == {shared.pk, uncounted.pk}
+    assert remaining() == (1, 2, 2)
+
+
+def test_old_batches_whose_chats_ran_elsewhere_go_too() -> None:
+    make_call(make_batch(at=NOW - timedelta(days=31)))
+    make_call(make_batch(at=NOW))
+    fold_pending()
+    assert prune_chunk(MONTH) == {"batches": 1, "calls": 1}
+    assert remaining() == (0, 1, 1)
+
+
+def test_retention_setting_decides_and_0_keeps_everything() -> None:
+    make_history(31, usernames=["ann"])
+    fold_pending()
+    set_retention(retention_days=0)
+    assert prune_old(now=NOW) == 0
+    set_retention(retention_days=32)
+    assert prune_old(now=NOW) == 0
+    set_retention(retention_days=30)
+    assert prune_old(now=NOW) == 3
+    assert remaining() == (0, 0, 0)
+
+
+def test_command_takes_the_setting_unless_days_are_given() -> None:
+    now = datetime.now(UTC)
+    make_history(40, usernames=["ann"], now=now)
+    make_history(20, usernames=["ann"], now=now)
+    set_retention(retention_days=30)
+    assert run_prune("--dry-run") == "Would delete 1 chats, 1 batches, 1 model calls.\n"
+    assert remaining() == (2, 2, 2)
+    assert run_prune() == "Deleted 1 chats, 1 batches, 1 model calls.\n"
+    assert remaining() == (1, 1, 1)
+    assert run_prune("--days", "10") == "Deleted 1 chats, 1 batches, 1 model calls.\n"
+    assert sum(stat.requests for stat in DailyStat.objects.all()) == 2
+
+
+def test_usernames_chats_go_at_any_age_and_their_words_with_them() -> None:
+    now = datetime.now(UTC)
+    shared = make_history(1, usernames=["ann", "bob"], now=now)
+    own = make_history(0, usernames=["ann"], now=now)
+    other = make_history(0, usernames=["bob"], now=now)
+    make_chat(Status.QUEUED, username="ann", received_at=now)
+    asked = run_prune("--username", "ann", "--dry-run")
+    assert asked == "Would delete 2 chats, 1 batches, 1 model calls.\n"
+    said = run_prune("--username", "ann")
+    assert "1 still open" in said
+    assert set(Chat.objects.values_list("username", "status")) == {
+        ("bob", "done"),
+        ("ann", "queued"),
+    }
+    assert not Batch.objects.filter(pk=own.pk).exists()
+    assert ModelCall.objects.values_list("prompt", "reply").get(batch=shared) == ("", "")
+    assert ModelCall.objects.get(batch=other).prompt == "of ['bob']"
+
+
+def test_words_in_an_earlier_batch_of_a_chat_are_found() -> None:
+    died = make_batch()
+    chat = make_chat(batch=make_batch())
+    earlier = make_call(died, item_ids=[chat.pk, 999], prompt="words", reply="")
+    kept = make_call(died, item_ids=[999], prompt="others")
+    assert list(scrub_calls([chat.pk])) == [2]
+    earlier.refresh_from_db()
+    kept.refresh_from_db()
+    assert (earlier.prompt, kept.prompt) == ("", "others")
+
+
+def test_username_with_days_takes_the_old_ones_alone() -> None:
+    now = datetime.now(UTC)
+    make_history(9, usernames=["ann"], now=now)
+    make_history(1, usernames=["ann"], now=now)
+    run_prune("--username", "ann", "--days", "5")
+    assert remaining() == (1, 1, 1)
+
+
+def test_all_prompts_are_blanked_and_all_answers_stay() -> None:
+    make_history(1, usernames=["ann"])
+    make_chat(Status.QUEUED, prompt="needed")
+    assert "Blanked 1 prompts" in run_prune("--prompts")
+    assert set(Chat.objects.values_list("prompt", flat=True)) == {"", "needed"}
+    assert Chat.objects.get(status=Status.DONE).text
+    assert ModelCall.objects.values_list("prompt", "reply").get() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "keeps everything"),
+        (["--days", "-1"], "whole number"),
+        (["--days", "x"], "whole number"),
+        (["--prompts", "--dry-run"], "no other option"),
+    ],
+)
+def test_impossible_wishes_are_refused(arguments: list[str], reason: str) -> None:
+    set_retention(retention_days=0)
+    with pytest.raises(CommandError, match=reason):
+        run_prune(*arguments)
+
+
+async def test_running_gateway_deletes_what_has_become_old(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "RETENTION_DELAY_S", 0.0)
+    await harness.ask("Why?")
+    await harness.settle()
+    long_ago = datetime.now(UTC) - timedelta(days=91)
+    await Chat.objects.aupdate(
+        received_at=long_ago, due_at=long_ago, deadline=long_ago, folded=True
+    )
+    await Batch.objects.aupdate(created_at=long_ago, folded=True)
+    await ModelCall.objects.aupdate(folded=True)
+    harness.runtime.supervisor.start("retention now", harness.runtime._retain)
+    async with asyncio.timeout(5):
+        while await ModelCall.objects.aexists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not await Chat.objects.aexists()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_prompts_are_kept_as_the_setting_says(
+    harness: Harness, stored: bool, transactional_db: Callable[..., Any]
+) -> None:
+    await harness.client.patch("/v1/settings", json={"store_prompts": stored})
+    first = await harness.ask("Why so secret?", request_id="a")
+    await harness.settle()
+    chat, call = await Chat.objects.aget(), await ModelCall.objects.aget()
+    assert (chat.prompt == "Why so secret?") is stored
+    assert ("secret" in call.prompt) is ("secret" in call.reply) is stored
+    assert chat.text == first.json()["text"]
+    again = await harness.ask("Why so secret?", request_id="a")
+    other = await harness.ask("Something else", request_id="a")
+    assert again.json() == first.json()
+    assert other.json()["code"] == "request_conflict"

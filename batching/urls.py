@@ -1,0 +1,15 @@
+from django.urls import path, re_path
+from django.views.generic import RedirectView
+
+from batching import pages
+from batching.analytics_view import AnalyticsView
+from batching.query_state import QueryStateView
+
+urlpatterns = [
+    path("v1/analytics", AnalyticsView.as_view(), name="analytics"),
+    # An id may hold a slash, or anything else.
+    re_path(r"^v1/query/(?P<request_id>[\s\S]+)$", QueryStateView.as_view(), name="query-state"),
+    path("", RedirectView.as_view(pattern_name="dashboard")),
+    path("dashboard", pages.dashboard, name="dashboard"),
+    path("admin/test-key", pages.test_key, name="test-key"),
+]

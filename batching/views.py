@@ -1,0 +1,99 @@
+"""The views that wait for the model, and the test of its key."""
+
+import json
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from batching.gateway import Query
+from batching.model_notice import explain_key_trouble
+from batching.runtime import get_runtime
+from batching.serializers import read_plain_query, read_query
+from settings_app.auth import ListedOriginForWrites, check_access, is_listed_origin
+
+
+class AsyncAPIView(APIView):
+    """A DRF view whose request waits on the event loop.
+
+    Keeps DRF's parsers and exception handler. What DRF would do in threads is left out: rendering
+    (a handler returns its finished response) and permission classes (`check_access` is async).
+    """
+
+    open_to_all = False
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            self.request = self.initialize_request(request, *args, **kwargs)
+            handler = getattr(self, request.method.lower(), None)
+            if handler is None or request.method.lower() not in self.http_method_names:
+                self.http_method_not_allowed(self.request)
+            if not self.open_to_all:
+                await check_access(self.request)
+            response = await handler(self.request, *args, **kwargs)
+        except Exception as error:
+            response = self.get_exception_handler()(error, self.get_exception_handler_context())
+        if response.status_code == 405:
+            response["Allow"] = ", ".join(self.allowed_methods)
+        return response
+
+    async def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+
+
+class QueryView(AsyncAPIView):
+    """POST /v1/query: waits until the request's own answer is there."""
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """The short way for an ordinary body; DRF's way for every other, and for its errors."""
+        query = None
+        if (
+            request.content_type == "application/json"
+            and request.method == "POST"
+            and settings.API_ACCESS == "open"
+        ):
+            query = read_plain_query(request.body)
+        if query is None:
+            return await super().dispatch(request, *args, **kwargs)
+        try:
+            return await self._answer(request, query)
+        except Exception as error:
+            return self.get_exception_handler()(error, {"request": request})
+
+    async def post(self, request: Request) -> HttpResponse:
+        return await self._answer(request, read_query(request.data))
+
+    async def _answer(self, request: HttpRequest | Request, query: Query) -> HttpResponse:
+        gateway = (await get_runtime()).gateway
+        if not _prefers_async(request):
+            return respond_json(await gateway.submit(query))
+        document = await gateway.enqueue(replace(query, respond_async=True))
+        response = respond_json(document, status=202)
+        response["Location"] = f"/v1/query/{quote(document['request_id'], safe='')}"
+        response["Preference-Applied"] = "respond-async"
+        return response
+
+
+class ModelKeyTestView(AsyncAPIView):
+    """POST /v1/settings/test-key: asks the model service whether key and model work."""
+
+    async def post(self, request: Request) -> HttpResponse:
+        if not is_listed_origin(request):
+            raise PermissionDenied(ListedOriginForWrites.message)
+        reason = await explain_key_trouble()
+        return respond_json({"ok": not reason, "reason": reason})
+
+
+def _prefers_async(request: HttpRequest | Request) -> bool:
+    wishes = request.headers.get("Prefer", "")
+    return any(wish.strip().lower() == "respond-async" for wish in wishes.split(","))
+
+
+def respond_json(document: Any, *, status: int = 200) -> HttpResponse:
+    body = json.dumps(document, ensure_ascii=False).encode()
+    return HttpResponse(body, status=status, content_type="application/json")
