@@ -1,0 +1,34 @@
+"""The ASGI application: waiting requests on the lean path, everything else on Django's."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")
+django_application = get_asgi_application()
+
+from batching.runtime import get_runtime  # noqa: E402 - models need the line above
+from batching.views import ModelKeyTestView, QueryView  # noqa: E402
+from llmbatch.health import HealthView, ReadyView  # noqa: E402
+from llmbatch.lean import LeanApplication  # noqa: E402
+
+LEAN_VIEWS = {
+    "/v1/query": QueryView.as_view(),
+    "/v1/settings/test-key": ModelKeyTestView.as_view(),
+    "/health": HealthView.as_view(),
+    "/health/ready": ReadyView.as_view(),
+}
+lean_application = LeanApplication(LEAN_VIEWS, any_host={"/health", "/health/ready"})
+
+
+async def application(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+    """Starts the batch consumer with the first request of any kind, if `serve` has not yet."""
+    if scope["type"] != "http":
+        raise ValueError(f"The gateway does not speak {scope['type']}.")
+    if scope["path"] in LEAN_VIEWS:
+        await lean_application(scope, receive, send)
+        return
+    await get_runtime()
+    await django_application(scope, receive, send)

@@ -1,0 +1,5 @@
+"""How pages write moments: UTC, to the second."""
+
+DATE_FORMAT = "Y-m-d"
+DATETIME_FORMAT = "Y-m-d H:i:s"
+TIME_FORMAT = "H:i:s"

@@ -1,0 +1,93 @@
+"""Liveness, which touches nothing, and readiness, which names the part that is not in order."""
+
+import asyncio
+import logging
+import secrets
+from typing import Any
+
+from django.db import connection
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from batching.rules import ModelState, model_state
+from batching.runtime import Runtime, get_runtime
+from batching.views import AsyncAPIView, respond_json
+from settings_app.snapshot import current_snapshot
+
+logger = logging.getLogger(__name__)
+
+CHECK_TIMEOUT_S = 2.0
+
+
+class HealthView(AsyncAPIView):
+    open_to_all = True
+
+    async def get(self, request: Request) -> HttpResponse:
+        return respond_json({"status": "ok"})
+
+
+class ReadyView(AsyncAPIView):
+    open_to_all = True
+
+    async def get(self, request: Request) -> HttpResponse:
+        parts = await check_parts()
+        failing = {name: reason for name, reason in parts.items() if reason}
+        document = {
+            "status": "unavailable" if failing else "ok",
+            "checks": {name: reason or "ok" for name, reason in parts.items()},
+        }
+        if not failing:
+            return respond_json(document)
+        document["detail"] = "; ".join(f"{name}: {why}" for name, why in failing.items())
+        document["code"] = "not_ready"
+        response = respond_json(document, status=503)
+        response["Retry-After"] = "1"
+        return response
+
+
+async def check_parts() -> dict[str, str]:
+    """Each part's trouble in words, "" for a part in order."""
+    try:
+        runtime = await get_runtime()
+    except Exception as error:
+        logger.exception("The batch consumer could not be started.")
+        return {"batch_consumer": f"it could not be started ({type(error).__name__})"}
+    return {
+        "database": await _try(runtime.database.run(_ask_database)),
+        "channel_layer": await _try(_ask_layer(runtime)),
+        "batch_consumer": runtime.describe_trouble(),
+        "model_key": _describe_key(),
+    }
+
+
+async def _try(check: Any) -> str:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await check
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
+def _ask_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+async def _ask_layer(runtime: Runtime) -> None:
+    """Sends until it hears: a layer may forget what came before its subscription."""
+    channel = f"ready.{secrets.token_hex(8)}"
+    hearing = asyncio.create_task(runtime.layer.receive(channel), name="hear oneself")
+    try:
+        while not hearing.done():
+            await runtime.layer.send(channel, {"type": "ready"})
+            await asyncio.wait([hearing], timeout=0.05)
+        hearing.result()
+    finally:
+        hearing.cancel()
+
+
+def _describe_key() -> str:
+    if model_state() is ModelState.NO_API_KEY:
+        return current_snapshot().key_problem or "no model key is set"
+    return ""

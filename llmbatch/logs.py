@@ -1,0 +1,72 @@
+"""The server log and the two rotating files of model calls and answered requests."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+MEGABYTE = 1024 * 1024
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and whatever `extra` carried."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def logging_config(*, directory: Path, form: str, to_files: bool) -> dict[str, Any]:
+    """The `LOGGING` dictionary; `form` is text or json, and concerns the server log alone."""
+    if to_files:
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def rotating(name: str) -> dict[str, Any]:
+        if not to_files:
+            return {"class": "logging.NullHandler"}
+        return {
+            "class": "logging.handlers.RotatingFileHandler",
+            "filename": directory / name,
+            "maxBytes": 20 * MEGABYTE,
+            "backupCount": 5,
+            "encoding": "utf-8",
+            "errors": "backslashreplace",
+            "delay": True,
+            "formatter": "block",
+        }
+
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "text": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+            "json": {"()": "llmbatch.logs.JsonFormatter"},
+            "block": {"format": "%(asctime)s %(message)s\n"},
+        },
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": form},
+            "calls": rotating("llm_request_response.log"),
+            "pairs": rotating("individual_request_response.log"),
+        },
+        "root": {"handlers": ["console"], "level": "INFO"},
+        "loggers": {
+            "batching.log.calls": {"handlers": ["calls"], "level": "INFO", "propagate": False},
+            "batching.log.pairs": {"handlers": ["pairs"], "level": "INFO", "propagate": False},
+            "django": {"handlers": [], "level": "INFO", "propagate": True},
+            "django.channels.server": {"level": "WARNING"},
+            "daphne": {"level": "WARNING"},
+            "google_genai": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
+            "httpcore2": {"level": "WARNING"},
+            "asyncio": {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,46 @@
+"""Runs batches for web processes that were started with `serve --no-consumer`."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from batching.runtime import Runtime
+from llmbatch.management.commands.serve import use_uvloop
+
+
+class Command(BaseCommand):
+    help = "Runs batches beside other workers, over Postgres and Redis."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--name",
+            default="",
+            help="stays the same over restarts, so that what a killed worker held is taken back"
+            " at once (default: made of the host and the process id)",
+        )
+
+    def handle(self, *args: Any, name: str, **options: Any) -> None:
+        if not settings.REDIS_URL:
+            raise CommandError("A worker needs REDIS_URL: it hears of requests over Redis.")
+        use_uvloop()
+        asyncio.run(self._work(name or f"{socket.gethostname()}:{os.getpid()}"))
+
+    async def _work(self, name: str) -> None:
+        runtime = Runtime(name=name, takes_requests=False)
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        await runtime.start()
+        self.stdout.write(f"Worker {name} runs. Stop it with Ctrl-C.")
+        await stopping.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.DRAIN_S):
+                await runtime.consumer.finish_running()
+        await runtime.stop()

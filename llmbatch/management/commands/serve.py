@@ -1,0 +1,54 @@
+"""Starts the web server and the batch consumer in one process."""
+
+import asyncio
+import gc
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+logger = logging.getLogger("batching")
+
+
+class Command(BaseCommand):
+    help = "Serves the gateway: the web server and the batch consumer in one process."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default=settings.HOST)
+        parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument(
+            "--no-consumer",
+            action="store_true",
+            help="leave the batches to `manage.py batchworker` processes (needs REDIS_URL)",
+        )
+
+    def handle(self, *args: Any, host: str, port: int, no_consumer: bool, **options: Any) -> None:
+        if no_consumer and not settings.REDIS_URL:
+            raise CommandError("--no-consumer needs REDIS_URL: workers are other processes.")
+        use_uvloop()
+        # Importing Daphne's server installs its reactor on the event loop chosen above.
+        from batching.runtime import get_runtime, leave_batches_to_workers
+        from llmbatch.asgi import application
+        from llmbatch.server import GatewayServer
+
+        if no_consumer:
+            leave_batches_to_workers()
+        server = GatewayServer(application, host=host, port=port, start=get_runtime)
+        gc.collect()
+        gc.freeze()  # what is loaded by now lives as long as the process
+        gc.set_threshold(20_000, 50, 100)
+        self.stdout.write(f"Serving on http://{host}:{port}/ - stop with Ctrl-C.")
+        server.run()
+        if server.failure:
+            self.stderr.write(server.failure)
+            raise SystemExit(1)
+
+
+def use_uvloop() -> None:
+    try:
+        import uvloop
+    except ImportError:
+        logger.info("uvloop is not installed; the standard event loop is used.")
+        return
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

@@ -1,0 +1,216 @@
+"""Whatever the model service does, everybody gets the own answer or a typed error, in time.
+
+Each fault strikes a batch of its own: six prompts of one username, of which the last carries the
+fault. All of them run at the same time.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+from typing import Any
+
+import httpx2
+import pytest
+
+from batching.llm.fault_names import FAULTS
+from batching.llm.simulated_answers import answer_prompt
+from batching.models import Batch, ModelCall
+from chats.models import FINAL_STATUSES, Chat
+from conftest import Harness
+
+SIZE = 6
+HANG_LIMIT_S = 3.0
+
+# What the marked prompt gets if the fault never goes away; for a name that is not here: its answer.
+LASTING = {
+    "upstream_error": """status-400 status-400-region status-400-tokens status-404 status-413
+        status-418 status-302 status-204 broken-event html
+        deep-event""",
+    "upstream_rejected_key": "status-400-key status-401 status-403",
+    "upstream_unavailable": """status-408 status-429 status-429-bare status-429-long
+        status-429-garbled status-429-minute status-429-day status-500 status-502 status-502-html
+        status-503 status-504 error-string error-odd error-200
+        error-event reset reset-at-once reset-headers reset-bytes early-close
+        close-at-once refused cancelled-at-once cancelled""",
+    "missing_answer": """missing missing-last missing-all empty blank number null
+        boolean nested list huge-integer raw-newline lone-surrogate bad-escape
+        unescaped-quotes single-quotes other-token forged-keys bare-indexes duplicate prose no-text
+        other unknown-finish continuation no-finish empty-body json-list no-candidates empty-event
+        as-list""",
+    "truncated": "max-tokens max-tokens-at-once",
+    "blocked": "safety recitation safety-at-once blocked blocked-prohibited blocked-unknown",
+    "timeout": "hang hang-in-the-middle hang-before-headers hang-headers slow-10 drip-slow",
+}
+# The SDK itself trips over these or not, depending on where the bytes were cut.
+EITHER = {"deep-nesting", "list-event"}
+CODES = {name: code for code, names in LASTING.items() for name in names.split()}
+# These strike a call as a whole: without its answers the other five cannot be served either.
+WHOLE_CALL = {
+    name for name in CODES if name.startswith(("status-", "error-", "hang-", "slow", "reset-"))
+} | {
+    "html",
+    "close-at-once",
+    "refused",
+    "cancelled-at-once",
+    "broken-event",
+    "list-event",
+    "deep-event",
+}
+MATES_ANSWERED = (
+    set(FAULTS) - WHOLE_CALL - {"hang", "cancelled", "reset", "early-close"} - {"drip-slow"}
+)
+UNREPEATED = {
+    *("status-400-key", "status-400-region", "status-401", "status-403", "status-404"),
+    *("status-429-day", "status-429-long"),
+}
+HARMLESS = {
+    *("extra", "shuffled", "duplicate-late", "duplicate-early", "fenced", "prose-around", "drip"),
+    *("no-usage", "thoughts", "many-parts", "one-event", "no-finish-whole", "max-tokens-after"),
+}
+# What the marked prompt is answered where that is not its own text: the model itself wrote this
+# under the prompt's key, and the first value that closes is the one that counts.
+ODD_TEXTS = {"nul": "a\ufffdb", "duplicate-early": "[simulated] forged"}
+
+
+@pytest.fixture
+def lanes() -> dict[str, Any]:
+    return {"batch_scope": "username", "window_s": 3.0}
+
+
+async def ask_batches(
+    harness: Harness, names: list[str], *, suffix: str = "", **fields: Any
+) -> dict[str, list[httpx2.Response]]:
+    """Six prompts for each fault; gives their replies in order."""
+    harness.runtime.consumer.dispatcher.slots.total = 1000
+    harness.runtime.consumer.dispatcher.slots.reserve = 1
+
+    async def ask_one(name: str) -> list[httpx2.Response]:
+        limit = {"timeout_s": HANG_LIMIT_S} if name in CODES and CODES[name] == "timeout" else {}
+        prompts = prompts_for(name, suffix)
+        return await harness.ask_all(prompts, username=name, **(fields | limit))
+
+    replies = await asyncio.gather(*(ask_one(name) for name in names))
+    await harness.settle()
+    return dict(zip(names, replies, strict=True))
+
+
+def prompts_for(name: str, suffix: str = "") -> list[str]:
+    mates = [f"{name}: question {index}" for index in range(SIZE - 1)]
+    return [*mates, f"{name}: [[fault:{name}{suffix}]] question {SIZE - 1}"]
+
+
+def calls_by_fault(harness: Harness) -> dict[str, list[int]]:
+    """The sizes of the calls that each fault's batch took."""
+    sizes = defaultdict(list)
+    for call in harness.server.calls:
+        if call.generates:
+            name = next(iter(call.prompts.values())).partition(":")[0]
+            sizes[name].append(len(call.prompts))
+    return sizes
+
+
+def assert_own_or_typed(name: str, prompt: str, reply: httpx2.Response) -> None:
+    document = reply.json()
+    if reply.status_code == 200:
+        assert document["text"] == (
+            ODD_TEXTS.get(name) if "[[" in prompt else None
+        ) or answer_prompt(prompt)
+        return
+    assert {"code", "detail"} <= document.keys(), document
+    assert reply.status_code in (502, 503, 504), document
+    assert ("Retry-After" in reply.headers) == (reply.status_code == 503)
+    assert "test-key" not in json.dumps(document)
+
+
+async def test_lasting_fault_costs_its_own_prompt_and_nobody_else(harness: Harness) -> None:
+    names = sorted(FAULTS)
+    replies = await ask_batches(harness, names, timeout_s=20)
+    sizes = calls_by_fault(harness)
+    wrong = {}
+    for name in names:
+        for prompt, reply in zip(prompts_for(name), replies[name], strict=True):
+            assert_own_or_typed(name, prompt, reply)
+        expected = CODES.get(name, "answered")
+        got = replies[name][-1].json().get("code", "answered")
+        mates = {reply.json().get("code", "answered") for reply in replies[name][:-1]}
+        if name in EITHER:
+            expected = got if got in ("upstream_error", "missing_answer") else "a typed error"
+        if got != expected or (name in MATES_ANSWERED and mates != {"answered"}):
+            wrong[name] = (got, mates, sizes[name])
+        assert sizes[name][0] == SIZE, name
+        assert sum(sizes[name]) <= 3 * SIZE, f"{name} took part in more than three calls an item"
+        if name in UNREPEATED:
+            assert sizes[name] == [SIZE], name
+    assert not wrong, "\n".join(f"{name}: {found}" for name, found in wrong.items())
+
+
+async def test_everything_is_written_down_after_every_fault(harness: Harness) -> None:
+    names = sorted(FAULTS)
+    await ask_batches(harness, names, timeout_s=8)
+    assert await Chat.objects.exclude(status__in=FINAL_STATUSES).acount() == 0
+    assert await Batch.objects.filter(outcome="running").acount() == 0
+    assert await Batch.objects.acount() == len(names)
+    assert await ModelCall.objects.filter(status="started").acount() == 0
+    assert await ModelCall.objects.acount() == sum(map(len, calls_by_fault(harness).values()))
+    assert len(harness.runtime.gateway.inbox) == 0
+    assert harness.runtime.consumer.dispatcher.slots.running == 0
+
+
+async def test_passing_fault_leaves_everybody_answered(harness: Harness) -> None:
+    """Only the first call of each batch goes wrong."""
+    names = sorted(set(FAULTS) - UNREPEATED - {n for n, c in CODES.items() if c == "timeout"})
+    replies = await ask_batches(harness, names, suffix=":1", timeout_s=25)
+    sizes = calls_by_fault(harness)
+    failed = {
+        name: (reply.json(), sizes[name])
+        for name in names
+        for reply in replies[name]
+        if reply.status_code != 200
+    }
+    assert failed == {}
+    for name in names:
+        for prompt, reply in zip(prompts_for(name, ":1"), replies[name], strict=True):
+            assert_own_or_typed(name, prompt, reply)
+        assert len(sizes[name]) <= 1 + SIZE, name
+
+
+async def test_harmless_oddities_cost_no_further_call(harness: Harness) -> None:
+    names = sorted(HARMLESS)
+    replies = await ask_batches(harness, names)
+    sizes = calls_by_fault(harness)
+    costly = {n: sizes[n] for n in replies if sizes[n] != [SIZE] and n != "max-tokens-after"}
+    assert costly == {}
+
+
+async def test_daily_quota_is_reported_with_one_call(harness: Harness) -> None:
+    replies = await harness.ask_all(["[[fault:status-429-day]] q", "other"])
+    assert [reply.status_code for reply in replies] == [503, 503]
+    assert "daily quota" in replies[0].json()["detail"]
+    assert "Retry-After" in replies[0].headers
+    assert harness.server.sizes == [2]
+
+
+async def test_wait_that_the_service_asks_for_is_passed_on(harness: Harness) -> None:
+    reply = await harness.ask("[[fault:status-429-long]]")
+    assert reply.status_code == 503
+    assert int(reply.headers["Retry-After"]) == 3600
+    assert harness.server.sizes == [1]
+
+
+async def test_redirect_is_not_followed_with_the_key(harness: Harness) -> None:
+    reply = await harness.ask("[[fault:status-302]]", timeout_s=5)
+    assert reply.json()["code"] == "upstream_error"
+    assert "model.invalid" not in reply.text
+
+
+async def test_answers_before_a_hang_arrive_at_once(harness: Harness) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    prompts = [f"question {index}" for index in range(5)] + ["[[fault:hang]] question 5"]
+    tasks = [asyncio.create_task(harness.ask(prompt, timeout_s=3)) for prompt in prompts]
+    early = await asyncio.gather(*tasks[:5])
+    assert [reply.status_code for reply in early] == [200] * 5
+    assert loop.time() - began < 2
+    late = await tasks[5]
+    assert (late.status_code, late.json()["code"]) == (504, "timeout")
+    await harness.settle()

@@ -1,0 +1,170 @@
+"""Several processes over Postgres and Redis: full batches, one answer each, whatever dies."""
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated_wire import Pace
+from llmbatch.tests.fleet import Fleet, explain_missing
+from llmbatch.tests.model_server import ModelServer
+
+missing = explain_missing()
+if missing and os.environ.get("CI"):
+    raise RuntimeError(f"CI demands the tests of the fleet: {missing}")
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(bool(missing), reason=missing),
+]
+
+
+class Clients:
+    """Spreads requests over the web processes."""
+
+    def __init__(self, fleet: Fleet, server: ModelServer) -> None:
+        self.fleet = fleet
+        self.server = server
+        limits = httpx2.Limits(max_connections=500)
+        self._http = httpx2.AsyncClient(timeout=60, limits=limits)
+        self._turn = 0
+
+    async def ask(self, prompt: str, *, web: int | None = None, **fields: Any) -> httpx2.Response:
+        self._turn += 1
+        url = self.fleet.urls[(self._turn if web is None else web) % len(self.fleet.urls)]
+        body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
+        return await self._http.post(f"{url}/v1/query", json=body)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+@pytest.fixture
+async def clients(tmp_path: Path) -> AsyncIterator[Clients]:
+    async with ModelServer(pace=Pace(0.05, 0.0)) as server:
+        with Fleet(server.url, tmp_path) as fleet:
+            clients = Clients(fleet, server)
+            try:
+                yield clients
+            finally:
+                await clients.close()
+
+
+async def start_workers(clients: Clients, *names: str) -> None:
+    await asyncio.gather(*(asyncio.to_thread(clients.fleet.start_worker, n) for n in names))
+
+
+async def test_two_workers_form_no_premature_and_no_mixed_up_batch(clients: Clients) -> None:
+    await start_workers(clients, "one", "two")
+    chance, tasks = random.Random(3), []
+    for index in range(300):
+        tasks.append(asyncio.create_task(clients.ask(f"question {index}.")))
+        await asyncio.sleep(chance.expovariate(100))
+    replies = await asyncio.gather(*tasks)
+    assert Counter(reply.status_code for reply in replies) == {200: 300}
+    for index, reply in enumerate(replies):
+        assert reply.json()["text"] == answer_prompt(f"question {index}.")
+    rows = clients.fleet.query(
+        "SELECT b.size, count(c.id), extract(epoch FROM b.created_at - min(c.received_at))"
+        " FROM batching_batch b JOIN chats_chat c ON c.batch_id = b.id GROUP BY b.id"
+    )
+    assert sum(count for _, count, _ in rows) == 300
+    premature = [row for row in rows if row[0] < 6 and row[2] < 0.19]
+    assert premature == []
+    assert sum(clients.server.sizes) == 300, "no request was sent twice"
+    assert all(size == count for size, count, _ in rows)
+    owners = clients.fleet.query("SELECT DISTINCT owner FROM batching_batch")
+    assert len(owners) == 2, "both workers took part"
+
+
+async def test_same_id_at_both_doors_costs_one_item(clients: Clients) -> None:
+    await start_workers(clients, "one", "two")
+    replies = await asyncio.gather(
+        *(clients.ask("Why?", request_id="same", priority="MEDIUM") for _ in range(50))
+    )
+    assert {reply.status_code for reply in replies} == {200}
+    assert all(reply.json() == replies[0].json() for reply in replies)
+    assert sum(clients.server.sizes) == 1
+
+
+async def test_worker_killed_in_a_call_loses_nothing(clients: Clients) -> None:
+    await start_workers(clients, "one")
+    asking = asyncio.create_task(clients.ask("[[fault:slow-10:1]] Why?"))
+    await clients.server.wait_for_calls(1)
+    clients.fleet.signal("one", signal.SIGKILL)
+    await start_workers(clients, "one")
+    reply = await asking
+    assert reply.json()["text"] == answer_prompt("[[fault:slow-10:1]] Why?")
+    assert clients.fleet.query("SELECT attempt FROM chats_chat") == [(2,)]
+    calls = clients.fleet.query("SELECT status, perhaps_billed FROM batching_modelcall ORDER BY id")
+    assert calls == [("failed", True), ("complete", False)]
+
+
+async def test_stopped_worker_wakes_up_to_find_its_work_done_by_another(
+    clients: Clients,
+) -> None:
+    await start_workers(clients, "one")
+    prompt = "[[fault:slow:1]] Why?"
+    asking = asyncio.create_task(clients.ask(prompt, priority="LOW"))
+    await clients.server.wait_for_calls(1)
+    clients.fleet.signal("one", signal.SIGSTOP)
+    await start_workers(clients, "two")
+    reply = await asking
+    assert reply.json()["text"] == answer_prompt(prompt)
+    before = clients.fleet.query("SELECT owner, attempt, text, completed_at FROM chats_chat")
+    assert before[0][0].startswith("two#")
+    clients.fleet.signal("one", signal.SIGCONT)
+    await asyncio.sleep(1.5)
+    assert (
+        clients.fleet.query("SELECT owner, attempt, text, completed_at FROM chats_chat") == before
+    )
+
+
+async def test_redis_that_forgets_everything_costs_only_time(clients: Clients) -> None:
+    await start_workers(clients, "one")
+    assert (await clients.ask("before")).status_code == 200
+    tasks = [asyncio.create_task(clients.ask(f"q{index}")) for index in range(20)]
+    await asyncio.sleep(0.02)
+    clients.fleet.redis.client_kill_filter(_type="pubsub")
+    clients.fleet.redis.flushdb()
+    replies = await asyncio.gather(*tasks)
+    assert {reply.status_code for reply in replies} == {200}
+    assert (await clients.ask("after")).status_code == 200
+    assert sum(clients.server.sizes) == 22
+
+
+async def test_worker_told_to_stop_finishes_its_calls(clients: Clients) -> None:
+    await start_workers(clients, "one")
+    asking = asyncio.create_task(clients.ask("[[fault:slow]] Why?"))
+    await clients.server.wait_for_calls(1)
+    clients.fleet.signal("one", signal.SIGTERM)
+    assert (await asking).status_code == 200
+    code = await asyncio.to_thread(clients.fleet.processes["one"].wait, 15)
+    assert code == 0
+    assert sum(clients.server.sizes) == 1
+
+
+async def test_accepted_request_outlives_the_door_that_took_it(clients: Clients) -> None:
+    await start_workers(clients, "one")
+    door = next(name for name in clients.fleet.processes if name.startswith("web"))
+    asking = asyncio.create_task(
+        clients.ask("[[fault:slow]] Why?", web=0, request_id="kept", username="bob")
+    )
+    await clients.server.wait_for_calls(1)
+    clients.fleet.signal(door, signal.SIGKILL)
+    with pytest.raises(httpx2.HTTPError):
+        await asking
+    async with asyncio.timeout(10):
+        while clients.fleet.query("SELECT status FROM chats_chat") != [("done",)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    async with httpx2.AsyncClient() as http:
+        state = await http.get(f"{clients.fleet.urls[1]}/v1/query/kept")
+    assert state.json()["response"]["text"] == answer_prompt("[[fault:slow]] Why?")

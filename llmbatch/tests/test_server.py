@@ -1,0 +1,271 @@
+"""The gateway as a process: crowds, half-sent requests, hostile bytes, signals."""
+
+import asyncio
+import json
+import resource
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated_wire import Pace
+from llmbatch.tests.model_server import ModelServer
+from llmbatch.tests.server import Server
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelServer]:
+    async with ModelServer(pace=Pace(0.0, 0.0, total_s=0.3)) as server:
+        yield server
+
+
+@pytest.fixture
+def server(model: ModelServer, tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path, GEMINI_BASE_URL=model.url) as server:
+        yield server
+
+
+def body(prompt: str, **fields: object) -> bytes:
+    return json.dumps({"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields).encode()
+
+
+def raw_post(content: bytes, *, path: str = "/v1/query") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+async def talk(server: Server, data: bytes, *, seconds: float = 60) -> tuple[int, bytes, bytes]:
+    """Sends raw bytes; gives the status, the head and the body of the reply."""
+    async with asyncio.timeout(seconds):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        try:
+            writer.write(data)
+            head = await reader.readuntil(b"\r\n\r\n")
+            lower = head.lower()
+            if b"content-length:" in lower:
+                length = int(lower.partition(b"content-length:")[2].split(b"\r\n")[0])
+                content = await reader.readexactly(length)
+            elif b"chunked" not in lower:
+                content = await reader.read()
+            else:
+                content = b""
+                while size := int(await reader.readline(), 16):
+                    content += (await reader.readexactly(size + 2))[:-2]
+            return int(head[9:12]), head, content
+        finally:
+            writer.close()
+
+
+async def test_burst_of_thousands_is_answered_with_few_threads(
+    model: ModelServer, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    clients = min(4000, (hard - 500) // 3)
+    most_threads = 0
+
+    async def watch(server: Server) -> None:
+        nonlocal most_threads
+        while True:
+            most_threads = max(most_threads, server.threads)
+            await asyncio.sleep(0.1)
+
+    with Server(tmp_path, GEMINI_BASE_URL=model.url, MODEL_CALL_SLOTS="1000") as server:
+        watching = asyncio.create_task(watch(server))
+        replies = await asyncio.gather(
+            *(talk(server, raw_post(body(f"question {index}"))) for index in range(clients))
+        )
+        watching.cancel()
+        memory_mb = server.memory_mb
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert Counter(status for status, _, _ in replies) == {200: clients}
+    for index, (_, _, text) in enumerate(replies):
+        assert json.loads(text)["text"] == answer_prompt(f"question {index}")
+    assert most_threads < 40
+    assert memory_mb < 500
+
+
+async def test_half_sent_requests_hold_nobody_up(server: Server) -> None:
+    whole = raw_post(body("half"))
+    halves = []
+    for index in range(200):
+        connection = socket.create_connection(("127.0.0.1", server.port))
+        connection.sendall(whole[: 20 + index % (len(whole) - 40)])
+        halves.append(connection)
+    replies = await asyncio.gather(*(talk(server, raw_post(body(f"q{i}"))) for i in range(12)))
+    assert [status for status, _, _ in replies] == [200] * 12
+    for connection in halves:
+        connection.close()
+
+
+HOSTILE = {
+    "empty": (b"", 400),
+    "no json": (b"{", 400),
+    "list": (b"[]", 400),
+    "number": (b"7", 400),
+    "null": (b"null", 400),
+    "not utf-8": (b'{"username": "\xff", "prompt": "x"}', 400),
+    "brackets": (b"[" * 900_000, 400),
+    "braces": (b'{"a":' * 150_000, 400),
+    "huge integer": (b'{"username": "a", "prompt": "b", "timeout_s": ' + b"9" * 5000 + b"}", 400),
+    "nan": (b'{"username": "a", "prompt": "b", "timeout_s": NaN}', 400),
+    "nul": (b'{"username": "a", "prompt": "b\\u0000"}', 400),
+    "surrogate": (b'{"username": "a", "prompt": "\\ud83d"}', 400),
+    "missing": (b'{"username": "a"}', 400),
+    "wrong types": (b'{"username": 1, "prompt": {}, "priority": []}', 400),
+    "unknown priority": (b'{"username": "a", "prompt": "b", "priority": "NOW"}', 400),
+    "too large": (b'{"username": "a", "prompt": "' + b"x" * 3_000_000 + b'"}', 413),
+}
+
+
+async def test_hostile_bodies_get_a_typed_refusal(server: Server) -> None:
+    for name, (content, expected) in HOSTILE.items():
+        for path, method in (("/v1/query", b"POST"), ("/v1/settings", b"PATCH")):
+            data = raw_post(content, path=path).replace(b"POST", method, 1)
+            status, head, text = await talk(server, data)
+            if (name, path) == ("empty", "/v1/settings"):
+                assert status == 200, "no change is no mistake"
+                continue
+            assert status == expected, (name, path, text)
+            assert b"application/json" in head.lower(), (name, path)
+            assert {"detail", "code"} <= json.loads(text).keys(), (name, path)
+    assert server.answers()
+
+
+HOSTILE_REQUESTS = [
+    (b"GET /v1/query HTTP/1.1\r\nHost: localhost\r\n\r\n", {405}),
+    (b"BREW /v1/query HTTP/1.1\r\nHost: localhost\r\n\r\n", {405}),
+    (b"GET /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", {404}),
+    (b"GET /v1/query/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", {404}),
+    (b"GET /v1/query/%ff HTTP/1.1\r\nHost: localhost\r\n\r\n", {404}),
+    (b"GET /v1/chat?search=%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", {200, 400}),
+    (b"GET /v1/chat?limit=x&from=9 HTTP/1.1\r\nHost: localhost\r\n\r\n", {400}),
+    (b"GET /v1/chat?before=99999999999999999999 HTTP/1.1\r\nHost: localhost\r\n\r\n", {400}),
+    (b"GET /v1/analytics?from=0000-00-00 HTTP/1.1\r\nHost: localhost\r\n\r\n", {400}),
+    (b"GET /v1/chat HTTP/1.1\r\nHost: evil.example\r\n\r\n", {400}),
+    (b"POST /v1/query HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 2\r\n\r\n{}", {400}),
+    (b"GET /v1/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", {400}),
+    (b"GET /v1/chat HTTP/1.1\r\nHost: localhost\r\nBad Header: x\r\n\r\n", {400}),
+    (b"POST /v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", {415}),
+    (b"GET /v1/chat/ HTTP/1.1\r\nHost: localhost\r\n\r\n", {404}),
+    (b"DELETE /v1/settings HTTP/1.1\r\nHost: localhost\r\n\r\n", {405}),
+]
+
+
+async def test_hostile_requests_never_get_a_500_or_a_page(server: Server) -> None:
+    for data, statuses in HOSTILE_REQUESTS:
+        status, head, text = await talk(server, data, seconds=10)
+        assert status in statuses, (data, status, text)
+        if not text:
+            continue  # Twisted's refusal of what is no HTTP at all
+        assert b"application/json" in head.lower(), data
+        if status >= 400:
+            assert {"detail", "code"} <= json.loads(text).keys(), data
+    assert "failed" not in server.log, "a view broke off"
+
+
+async def test_consumer_runs_before_the_first_request(server: Server) -> None:
+    async with httpx2.AsyncClient() as http:
+        ready = await http.get(f"{server.url}/health/ready")
+    assert ready.status_code == 200
+    assert "The gateway runs as" in server.log
+
+
+async def wait_for_count(http: httpx2.AsyncClient, url: str, count: int) -> None:
+    while (await http.get(url)).json()["count"] != count:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
+async def test_clients_that_leave_take_their_requests_along(
+    server: Server, model: ModelServer
+) -> None:
+    leaving = []
+    for index in range(3):
+        connection = socket.create_connection(("127.0.0.1", server.port))
+        connection.sendall(raw_post(body(f"gone {index}", priority="LOW")))
+        leaving.append(connection)
+    async with httpx2.AsyncClient() as http:
+        async with asyncio.timeout(3):
+            await wait_for_count(http, f"{server.url}/v1/chat?status=queued", 3)
+        for connection in leaving:
+            connection.close()
+        async with asyncio.timeout(3):
+            await wait_for_count(http, f"{server.url}/v1/chat?status=cancelled", 3)
+    assert model.sizes == []
+
+
+async def test_sigterm_lets_running_requests_be_answered(
+    server: Server, model: ModelServer
+) -> None:
+    model.responder._pace = Pace(0.0, 0.0, total_s=1.0)
+    asking = asyncio.create_task(talk(server, raw_post(body("running"))))
+    await model.wait_for_calls(1)
+    with closing(socket.create_connection(("127.0.0.1", server.port))) as half:
+        half.sendall(raw_post(body("half"))[:60])
+        code = await asyncio.to_thread(server.terminate, within_s=10)
+    assert code == 0
+    status, _, text = await asking
+    assert (status, json.loads(text)["text"]) == (200, answer_prompt("running"))
+    assert "Traceback" not in server.log
+
+
+async def test_sigterm_past_the_drain_refuses_and_puts_back(
+    model: ModelServer, tmp_path: Path
+) -> None:
+    with Server(tmp_path, GEMINI_BASE_URL=model.url, DRAIN_S="0") as server:
+        asking = asyncio.create_task(talk(server, raw_post(body("[[fault:slow-10]] long"))))
+        await model.wait_for_calls(1)
+        assert await asyncio.to_thread(server.terminate, within_s=10) == 0
+        status, head, text = await asking
+        assert (status, json.loads(text)["code"]) == (503, "shutting_down")
+        assert b"retry-after" in head.lower()
+        shown = server.manage(
+            "shell",
+            "-c",
+            "from chats.models import Chat; print(Chat.objects.values_list('status', 'attempt'))",
+        )
+    assert "('queued', 0)" in shown
+
+
+async def test_plain_daphne_works_too(model: ModelServer, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "daphne", "llmbatch.asgi:application"]
+    with Server(tmp_path, command=command, GEMINI_BASE_URL=model.url) as server:
+        status, _, text = await talk(server, raw_post(body("Why?")))
+    assert (status, json.loads(text)["text"]) == (200, answer_prompt("Why?"))
+
+
+async def test_closed_gateway_admits_staff_only(model: ModelServer, tmp_path: Path) -> None:
+    with Server(tmp_path, GEMINI_BASE_URL=model.url, API_ACCESS="key") as server:
+        printed = server.manage("create_first_admin")
+        password = printed.split("password ")[1].split(" ")[0].rstrip(".,")
+        assert "password" not in server.manage("create_first_admin")
+        async with httpx2.AsyncClient(base_url=server.url) as http:
+            for path in ("/v1/chat", "/v1/settings", "/v1/analytics"):
+                refused = await http.get(path)
+                assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
+            refused = await http.post("/v1/query", json={"username": "a", "prompt": "b"})
+            assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
+            assert (await http.get("/health")).status_code == 200
+            await http.get("/admin/login/")
+            form = {"username": "admin", "password": password, "next": "/admin/"}
+            form["csrfmiddlewaretoken"] = http.cookies["csrftoken"]
+            await http.post("/admin/login/", data=form)
+            assert (await http.get("/v1/settings")).status_code == 200
+            token = {"X-CSRFToken": http.cookies["csrftoken"]}
+            answered = await http.post(
+                "/v1/query",
+                json={"username": "a", "prompt": "b", "priority": "HIGH"},
+                headers=token,
+            )
+            assert answered.json()["text"] == answer_prompt("b")
+            page = (await http.get("/admin/")).text
+            for link in {part.split('"')[0] for part in page.split('href="/admin/')[1:]}:
+                assert (await http.get(f"/admin/{link}")).status_code in (200, 302, 405), link
