@@ -1,0 +1,83 @@
+"""A model service that is nearly free: the whole reply in one event after a fixed time.
+
+`python -m bench.model SECONDS` prints its address. With a third argument the reply is streamed,
+one member after another, evenly over that time.
+"""
+
+import asyncio
+import json
+import sys
+
+ANSWER = "An answer of some length, as a model might give one. " * 4
+
+
+def member(key: str, prompt: str) -> str:
+    return f"{json.dumps(key)}: {json.dumps(f'{prompt} {ANSWER}')}"
+
+
+def event(text: str, *, last: bool) -> bytes:
+    candidate: dict[str, object] = {"content": {"role": "model", "parts": [{"text": text}]}}
+    document: dict[str, object] = {"candidates": [candidate]}
+    if last:
+        candidate["finishReason"] = "STOP"
+        document["usageMetadata"] = {
+            "promptTokenCount": 200,
+            "candidatesTokenCount": 300,
+            "thoughtsTokenCount": 20,
+            "totalTokenCount": 520,
+        }
+    data = b"data: " + json.dumps(document).encode() + b"\r\n\r\n"
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Service:
+    def __init__(self, *, model_time_s: float, streamed: bool) -> None:
+        self._time_s = model_time_s
+        self._streamed = streamed
+        self.calls = 0
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+                body = json.loads(await reader.readexactly(length))
+                await self._reply(body, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def _reply(self, body: dict, writer: asyncio.StreamWriter) -> None:
+        self.calls += 1
+        prompts = json.loads(body["contents"][0]["parts"][0]["text"])
+        members = [member(key, prompt) for key, prompt in prompts.items()]
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        if not self._streamed:
+            await asyncio.sleep(self._time_s)
+            members = ["{" + ", ".join(members) + "}"]
+        else:
+            members[0] = "{" + members[0]
+            members[1:] = [f", {text}" for text in members[1:]]
+            members[-1] += "}"
+        for index, text in enumerate(members):
+            if self._streamed:
+                await asyncio.sleep(self._time_s / len(members))
+            writer.write(event(text, last=index == len(members) - 1))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def main() -> None:
+    service = Service(model_time_s=float(sys.argv[1]), streamed=len(sys.argv) > 2)
+    server = await asyncio.start_server(service.accept, "127.0.0.1", 0, backlog=1024)
+    port = server.sockets[0].getsockname()[1]
+    print(f"http://127.0.0.1:{port}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(main())
