@@ -21,6 +21,13 @@ from settings_app.snapshot import forget_snapshot
 create_default_rows = import_module("settings_app.migrations.0002_defaults").create_rows
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real processes run one after another, beside the others."""
+    for item in items:
+        if item.get_closest_marker("server"):
+            item.add_marker(pytest.mark.xdist_group("server"))
+
+
 @pytest.fixture(autouse=True)
 def _default_rows(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test with transactions of its own ends by emptying every table, also the lanes."""

@@ -89,7 +89,7 @@ def call_ended(batch: RunnableBatch, report: CallReport) -> None:
         lines += ["--- reply", report.reply]
     if report.error:
         lines += ["--- error", str(report.error)]
-    calls.info("\n".join(lines))
+    calls.info(_join_lines(lines))
 
 
 def chat_ended(finish: Finish, *, prompt: str, asker: Asker) -> None:
@@ -106,7 +106,12 @@ def chat_ended(finish: Finish, *, prompt: str, asker: Asker) -> None:
             lines += ["--- response", values["text"]]
     if "error_code" in values:
         lines += ["--- error", f"{values['error_code']}: {values['error_detail']}"]
-    pairs.info("\n".join(lines))
+    pairs.info(_join_lines(lines))
+
+
+def _join_lines(lines: list[str]) -> str:
+    """With every lone surrogate written out: no file in UTF-8 takes one."""
+    return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
 
 def _count(number: int, noun: str) -> str:

@@ -522,7 +522,7 @@ async def test_entry_that_no_database_takes_costs_the_others_nothing(
 
 
 async def test_lone_surrogate_of_the_wire_harms_neither_answer_nor_record(
-    harness: Harness,
+    harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The event's JSON itself carries it, so the SDK hands it on as text."""
     from batching.llm.fault_names import FAULTS
@@ -541,3 +541,4 @@ async def test_lone_surrogate_of_the_wire_harms_neither_answer_nor_record(
     await harness.settle()
     assert reply.json()["text"] == answer_prompt("[[fault:wire-surrogate:1]] Why?")
     assert await ModelCall.objects.filter(status="started").acount() == 0
+    assert "\\ud83d You asked" in caplog.text

@@ -2,18 +2,18 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-import uuid
 from pathlib import Path
 
 import psycopg
 import redis
 
-POSTGRES = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
+from llmbatch.tests.migrated import POSTGRES, create_postgres, drop_postgres
+from llmbatch.tests.server import free_port
+
 REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/5")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,23 +31,15 @@ def explain_missing() -> str:
     return ""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Fleet:
     """`with Fleet(model_url) as fleet`: two web processes, then `start_worker(name)`."""
 
     def __init__(self, model_url: str, folder: Path) -> None:
-        self._database = f"fleet_{uuid.uuid4().hex[:12]}"
         self._folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.urls: list[str] = []
         self.redis = redis.Redis.from_url(REDIS)
         self._environment = os.environ | {
-            "DATABASE_URL": POSTGRES.rpartition("/")[0] + f"/{self._database}",
             "REDIS_URL": REDIS,
             "LOG_DIR": str(folder / "logs"),
             "DJANGO_DEBUG": "false",
@@ -60,9 +52,7 @@ class Fleet:
         }
 
     def __enter__(self) -> "Fleet":
-        with psycopg.connect(POSTGRES, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{self._database}"')
-        self._run("migrate", "-v0").wait()
+        self._environment["DATABASE_URL"] = create_postgres()
         for _ in range(2):
             port = free_port()
             self.urls.append(f"http://127.0.0.1:{port}")
@@ -75,8 +65,7 @@ class Fleet:
         for process in self.processes.values():
             process.kill()
             process.wait()
-        with psycopg.connect(POSTGRES, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{self._database}" WITH (FORCE)')
+        drop_postgres(self._environment["DATABASE_URL"])
 
     def start_worker(self, name: str) -> None:
         if name in self.processes:

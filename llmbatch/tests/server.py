@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from llmbatch.tests.migrated import copy_sqlite
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,7 +43,7 @@ class Server:
         self._command = command or [sys.executable, "manage.py", "serve"]
 
     def __enter__(self) -> "Server":
-        self.manage("migrate", "-v0")
+        copy_sqlite(self.folder / "gateway.sqlite3")
         port = "-p" if "daphne" in self._command[-2] else "--port"
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
