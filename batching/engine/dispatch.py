@@ -25,7 +25,7 @@ class Dispatcher:
     ) -> None:
         self.planner = planner
         self._wake = asyncio.Event()
-        self.slots = CallSlots(slots, on_free=self._wake.set)
+        self.slots = CallSlots(slots, on_free=self._wake.set, clock=clock)
         self._start = start
         self._expire = expire
         self._clock = clock

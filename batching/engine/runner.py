@@ -86,11 +86,21 @@ class BatchRunner:
         )
         try:
             verdict = await call.make()
+            self._report_service(call.report, verdict)
         finally:
             self._slots.release(batch.rule.priority)
             self._journal.end_call(batch, call.report)
         if verdict is not None:
             await self._follow(batch, items, verdict)
+
+    def _report_service(self, report: CallReport, verdict: Verdict | None) -> None:
+        """Whatever the service says, it is there; a call that ran out of time tells nothing."""
+        if verdict is None or report.first_token_s is not None:
+            self._slots.report_reply(report.duration_s)
+        elif verdict.remedy is Remedy.AGAIN:
+            self._slots.report_failure(asked_s=verdict.retry_after_s)
+        elif not isinstance(verdict.error, TimedOut):
+            self._slots.report_reply()
 
     async def _follow(self, batch: RunnableBatch, items: Sequence[Work], verdict: Verdict) -> None:
         """Gives the items without an answer the further calls that they may have, or fails them."""
@@ -99,6 +109,7 @@ class BatchRunner:
         if verdict.remedy is Remedy.AGAIN:
             attempt = max(item.attempts for item in left)
             delay_s = backoff_s(attempt, asked_s=verdict.retry_after_s, chance=self._chance)
+            delay_s = max(delay_s, self._slots.capacity.paused_s)
         again = []
         for item in left:
             error = judge_item(
@@ -124,7 +135,13 @@ class BatchRunner:
 
     async def _retry(self, batch: RunnableBatch, items: Sequence[Work]) -> None:
         priority = batch.rule.priority
-        await self._slots.acquire(priority, target=min(item.target for item in items))
+        target = min(item.target for item in items)
+        try:
+            async with asyncio.timeout(max(item.deadline for item in items) - self._clock()):
+                await self._slots.acquire(priority, target=target)
+        except TimeoutError:
+            self._drop_expired(batch, items)
+            return
         try:
             items = self._drop_expired(batch, items)
             prepared = await self._journal.start_call(batch, items) if items else None

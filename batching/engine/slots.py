@@ -3,8 +3,11 @@
 import asyncio
 import heapq
 import itertools
+import time
 from collections.abc import Callable
 
+from batching.engine.breaker import Breaker
+from batching.engine.capacity import Capacity, learn
 from batching.engine.lanes import Priority
 
 
@@ -12,11 +15,21 @@ class CallSlots:
     """`total` calls at once, of which `reserve` only HIGH may use.
 
     A retry waits here for a slot and goes before new batches; new batches are not formed before
-    `may_start` says that a slot is free, so that a queue that grew meanwhile leaves full.
+    `may_start` says that a slot is free, so that a queue that grew meanwhile leaves full. While the
+    breaker is open no slot is.
     """
 
-    def __init__(self, total: int, *, on_free: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        total: int,
+        *,
+        on_free: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.total = total
+        self.breaker = Breaker()
+        self._clock = clock
+        self._call_s: float | None = None
         self.reserve = min(max(1, total // 4), total - 1)
         self._on_free = on_free
         self._running = {True: 0, False: 0}
@@ -30,6 +43,8 @@ class CallSlots:
 
     def may_start(self, priority: Priority) -> bool:
         if self.running >= self.total:
+            return False
+        if not self.breaker.allows(self._clock(), running=self.running):
             return False
         return priority is Priority.HIGH or self._running[False] < self.total - self.reserve
 
@@ -54,10 +69,40 @@ class CallSlots:
                 self.release(priority)
             raise
 
-    def release(self, priority: Priority) -> None:
-        self._running[priority is Priority.HIGH] -= 1
+    @property
+    def capacity(self) -> Capacity:
+        paused_s = self.breaker.paused_s(self._clock())
+        down = self.breaker.probes > 0
+        return Capacity(self.total, self.reserve, self._call_s, paused_s, down)
+
+    def report_reply(self, duration_s: float | None = None) -> None:
+        """The model service is there; `duration_s` is what the call took, if it wrote text."""
+        if duration_s is not None:
+            self._call_s = learn(self._call_s, duration_s)
+        was_open = self.breaker.is_open
+        self.breaker.succeed()
+        if was_open:
+            self._resume()
+
+    def report_failure(self, *, asked_s: float | None) -> None:
+        """The model service did not answer, or asked to be left alone for a while."""
+        self.breaker.fail(self._clock(), asked_s=asked_s)
+        self._resume_later()
+
+    def _resume_later(self) -> None:
+        if paused_s := self.breaker.paused_s(self._clock()):
+            # Looks again, because a timer may ring a moment before its time.
+            asyncio.get_running_loop().call_later(paused_s, self._resume_later)
+        else:
+            self._resume()
+
+    def _resume(self) -> None:
         self._serve_waiting()
         self._on_free()
+
+    def release(self, priority: Priority) -> None:
+        self._running[priority is Priority.HIGH] -= 1
+        self._resume()
 
     def _serve_waiting(self) -> None:
         while True:

@@ -161,7 +161,7 @@ class Bench:
         loop = asyncio.get_running_loop()
         self.model = ScriptedModel(script)
         self.journal = MemoryJournal()
-        self.slots = CallSlots(slots)
+        self.slots = CallSlots(slots, clock=loop.time)
         self.began = loop.time()
         waits = [wait_s] * count if isinstance(wait_s, float | int) else wait_s
         self.items = tuple(

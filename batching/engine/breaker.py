@@ -1,0 +1,50 @@
+"""A circuit breaker: a model service that fails again and again is left alone, then probed."""
+
+THRESHOLD = 8
+"""calls that failed in a row before it opens"""
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+LONGEST_ASKED_S = 60.0
+"""what the service may ask for at most; its longer wishes are told to clients, not obeyed"""
+
+
+class Breaker:
+    """Pure: `now` is an argument, in seconds of one monotonic clock.
+
+    Closed, calls go as they like. Open, none starts before the pause is over, and then one alone:
+    while no other call runs. Any reply closes it; a failed probe doubles the pause.
+    """
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """calls that failed since the last reply"""
+        self.probes = 0
+        """how many of them were made while it was open"""
+        self._until: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._until is not None
+
+    def allows(self, now: float, *, running: int) -> bool:
+        return self._until is None or (now >= self._until and running == 0)
+
+    def paused_s(self, now: float) -> float:
+        """How long no call will start; 0 also while a probe may start."""
+        return 0.0 if self._until is None else max(0.0, self._until - now)
+
+    def succeed(self) -> None:
+        self.failures = self.probes = 0
+        self._until = None
+
+    def fail(self, now: float, *, asked_s: float | None = None) -> None:
+        """`asked_s` is how long the service asked to be left alone (RetryInfo)."""
+        self.failures += 1
+        if self._until is not None and now < self._until:
+            return  # it began before the breaker opened
+        if self._until is not None:
+            self.probes += 1
+        elif self.failures < THRESHOLD:
+            return
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.probes, 10))
+        self._until = now + max(pause_s, min(asked_s or 0.0, LONGEST_ASKED_S))
