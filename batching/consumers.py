@@ -68,7 +68,7 @@ class BatchConsumer:
         self._process = process
         self._name = name
         self._shared = shared
-        self._owner = f"{name}#{process}"[-OWNER_LENGTH:]
+        self.owner = f"{name}#{process}"[-OWNER_LENGTH:]
         self._clock = clock
         self._batches: set[asyncio.Task[None]] = set()
         self._suspects: set[int] = set()
@@ -80,9 +80,9 @@ class BatchConsumer:
             expire=self._start_expiry,
             clock=clock,
         )
-        self.claimer = Claimer(database=database, owner=self._owner)
+        self.claimer = Claimer(database=database, owner=self.owner)
         self.journal = DatabaseJournal(
-            database=database, owner=self._owner, tell=self._tell_finished, clock=clock
+            database=database, owner=self.owner, tell=self._tell_finished, clock=clock
         )
         self._runner = BatchRunner(
             model=model,
@@ -122,7 +122,7 @@ class BatchConsumer:
                 asked_at = self._clock()
                 await self._database.run(
                     renew_leases,
-                    self._owner,
+                    self.owner,
                     until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
                 )
                 held_until = asked_at + settings.LEASE_S
@@ -135,10 +135,10 @@ class BatchConsumer:
 
     async def recover(self) -> None:
         """Takes back what dead processes held; first what an earlier one of this name did."""
-        await self._take_back(take_back_earlier, self._name, own=self._owner)
+        await self._take_back(take_back_earlier, self._name, own=self.owner)
         while True:
             await asyncio.sleep(settings.LEASE_S / 4)
-            await self._take_back(take_back_expired, own=self._owner)
+            await self._take_back(take_back_expired, own=self.owner)
 
     async def _take_back(self, take_back: Callable[..., Recovery], *args: str, own: str) -> None:
         recovery = await self._database.run(take_back, *args, own=own)
@@ -166,7 +166,7 @@ class BatchConsumer:
                 await self.journal.flush()
                 left = self.journal.open_chats
                 if left:
-                    await self._database.run(hand_back_chats, left, owner=self._owner)
+                    await self._database.run(hand_back_chats, left, owner=self.owner)
         except (TimeoutError, DatabaseError):
             logger.exception("What was running could not be put back into the queue.")
 

@@ -3,25 +3,19 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from django.conf import settings
-
 from batching import log
+from batching.admission import Admission, Query
 from batching.database import DatabaseThreads
 from batching.engine.errors import (
     Cancelled,
-    NoApiKey,
-    QueueFull,
     ShuttingDown,
     TimedOut,
-    TooLarge,
 )
-from batching.engine.lanes import LaneRule, Priority, estimate_tokens
+from batching.engine.lanes import Priority
 from batching.engine.planner import Item
 from batching.inbox import Inbox, Waiter
 from batching.intake import Intake, Stored
@@ -32,36 +26,18 @@ from batching.messages import (
     read_finished,
 )
 from batching.outcomes import describe_request, read_outcome, read_outcomes
-from batching.rules import ModelState, current_rules, model_state
-from batching.services import BUDGET
+from batching.outlook import Outlook
 from chats.models import Chat
 from chats.services import release_chats
-from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
 logger = logging.getLogger("batching")
 
-GRACE_S = 30.0
-"""a client waits for at most its priority's latency target and this"""
 OVERDUE_S = 0.5
 SEND_TIMEOUT_S = 1.0
 REREAD_INTERVAL_S = 0.5
 ROWS_AT_ONCE = 500
 
 Send = Callable[[str, dict[str, Any]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A valid request as the client sent it. `timeout_s` can only shorten the wait."""
-
-    username: str
-    prompt: str
-    priority: Priority = Priority.MEDIUM
-    request_id: str | None = None
-    created_at: datetime | None = None
-    timeout_s: float | None = None
-    client_id: int = OPEN_ACCESS_CLIENT_ID
-    respond_async: bool = False
 
 
 class Gateway:
@@ -73,12 +49,15 @@ class Gateway:
         layer: Any,
         database: DatabaseThreads,
         process: str,
+        look: Callable[[], Outlook] = Outlook,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._layer = layer
         self._database = database
         self._process = process
         self._clock = clock
+        self._look = look
+        self._admission = Admission(process=process, depth=self.depth, look=look, clock=clock)
         self.inbox = Inbox()
         self.intake = Intake(
             database=database,
@@ -92,8 +71,8 @@ class Gateway:
         self._left = asyncio.Event()
 
     def depth(self, priority: Priority) -> int:
-        """How many requests of this process wait in the queue."""
-        return self._depths[priority]
+        """How many requests wait in the queue: this process's own, or all that are known."""
+        return max(self._depths[priority], self._look().queued.get(priority, 0))
 
     async def submit(self, query: Query) -> dict[str, Any]:
         """Returns the 200 document of POST /v1/query; raises GatewayError."""
@@ -116,14 +95,9 @@ class Gateway:
         return {"request_id": stored.chat.request_id, "status": str(stored.chat.status)}
 
     def _admit(self, query: Query) -> tuple[Chat, Item]:
-        rule = current_rules()[query.priority]
-        self._check_admission(query, rule)
-        accepted, received_at = self._clock(), datetime.now(UTC)
-        wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.latency_s + GRACE_S
-        if query.timeout_s is not None:
-            wait_s = min(wait_s, query.timeout_s)
-        chat = self._make_chat(query, rule, received_at=received_at, wait_s=wait_s)
-        return chat, self._make_item(query, rule, accepted=accepted, wait_s=wait_s)
+        if self.draining:
+            raise ShuttingDown()
+        return self._admission.admit(query)
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Over the channel layer; a message that it drops is made good by the sweep."""
@@ -143,49 +117,6 @@ class Gateway:
             except Exception:
                 # One message that cannot be understood must not end the listening.
                 logger.exception("A message of the inbox could not be handled.")
-
-    def _check_admission(self, query: Query, rule: LaneRule) -> None:
-        if self.draining:
-            raise ShuttingDown()
-        if model_state() is ModelState.NO_API_KEY:
-            raise NoApiKey()
-        if estimate_tokens(query.prompt) > BUDGET.input:
-            raise TooLarge()
-        if self._depths[rule.priority] >= rule.max_queue:
-            raise QueueFull(
-                f"{rule.max_queue} requests of {rule.priority.name} priority are waiting already.",
-                retry_after_s=max(1.0, rule.window_s),
-            )
-
-    def _make_chat(
-        self, query: Query, rule: LaneRule, *, received_at: datetime, wait_s: float
-    ) -> Chat:
-        return Chat(
-            client_id=query.client_id,
-            username=query.username,
-            request_id=query.request_id or uuid.uuid4().hex,
-            prompt=query.prompt,
-            priority=int(query.priority),
-            created_at=query.created_at or received_at,
-            received_at=received_at,
-            due_at=received_at + timedelta(seconds=rule.window_s),
-            deadline=received_at + timedelta(seconds=wait_s),
-            origin=self._process,
-        )
-
-    def _make_item(self, query: Query, rule: LaneRule, *, accepted: float, wait_s: float) -> Item:
-        return Item(
-            id=0,
-            priority=query.priority,
-            accepted=accepted,
-            due=accepted + rule.window_s,
-            deadline=accepted + wait_s,
-            target=accepted + rule.latency_s,
-            input_tokens=estimate_tokens(query.prompt),
-            output_tokens=rule.tokens,
-            client=query.client_id,
-            username=query.username,
-        )
 
     async def _wait(self, chat: Chat, item: Item, *, named: bool) -> tuple[Stored, dict[str, Any]]:
         """Counts the request as queued for as long as it is, and waits until its deadline."""

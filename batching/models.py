@@ -165,3 +165,23 @@ class DailyStat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {Priority(self.priority).label}"
+
+
+class Worker(models.Model):
+    """A process that runs batches beside others: its last report, by the database's clock."""
+
+    owner = models.CharField(max_length=64, primary_key=True, help_text="as in its batches")
+    seen_at = models.DateTimeField()
+    slots = models.PositiveIntegerField(help_text="model calls at once")
+    reserve = models.PositiveIntegerField(help_text="of them HIGH's own")
+    call_s = models.FloatField(null=True, help_text="what its recent calls took")
+    paused_s = models.FloatField(
+        default=0, help_text="how long it leaves the failing model service alone"
+    )
+    down = models.BooleanField(default=False, help_text="the service failed on a probe too")
+
+    class Meta:
+        ordering = ["owner"]
+
+    def __str__(self) -> str:
+        return self.owner

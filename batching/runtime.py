@@ -11,12 +11,21 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 from django.conf import settings
+from django.db import DatabaseError
 
 from batching.consumers import BatchConsumer
 from batching.database import DatabaseThreads
 from batching.engine.errors import ShuttingDown
 from batching.gateway import Gateway
 from batching.llm.gemini import GeminiModel
+from batching.outlook import (
+    ALIVE_S,
+    REPORT_INTERVAL_S,
+    Outlook,
+    forget_worker,
+    read_outlook,
+    report_worker,
+)
 from batching.retention import prune_old
 from batching.rollup import CHUNK, fold_pending
 from batching.rules import read_access
@@ -27,6 +36,7 @@ logger = logging.getLogger("batching")
 
 HEARTBEAT_LIMIT_S = 3.0
 FOLD_INTERVAL_S = 0.5
+WATCH_INTERVAL_S = 0.5
 RETENTION_DELAY_S = 60.0
 RETENTION_INTERVAL_S = 3600.0
 RETENTION_PAUSE_S = 0.1
@@ -49,6 +59,9 @@ class Runtime:
         self.runs_batches = runs_batches
         self.name = (name or f"{socket.gethostname()}:{settings.PORT}")[:NAME_LENGTH]
         self.process = f"inbox.{secrets.token_hex(8)}"
+        self.shared = bool(settings.REDIS_URL)
+        self.outlook: Outlook | None = None
+        """of the whole fleet, as it was read last"""
         self.layer = layer or get_channel_layer()
         self.model = model or GeminiModel(read_access)
         self.database = DatabaseThreads()
@@ -58,7 +71,9 @@ class Runtime:
 
     async def start(self) -> None:
         await self.database.run(refresh_snapshot)
-        self.gateway = Gateway(layer=self.layer, database=self.database, process=self.process)
+        self.gateway = Gateway(
+            layer=self.layer, database=self.database, process=self.process, look=self._look
+        )
         self.consumer = BatchConsumer(
             layer=self.layer,
             send=self.gateway.send,
@@ -66,7 +81,7 @@ class Runtime:
             model=self.model,
             process=self.process,
             name=self.name,
-            shared=bool(settings.REDIS_URL),
+            shared=self.shared,
             slots=settings.MODEL_CALL_SLOTS,
         )
         for name, body in self._bodies().items():
@@ -91,18 +106,39 @@ class Runtime:
             "journal": self.consumer.journal.run,
             "retention": self._retain,
         }
-        watching = {} if self.runs_batches else {"settings": self._watch_settings}
-        return (
-            (door if self.takes_requests else {})
-            | (machine if self.runs_batches else {})
-            | watching
-        )
+        if self.shared:
+            door["watch"] = self._watch
+            machine["report"] = self._report
+        return (door if self.takes_requests else {}) | (machine if self.runs_batches else {})
 
-    async def _watch_settings(self) -> None:
-        """Where no consumer does: what another process changed applies here within a second."""
+    def _look(self) -> Outlook:
+        """In a fleet what was read last; alone, what the consumer of this process knows."""
+        if self.shared:
+            return self.outlook or Outlook()
+        planner, slots = self.consumer.dispatcher.planner, self.consumer.dispatcher.slots
+        return Outlook(slots.capacity, planner.depths)
+
+    async def _watch(self) -> None:
+        """Settings, workers and queue as other processes left them, at most a second old."""
         while True:
-            await asyncio.sleep(FOLD_INTERVAL_S)
             await self.database.run(refresh_if_stale)
+            self.outlook = await self.database.run(read_outlook)
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def _report(self) -> None:
+        """Tells the doors of the fleet that this worker is there, and what it can do."""
+        while True:
+            capacity = self.consumer.dispatcher.slots.capacity
+            await self.database.run(report_worker, self.consumer.owner, capacity)
+            await asyncio.sleep(REPORT_INTERVAL_S)
+
+    async def _sign_off(self) -> None:
+        """Nobody counts on this worker any more."""
+        try:
+            async with asyncio.timeout(REPORT_INTERVAL_S):
+                await self.database.run(forget_worker, self.consumer.owner)
+        except (TimeoutError, DatabaseError) as error:
+            logger.warning("This worker could not sign off (%s).", type(error).__name__)
 
     async def _fold(self) -> None:
         """Keeps the roll-up at most a second behind what has ended."""
@@ -141,6 +177,8 @@ class Runtime:
         if self.runs_batches:
             await self.consumer.stop()
         await self.supervisor.stop()
+        if self.runs_batches and self.shared:
+            await self._sign_off()
         await self.model.close()
         await self.database.close()
 
@@ -149,7 +187,8 @@ class Runtime:
         if self.supervisor.failures:
             return ", ".join(f"{k}: {v}" for k, v in self.supervisor.failures.items())
         if not self.runs_batches:
-            return ""
+            alone = self.outlook is not None and self.outlook.capacity is None
+            return f"no batch worker was seen for {ALIVE_S:.0f} s" if alone else ""
         silent_s = asyncio.get_running_loop().time() - self.consumer.dispatcher.alive_at
         if silent_s > HEARTBEAT_LIMIT_S:
             return f"no heartbeat for {silent_s:.1f} s"

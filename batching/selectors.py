@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.db.models import F
 
+from batching.engine.capacity import Capacity, reserve_for_high
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
 from batching.engine.planner import Item
 from batching.models import ModelCall
+from batching.outlook import read_outlook
+from batching.rules import current_rules
 from chats.models import Chat, Status
-from settings_app.snapshot import current_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,18 @@ def queue_position(chat: Chat) -> int:
 
 
 def estimate_wait_s(chat: Chat) -> float:
-    """Seconds until the answer, estimated: the rest of its window, and what recent calls took for
-    each round of call slots that the requests ahead of it fill."""
-    lane = current_snapshot().lanes[chat.priority]
+    """Seconds until the answer, estimated (`Capacity.estimate_s`)."""
+    rule = current_rules()[Priority(chat.priority)]
     window_s = max(0.0, (chat.due_at - datetime.now(UTC)).total_seconds())
+    capacity = read_outlook().capacity if settings.REDIS_URL else None
+    capacity = capacity or _recent_capacity(rule)
+    return round(capacity.estimate_s(queue_position(chat) - 1, rule, window_s=window_s), 3)
+
+
+def _recent_capacity(rule: LaneRule) -> Capacity:
+    """As the calls of this process, or of the former ones, suggest."""
     recent = ModelCall.objects.filter(duration_ms__isnull=False).order_by("-id")[:20]
     durations = list(recent.values_list("duration_ms", flat=True))
-    call_s = sum(durations) / len(durations) / 1000 if durations else lane.latency_ms / 1000
-    rounds = queue_position(chat) // (lane.max_batch * settings.MODEL_CALL_SLOTS)
-    return round(window_s + call_s * (rounds + 1), 3)
+    call_s = sum(durations) / len(durations) / 1000 if durations else rule.latency_s
+    slots = settings.MODEL_CALL_SLOTS
+    return Capacity(slots, reserve_for_high(slots), call_s)

@@ -11,7 +11,7 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from batching.gateway import Query
+from batching.admission import Query
 from batching.model_notice import explain_key_trouble
 from batching.runtime import get_runtime
 from batching.serializers import read_plain_query, read_query

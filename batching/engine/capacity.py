@@ -9,6 +9,11 @@ LEARNING = 0.2
 """the weight of the newest call in the mean"""
 
 
+def reserve_for_high(slots: int) -> int:
+    """A quarter, but at least one, and never everything."""
+    return min(max(1, slots // 4), slots - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """`slots` calls at once, of which `reserve` are HIGH's own.

@@ -132,6 +132,10 @@ class Planner:
     def depth(self, priority: Priority) -> int:
         return self._depths[priority]
 
+    @property
+    def depths(self) -> Mapping[Priority, int]:
+        return self._depths
+
     def configure(self, rules: Mapping[Priority, LaneRule]) -> None:
         """Applies changed rules; waiting items keep their due times, but are grouped anew."""
         items = [self._items[item_id] for item_id in sorted(self._items)]

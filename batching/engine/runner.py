@@ -9,7 +9,12 @@ from functools import partial
 from typing import Protocol
 
 from batching.engine.call import Answer, Call, CallReport, PreparedCall, Work
-from batching.engine.errors import GatewayError, TimedOut, UpstreamError
+from batching.engine.errors import (
+    GatewayError,
+    TimedOut,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from batching.engine.lanes import LaneRule
 from batching.engine.model import Model, Remedy
 from batching.engine.slots import CallSlots
@@ -141,6 +146,10 @@ class BatchRunner:
                 await self._slots.acquire(priority, target=target)
         except TimeoutError:
             self._drop_expired(batch, items)
+            return
+        except UpstreamUnavailable as error:
+            for item in items:
+                self._fail(batch, item, error)
             return
         try:
             items = self._drop_expired(batch, items)

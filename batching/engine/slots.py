@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from batching.engine.breaker import Breaker
-from batching.engine.capacity import Capacity, learn
+from batching.engine.capacity import Capacity, learn, reserve_for_high
+from batching.engine.errors import UpstreamUnavailable
 from batching.engine.lanes import Priority
 
 
@@ -30,7 +31,7 @@ class CallSlots:
         self.breaker = Breaker()
         self._clock = clock
         self._call_s: float | None = None
-        self.reserve = min(max(1, total // 4), total - 1)
+        self.reserve = reserve_for_high(total)
         self._on_free = on_free
         self._running = {True: 0, False: 0}
         self._waiting: dict[bool, list[tuple[float, int, asyncio.Future[None]]]]
@@ -54,7 +55,10 @@ class CallSlots:
         self._running[priority is Priority.HIGH] += 1
 
     async def acquire(self, priority: Priority, *, target: float) -> None:
-        """Waits for a slot; the smallest latency target is served first."""
+        """Waits for a slot; the smallest latency target is served first.
+
+        Raises UpstreamUnavailable if meanwhile a probe finds that the model service still fails.
+        """
         if self.may_start(priority):
             self.take(priority)
             return
@@ -65,7 +69,7 @@ class CallSlots:
             await served
         except asyncio.CancelledError:
             # The slot may have been handed over in the same tick in which the waiter was cancelled.
-            if served.done() and not served.cancelled():
+            if served.done() and not served.cancelled() and not served.exception():
                 self.release(priority)
             raise
 
@@ -87,7 +91,20 @@ class CallSlots:
     def report_failure(self, *, asked_s: float | None) -> None:
         """The model service did not answer, or asked to be left alone for a while."""
         self.breaker.fail(self._clock(), asked_s=asked_s)
+        if self.breaker.probes:
+            self._refuse_waiting(retry_after_s=self.breaker.paused_s(self._clock()))
         self._resume_later()
+
+    def _refuse_waiting(self, *, retry_after_s: float) -> None:
+        """What waits here has failed before, and would only fail again."""
+        for queue in self._waiting.values():
+            for _, _, served in queue:
+                if not served.done():
+                    served.set_exception(
+                        UpstreamUnavailable(
+                            "The model service fails again and again.", retry_after_s=retry_after_s
+                        )
+                    )
 
     def _resume_later(self) -> None:
         if paused_s := self.breaker.paused_s(self._clock()):

@@ -206,7 +206,7 @@ async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behin
     await asyncio.wait([task])
     assert task.cancelled()
     assert len(harness.runtime.gateway.inbox) == 0
-    assert harness.runtime.gateway.depth(1) == 0
+    await wait_until(lambda: harness.runtime.gateway.depth(1) == 0)
     await harness.settle()
     assert (await Chat.objects.aget()).status == Status.CANCELLED
     assert harness.server.calls == []

@@ -13,7 +13,7 @@ from batching.engine.breaker import (
     THRESHOLD,
     Breaker,
 )
-from batching.engine.errors import UpstreamError, UpstreamRejectedKey
+from batching.engine.errors import UpstreamError, UpstreamRejectedKey, UpstreamUnavailable
 from batching.engine.lanes import Priority
 from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.slots import CallSlots
@@ -143,24 +143,57 @@ def test_of_twenty_that_wait_exactly_one_probes_a_recovering_service() -> None:
     assert max(run_virtual(main())) == 16
 
 
-def test_failed_probe_lets_the_next_one_wait_longer() -> None:
-    async def main() -> list[float]:
+def test_failed_probe_refuses_the_other_retries_and_the_next_waits_longer() -> None:
+    async def main() -> tuple[list[float], list[float]]:
         loop = asyncio.get_running_loop()
-        began, starts = loop.time(), []
+        began, starts, refused = loop.time(), [], []
         slots = CallSlots(16, clock=loop.time)
         for _ in range(THRESHOLD):
             slots.report_failure(asked_s=None)
 
         async def call() -> None:
-            await slots.acquire(HIGH, target=0)
+            try:
+                await slots.acquire(HIGH, target=0)
+            except UpstreamUnavailable as error:
+                refused.append(error.retry_after_s or 0.0)
+                return
             starts.append(round(loop.time() - began, 3))
             slots.report_failure(asked_s=None)
             slots.release(HIGH)
 
-        await asyncio.gather(*(call() for _ in range(4)))
-        return starts
+        for _ in range(4):
+            await asyncio.gather(*(call() for _ in range(3)))
+        assert slots.running == 0
+        return starts, refused
 
-    assert run_virtual(main()) == [1, 3, 7, 15]
+    starts, refused = run_virtual(main())
+    assert starts == [1, 3, 7, 15]
+    assert [round(wait) for wait in refused] == [2, 2, 4, 4, 8, 8, 16, 16]
+
+
+def test_batches_that_wait_for_a_retry_fail_with_the_probe() -> None:
+    async def main() -> Bench:
+        bench = Bench(lambda n, prompt: [overloaded()], wait_s=30.0)
+        for _ in range(THRESHOLD - 1):
+            bench.slots.report_failure(asked_s=None)
+        other = asyncio.create_task(probe_in_vain(bench.slots))
+        bench.slots.take(HIGH)
+        await bench.runner.run(bench.batch)
+        await other
+        return bench
+
+    async def probe_in_vain(slots: CallSlots) -> None:
+        await asyncio.sleep(FIRST_PAUSE_S - 0.001)
+        await slots.acquire(HIGH, target=0)
+        await asyncio.sleep(0.5)
+        slots.report_failure(asked_s=None)
+        slots.release(HIGH)
+
+    bench = run_virtual(main())
+    assert set(bench.codes.values()) == {"upstream_unavailable"}
+    assert len(bench.model.calls) == 1
+    assert round(bench.elapsed(0), 1) == 1.5
+    assert round(bench.journal.errors[0].retry_after_s or 0) == 2
 
 
 def test_retries_wait_for_the_pause_and_are_answered_after_it() -> None:

@@ -1,0 +1,123 @@
+"""Who is let in: the checks at the door, and the row and the item of a request that passed them."""
+
+import math
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+
+from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
+from batching.engine.lanes import LaneRule, Priority, estimate_tokens
+from batching.engine.planner import Item
+from batching.outlook import Outlook
+from batching.rules import ModelState, current_rules, model_state
+from batching.services import BUDGET
+from chats.models import Chat
+from settings_app.models import OPEN_ACCESS_CLIENT_ID
+
+GRACE_S = 30.0
+"""a client waits for at most its priority's latency target and this"""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A valid request as the client sent it. `timeout_s` can only shorten the wait."""
+
+    username: str
+    prompt: str
+    priority: Priority = Priority.MEDIUM
+    request_id: str | None = None
+    created_at: datetime | None = None
+    timeout_s: float | None = None
+    client_id: int = OPEN_ACCESS_CLIENT_ID
+    respond_async: bool = False
+
+
+class Admission:
+    """`depth` is how many requests of a priority wait, `look` what the machine can do for them."""
+
+    def __init__(
+        self,
+        *,
+        process: str,
+        depth: Callable[[Priority], int],
+        look: Callable[[], Outlook],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._process = process
+        self._depth = depth
+        self._look = look
+        self._clock = clock
+
+    def admit(self, query: Query) -> tuple[Chat, Item]:
+        """The unsaved row and its item, whose id is still to come; raises GatewayError."""
+        rule = current_rules()[query.priority]
+        wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.latency_s + GRACE_S
+        if query.timeout_s is not None:
+            wait_s = min(wait_s, query.timeout_s)
+        if model_state() is ModelState.NO_API_KEY:
+            raise NoApiKey()
+        if estimate_tokens(query.prompt) > BUDGET.input:
+            raise TooLarge()
+        self._check_queue(query, rule, wait_s=wait_s)
+        accepted, received_at = self._clock(), datetime.now(UTC)
+        chat = self._make_chat(query, rule, received_at=received_at, wait_s=wait_s)
+        return chat, self._make_item(query, rule, accepted=accepted, wait_s=wait_s)
+
+    def _check_queue(self, query: Query, rule: LaneRule, *, wait_s: float) -> None:
+        depth, capacity = self._depth(rule.priority), self._look().capacity
+        if depth >= rule.max_queue:
+            raise QueueFull(
+                f"{rule.max_queue} requests of {rule.priority.name} priority are waiting already.",
+                retry_after_s=max(1.0, rule.window_s),
+            )
+        if capacity is None:
+            return
+        if capacity.paused_s and (
+            capacity.paused_s >= wait_s or (capacity.down and not query.respond_async)
+        ):
+            raise UpstreamUnavailable(
+                "The model service has been failing; it is tried again in a while.",
+                retry_after_s=math.ceil(capacity.paused_s),
+            )
+        estimate_s = capacity.estimate_s(depth, rule)
+        # A request that is shorter than its own window and call may try its luck.
+        if depth >= rule.max_batch and estimate_s > wait_s:
+            raise QueueFull(
+                f"{depth} requests of {rule.priority.name} priority are waiting; the answer would"
+                f" take an estimated {estimate_s:.0f} s, longer than the {wait_s:g} s of this one.",
+                retry_after_s=max(1.0, math.ceil(estimate_s - wait_s)),
+            )
+
+    def _make_chat(
+        self, query: Query, rule: LaneRule, *, received_at: datetime, wait_s: float
+    ) -> Chat:
+        return Chat(
+            client_id=query.client_id,
+            username=query.username,
+            request_id=query.request_id or uuid.uuid4().hex,
+            prompt=query.prompt,
+            priority=int(query.priority),
+            created_at=query.created_at or received_at,
+            received_at=received_at,
+            due_at=received_at + timedelta(seconds=rule.window_s),
+            deadline=received_at + timedelta(seconds=wait_s),
+            origin=self._process,
+        )
+
+    def _make_item(self, query: Query, rule: LaneRule, *, accepted: float, wait_s: float) -> Item:
+        return Item(
+            id=0,
+            priority=query.priority,
+            accepted=accepted,
+            due=accepted + rule.window_s,
+            deadline=accepted + wait_s,
+            target=accepted + rule.latency_s,
+            input_tokens=estimate_tokens(query.prompt),
+            output_tokens=rule.tokens,
+            client=query.client_id,
+            username=query.username,
+        )

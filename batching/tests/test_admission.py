@@ -1,0 +1,216 @@
+"""The door refuses what could not be answered in time, and what a failing service cannot answer."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+
+from batching.admission import Admission, Query
+from batching.engine.capacity import Capacity, add_up, learn
+from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
+from batching.engine.lanes import Priority
+from batching.llm.fault_names import FAULTS, Script
+from batching.llm.simulated_answers import answer_prompt
+from batching.outlook import Outlook, forget_worker, read_outlook, report_worker
+from batching.tests.test_gateway import change, wait_until
+from batching.tests.test_idempotency import post_async
+from chats.models import Chat
+from conftest import Harness
+from settings_app.snapshot import refresh_snapshot
+
+SLOTS = Capacity(slots=4, reserve=1, call_s=10.0)
+
+
+def admit(capacity: Capacity | None, *, depth: int = 0, **fields: Any) -> None:
+    refresh_snapshot()
+    admission = Admission(process="p", depth=lambda priority: depth, look=lambda: Outlook(capacity))
+    fields = {"username": "ann", "prompt": "Why?", "priority": Priority.HIGH} | fields
+    admission.admit(Query(**fields))
+
+
+def refusal(capacity: Capacity | None, **fields: Any) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        admit(capacity, **fields)
+    return caught.value
+
+
+@pytest.fixture(autouse=True)
+def _key(settings: Any) -> None:
+    settings.GEMINI_API_KEY = "test-key-0123456789"
+
+
+@pytest.mark.django_db
+def test_request_is_refused_as_soon_as_its_estimate_exceeds_its_deadline() -> None:
+    # HIGH waits 30.5 s; four slots of six take 24 requests in 10 s: the third round ends at 30.2 s.
+    admit(SLOTS, depth=71)
+    error = refusal(SLOTS, depth=72)
+    assert isinstance(error, QueueFull)
+    assert error.retry_after_s == 10
+    assert "estimated 40 s" in str(error)
+
+
+@pytest.mark.django_db
+def test_other_lanes_have_the_slots_that_are_not_reserved() -> None:
+    # MEDIUM waits 32 s; three slots of four take 12 requests in 10 s.
+    admit(SLOTS, depth=35, priority=Priority.MEDIUM)
+    assert refusal(SLOTS, depth=36, priority=Priority.MEDIUM).code == "queue_full"
+
+
+@pytest.mark.django_db
+def test_shorter_timeout_is_what_counts_and_async_waits_long() -> None:
+    admit(SLOTS, depth=24)
+    assert refusal(SLOTS, depth=24, timeout_s=15.0).code == "queue_full"
+    admit(SLOTS, depth=5000, respond_async=True)
+
+
+@pytest.mark.django_db
+def test_nothing_is_refused_before_a_call_was_measured_or_a_worker_known() -> None:
+    admit(Capacity(slots=4, reserve=1), depth=9000)
+    admit(None, depth=9000)
+    assert refusal(None, depth=10_000).code == "queue_full"
+
+
+@pytest.mark.django_db
+def test_impatient_request_on_an_empty_queue_may_try_its_luck() -> None:
+    admit(SLOTS, timeout_s=0.1)
+
+
+@pytest.mark.django_db
+def test_failing_service_refuses_at_the_door_what_cannot_wait_for_it() -> None:
+    first = Capacity(slots=4, reserve=1, paused_s=1.0)
+    admit(first)
+    long = Capacity(slots=4, reserve=1, paused_s=40.0)
+    error = refusal(long)
+    assert isinstance(error, UpstreamUnavailable)
+    assert error.retry_after_s == 40
+    admit(long, respond_async=True)
+    down = Capacity(slots=4, reserve=1, paused_s=1.5, down=True)
+    assert refusal(down).retry_after_s == 2
+    admit(down, respond_async=True)
+    admit(Capacity(slots=4, reserve=1, paused_s=0.0, down=True))  # it may be the next probe
+
+
+def test_capacities_of_several_workers_add_up() -> None:
+    one = Capacity(slots=16, reserve=4, call_s=1.0, paused_s=30.0, down=True)
+    two = Capacity(slots=8, reserve=2, call_s=3.0)
+    assert add_up([one, two]) == Capacity(24, 6, call_s=2.0, paused_s=0.0, down=False)
+    assert add_up([one, Capacity(1, 0, paused_s=5.0, down=True)]).paused_s == 5.0
+    assert add_up([]) is None
+
+
+def test_mean_follows_the_newest_calls() -> None:
+    mean = learn(None, 10.0)
+    for _ in range(20):
+        mean = learn(mean, 1.0)
+    assert 1.0 < mean < 1.2
+
+
+@pytest.mark.django_db
+def test_workers_report_and_sign_off_and_the_silent_are_not_counted() -> None:
+    assert read_outlook() == Outlook(None, {})
+    report_worker("one", Capacity(16, 4, call_s=1.0))
+    report_worker("two", Capacity(16, 4, call_s=2.0, paused_s=3.0, down=True))
+    report_worker("two", Capacity(8, 2, call_s=3.0))
+    assert read_outlook().capacity == Capacity(24, 6, call_s=2.0)
+    forget_worker("two")
+    assert read_outlook().capacity == Capacity(16, 4, call_s=1.0)
+    from batching.models import Worker
+
+    seen = Worker.objects.get().seen_at
+    Worker.objects.update(seen_at=seen.replace(year=seen.year - 1))
+    assert read_outlook().capacity is None
+    report_worker("three", Capacity(1, 0))
+    assert [worker.owner for worker in Worker.objects.all()] == ["three"]
+
+
+class Service:
+    """A model service that is up or down."""
+
+    def __init__(self) -> None:
+        self.fault = "status-503"
+        self.up = False
+
+    def __call__(self, call: Any) -> Any:
+        return None if self.up else FAULTS[self.fault](0)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Service()
+
+
+async def open_breaker(harness: Harness) -> None:
+    """Eight batches of one, whose first calls all fail."""
+    await change(harness, high_priority={"max_batch": 1})
+    replies = [asyncio.create_task(harness.ask(f"q{i}", timeout_s=5)) for i in range(8)]
+    slots = harness.runtime.consumer.dispatcher.slots
+    await wait_until(lambda: slots.breaker.is_open)
+    await change(harness, high_priority={"max_batch": 6})
+    codes = {reply.json()["code"] for reply in await asyncio.gather(*replies)}
+    assert codes == {"upstream_unavailable"}
+
+
+async def test_dead_service_is_left_alone_and_the_door_says_when_to_come_back(
+    harness: Harness, script: Service
+) -> None:
+    began = asyncio.get_running_loop().time()
+    await open_breaker(harness)
+    slots = harness.runtime.consumer.dispatcher.slots
+    await wait_until(lambda: slots.breaker.probes >= 1)
+    refused = await harness.ask("Why?")
+    assert (refused.status_code, refused.json()["code"]) == (503, "upstream_unavailable")
+    assert int(refused.headers["Retry-After"]) >= 1
+    accepted = await post_async(harness, "later")
+    assert accepted.status_code == 202
+    took = asyncio.get_running_loop().time() - began
+    assert len(harness.server.calls) <= 8 + took.__ceil__(), "one probe at a time"
+
+
+async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_wait(
+    harness: Harness, script: Service
+) -> None:
+    await change(harness, medium_priority={"max_batch": 1})
+    slots = harness.runtime.consumer.dispatcher.slots
+    for _ in range(8):
+        slots.report_failure(asked_s=None)
+    waiting = [asyncio.create_task(harness.ask(f"q{i}", priority="MEDIUM")) for i in range(20)]
+    script.up = True
+    await wait_until(lambda: harness.server.calls)
+    assert len(harness.server.calls) == 1, "of twenty that wait one is the probe"
+    replies = await asyncio.gather(*waiting)
+    assert [reply.json()["text"] for reply in replies] == [
+        answer_prompt(f"q{i}") for i in range(20)
+    ]
+    assert not slots.breaker.is_open
+
+
+async def test_daily_quota_and_bad_key_do_not_open_the_breaker(
+    harness: Harness, script: Service
+) -> None:
+    script.fault = "status-429-day"
+    await change(harness, high_priority={"max_batch": 1})
+    replies = await harness.ask_all([f"q{i}" for i in range(10)])
+    assert {reply.status_code for reply in replies} == {503}
+    assert len(harness.server.calls) == 10, "each is told at once"
+    assert not harness.runtime.consumer.dispatcher.slots.breaker.is_open
+
+
+async def test_queue_that_would_take_too_long_refuses_and_keeps_no_trace(
+    harness: Harness, script: Service
+) -> None:
+    script.up = True
+    slots = harness.runtime.consumer.dispatcher.slots
+    slots.report_reply(100.0)
+    while slots.may_start(Priority.LOW):
+        slots.take(Priority.LOW)
+    ask = partial(harness.ask, priority="LOW")
+    held = [asyncio.create_task(ask(f"held {i}")) for i in range(4)]
+    await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 4)
+    refused = await ask("one too many")
+    assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
+    assert int(refused.headers["Retry-After"]) > 60
+    assert await Chat.objects.acount() == 4
+    slots.release(Priority.LOW)
+    assert {reply.status_code for reply in await asyncio.gather(*held)} == {200}
+    assert harness.server.sizes == [4]
