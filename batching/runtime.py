@@ -60,6 +60,7 @@ class Runtime:
         self.name = (name or f"{socket.gethostname()}:{settings.PORT}")[:NAME_LENGTH]
         self.process = f"inbox.{secrets.token_hex(8)}"
         self.shared = bool(settings.REDIS_URL)
+        self._hurried = False
         self.outlook: Outlook | None = None
         """of the whole fleet, as it was read last"""
         self.layer = layer or get_channel_layer()
@@ -160,16 +161,20 @@ class Runtime:
             await asyncio.sleep(RETENTION_INTERVAL_S)
 
     async def drain(self, *, seconds: float) -> None:
-        """Takes nothing new, and gives what is here this long to be answered."""
+        """Takes nothing new, and gives what is here this long to be answered; `hurry` ends it."""
         self.gateway.draining = True
         loop = asyncio.get_running_loop()
         limit = loop.time() + seconds
         while (  # noqa: ASYNC110 - it happens once
-            len(self.gateway.inbox) and asyncio.get_running_loop().time() < limit
+            len(self.gateway.inbox) and loop.time() < limit and not self._hurried
         ):
             await asyncio.sleep(0.02)
         self.gateway.inbox.refuse_all(ShuttingDown())
         await asyncio.sleep(0.05)  # the refused requests' responses go out
+
+    def hurry(self) -> None:
+        """Whoever still waits is refused, and what runs goes back into the queue at once."""
+        self._hurried = True
 
     async def stop(self) -> None:
         """Puts back what still runs, and ends every task."""

@@ -29,6 +29,8 @@ FILES = [
     "call",
     "verdict",
     "slots",
+    "breaker",
+    "capacity",
     "usage",
     "lanes",
     "dispatch",

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import signal
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
@@ -82,6 +83,10 @@ class GatewayServer(Server):
         """
         for port in self._ports:
             port.stopListening()
+        if self._runtime is not None:
+            # Twisted's own handler would only complain that the reactor is stopped already.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self._runtime.hurry)
         try:
             if self._runtime is not None:
                 await self._runtime.drain(seconds=settings.DRAIN_S)

@@ -115,7 +115,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     DATABASES["default"] |= {
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 5}},
+        # A server that was away is tried again with the next transaction. The pool's own pauses
+        # double with each failure, and would outlast a restart by as long as it took.
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 3, "reconnect_timeout": 1}},
     }
 
 REDIS_URL = env.str("REDIS_URL", default="")

@@ -1,5 +1,6 @@
 """A real fleet: web and worker processes over a Postgres database and a Redis of their own."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -7,11 +8,15 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import psycopg
+import pytest
 import redis
 
 from llmbatch.tests.migrated import POSTGRES, create_postgres, drop_postgres
+from llmbatch.tests.model_server import ModelServer
 from llmbatch.tests.server import free_port
 
 REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/5")
@@ -31,16 +36,40 @@ def explain_missing() -> str:
     return ""
 
 
-class Fleet:
-    """`with Fleet(model_url) as fleet`: two web processes, then `start_worker(name)`."""
+def fleet_marks() -> list[pytest.MarkDecorator]:
+    """Skips where Postgres or Redis is missing; CI demands them."""
+    missing = explain_missing()
+    if missing and os.environ.get("CI"):
+        raise RuntimeError(f"CI demands the tests of the fleet: {missing}")
+    return [
+        pytest.mark.server,
+        pytest.mark.timeout(120),
+        pytest.mark.skipif(bool(missing), reason=missing),
+    ]
 
-    def __init__(self, model_url: str, folder: Path) -> None:
+
+class Fleet:
+    """`with Fleet(model_url, folder) as fleet`: two web processes, then `start_worker(name)`.
+
+    Without a `database_url` it makes a database and drops it in the end.
+    """
+
+    def __init__(
+        self,
+        model_url: str,
+        folder: Path,
+        *,
+        database_url: str = "",
+        redis_url: str = REDIS,
+        **variables: str,
+    ) -> None:
+        self._database_url = database_url
         self._folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.urls: list[str] = []
-        self.redis = redis.Redis.from_url(REDIS)
+        self.redis = redis.Redis.from_url(redis_url)
         self._environment = os.environ | {
-            "REDIS_URL": REDIS,
+            "REDIS_URL": redis_url,
             "LOG_DIR": str(folder / "logs"),
             "DJANGO_DEBUG": "false",
             "DJANGO_SECRET_KEY": "a-secret-for-tests-alone-0123456789-abcdefghij",
@@ -49,10 +78,13 @@ class Fleet:
             "GEMINI_BASE_URL": model_url,
             "DRAIN_S": "5",
             "LEASE_S": "3",
+            **variables,
         }
 
     def __enter__(self) -> "Fleet":
-        self._environment["DATABASE_URL"] = create_postgres()
+        self._environment["DATABASE_URL"] = self._database_url or create_postgres()
+        if self._database_url:
+            self._run("migrate", "-v0").wait()
         for _ in range(2):
             port = free_port()
             self.urls.append(f"http://127.0.0.1:{port}")
@@ -65,7 +97,8 @@ class Fleet:
         for process in self.processes.values():
             process.kill()
             process.wait()
-        drop_postgres(self._environment["DATABASE_URL"])
+        if not self._database_url:
+            drop_postgres(self._environment["DATABASE_URL"])
 
     def start_worker(self, name: str) -> None:
         if name in self.processes:
@@ -104,3 +137,39 @@ class Fleet:
             except OSError:
                 assert time.monotonic() < limit, "a web process did not start"
                 time.sleep(0.05)
+
+
+class Clients:
+    """Spreads requests over the web processes."""
+
+    def __init__(self, fleet: Fleet, server: ModelServer) -> None:
+        self.fleet = fleet
+        self.server = server
+        limits = httpx2.Limits(max_connections=500)
+        self._http = httpx2.AsyncClient(timeout=60, limits=limits)
+        self._turn = 0
+
+    async def ask(self, prompt: str, *, web: int | None = None, **fields: Any) -> httpx2.Response:
+        self._turn += 1
+        url = self.fleet.urls[(self._turn if web is None else web) % len(self.fleet.urls)]
+        body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
+        return await self._http.post(f"{url}/v1/query", json=body)
+
+    async def get(self, path: str, *, web: int = 0) -> httpx2.Response:
+        return await self._http.get(f"{self.fleet.urls[web]}{path}")
+
+    async def patch(self, path: str, document: dict[str, Any]) -> httpx2.Response:
+        return await self._http.patch(f"{self.fleet.urls[0]}{path}", json=document)
+
+    async def ready(self, *, web: int = 0) -> httpx2.Response:
+        return await self.get("/health/ready", web=web)
+
+    async def __aenter__(self) -> "Clients":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._http.aclose()
+
+
+async def start_workers(clients: Clients, *names: str) -> None:
+    await asyncio.gather(*(asyncio.to_thread(clients.fleet.start_worker, n) for n in names))

@@ -1,65 +1,17 @@
 """Several processes over Postgres and Redis: full batches, one answer each, whatever dies."""
 
 import asyncio
-import os
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
 from batching.llm.simulated_answers import answer_prompt
-from batching.llm.simulated_wire import Pace
-from llmbatch.tests.fleet import Fleet, explain_missing
-from llmbatch.tests.model_server import ModelServer
+from llmbatch.tests.fleet import Clients, fleet_marks, start_workers
 
-missing = explain_missing()
-if missing and os.environ.get("CI"):
-    raise RuntimeError(f"CI demands the tests of the fleet: {missing}")
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(bool(missing), reason=missing),
-]
-
-
-class Clients:
-    """Spreads requests over the web processes."""
-
-    def __init__(self, fleet: Fleet, server: ModelServer) -> None:
-        self.fleet = fleet
-        self.server = server
-        limits = httpx2.Limits(max_connections=500)
-        self._http = httpx2.AsyncClient(timeout=60, limits=limits)
-        self._turn = 0
-
-    async def ask(self, prompt: str, *, web: int | None = None, **fields: Any) -> httpx2.Response:
-        self._turn += 1
-        url = self.fleet.urls[(self._turn if web is None else web) % len(self.fleet.urls)]
-        body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
-        return await self._http.post(f"{url}/v1/query", json=body)
-
-    async def close(self) -> None:
-        await self._http.aclose()
-
-
-@pytest.fixture
-async def clients(tmp_path: Path) -> AsyncIterator[Clients]:
-    async with ModelServer(pace=Pace(0.05, 0.0)) as server:
-        with Fleet(server.url, tmp_path) as fleet:
-            clients = Clients(fleet, server)
-            try:
-                yield clients
-            finally:
-                await clients.close()
-
-
-async def start_workers(clients: Clients, *names: str) -> None:
-    await asyncio.gather(*(asyncio.to_thread(clients.fleet.start_worker, n) for n in names))
+pytestmark = fleet_marks()
 
 
 async def test_two_workers_form_no_premature_and_no_mixed_up_batch(clients: Clients) -> None:

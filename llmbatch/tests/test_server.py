@@ -6,62 +6,17 @@ import resource
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from batching.llm.simulated_answers import answer_prompt
-from batching.llm.simulated_wire import Pace
 from llmbatch.tests.model_server import ModelServer
+from llmbatch.tests.raw_http import body, raw_post, talk
 from llmbatch.tests.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-async def model() -> AsyncIterator[ModelServer]:
-    async with ModelServer(pace=Pace(0.0, 0.0, total_s=0.3)) as server:
-        yield server
-
-
-@pytest.fixture
-def server(model: ModelServer, tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path, GEMINI_BASE_URL=model.url) as server:
-        yield server
-
-
-def body(prompt: str, **fields: object) -> bytes:
-    return json.dumps({"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields).encode()
-
-
-def raw_post(content: bytes, *, path: str = "/v1/query") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
-
-
-async def talk(server: Server, data: bytes, *, seconds: float = 60) -> tuple[int, bytes, bytes]:
-    """Sends raw bytes; gives the status, the head and the body of the reply."""
-    async with asyncio.timeout(seconds):
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        try:
-            writer.write(data)
-            head = await reader.readuntil(b"\r\n\r\n")
-            lower = head.lower()
-            if b"content-length:" in lower:
-                length = int(lower.partition(b"content-length:")[2].split(b"\r\n")[0])
-                content = await reader.readexactly(length)
-            elif b"chunked" not in lower:
-                content = await reader.read()
-            else:
-                content = b""
-                while size := int(await reader.readline(), 16):
-                    content += (await reader.readexactly(size + 2))[:-2]
-            return int(head[9:12]), head, content
-        finally:
-            writer.close()
 
 
 async def test_burst_of_thousands_is_answered_with_few_threads(
@@ -200,39 +155,6 @@ async def test_clients_that_leave_take_their_requests_along(
         async with asyncio.timeout(3):
             await wait_for_count(http, f"{server.url}/v1/chat?status=cancelled", 3)
     assert model.sizes == []
-
-
-async def test_sigterm_lets_running_requests_be_answered(
-    server: Server, model: ModelServer
-) -> None:
-    model.responder._pace = Pace(0.0, 0.0, total_s=1.0)
-    asking = asyncio.create_task(talk(server, raw_post(body("running"))))
-    await model.wait_for_calls(1)
-    with closing(socket.create_connection(("127.0.0.1", server.port))) as half:
-        half.sendall(raw_post(body("half"))[:60])
-        code = await asyncio.to_thread(server.terminate, within_s=10)
-    assert code == 0
-    status, _, text = await asking
-    assert (status, json.loads(text)["text"]) == (200, answer_prompt("running"))
-    assert "Traceback" not in server.log
-
-
-async def test_sigterm_past_the_drain_refuses_and_puts_back(
-    model: ModelServer, tmp_path: Path
-) -> None:
-    with Server(tmp_path, GEMINI_BASE_URL=model.url, DRAIN_S="0") as server:
-        asking = asyncio.create_task(talk(server, raw_post(body("[[fault:slow-10]] long"))))
-        await model.wait_for_calls(1)
-        assert await asyncio.to_thread(server.terminate, within_s=10) == 0
-        status, head, text = await asking
-        assert (status, json.loads(text)["code"]) == (503, "shutting_down")
-        assert b"retry-after" in head.lower()
-        shown = server.manage(
-            "shell",
-            "-c",
-            "from chats.models import Chat; print(Chat.objects.values_list('status', 'attempt'))",
-        )
-    assert "('queued', 0)" in shown
 
 
 async def test_plain_daphne_works_too(model: ModelServer, tmp_path: Path) -> None:

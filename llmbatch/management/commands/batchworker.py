@@ -1,7 +1,6 @@
 """Runs batches for web processes that were started with `serve --no-consumer`."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -33,14 +32,22 @@ class Command(BaseCommand):
 
     async def _work(self, name: str) -> None:
         runtime = Runtime(name=name, takes_requests=False)
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        stopping, hurrying = asyncio.Event(), asyncio.Event()
+
+        def stop() -> None:
+            (hurrying if stopping.is_set() else stopping).set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         await runtime.start()
-        self.stdout.write(f"Worker {name} runs. Stop it with Ctrl-C.")
+        self.stdout.write(f"Worker {name} runs. Stop it with Ctrl-C; twice to stop it at once.")
         await stopping.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.DRAIN_S):
-                await runtime.consumer.finish_running()
+        ends = [
+            asyncio.create_task(runtime.consumer.finish_running(), name="finish"),
+            asyncio.create_task(hurrying.wait(), name="hurry"),
+        ]
+        await asyncio.wait(ends, timeout=settings.DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
         await runtime.stop()
