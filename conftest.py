@@ -22,10 +22,11 @@ create_default_rows = import_module("settings_app.migrations.0002_defaults").cre
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real processes run one after another, beside the others."""
+    """Tests of servers run one after another, and so do those of fleets, beside the others."""
     for item in items:
         if item.get_closest_marker("server"):
-            item.add_marker(pytest.mark.xdist_group("server"))
+            fleet = "clients" in item.fixturenames or "fleet" in item.path.name
+            item.add_marker(pytest.mark.xdist_group("fleet" if fleet else "server"))
 
 
 @pytest.fixture(autouse=True)

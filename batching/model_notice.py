@@ -1,11 +1,12 @@
-"""What people must know about the model: it is simulated, it has no key, it refuses the key."""
+"""What people must know about the model: it is simulated, it has no key, it refuses the key or
+fails."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from batching.models import CallStatus, ModelCall
 from batching.rules import ModelState, model_state
-from batching.runtime import get_runtime
+from batching.runtime import find_capacity, get_runtime
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
 UPSTREAM = "upstream_"
@@ -27,7 +28,20 @@ def list_notices() -> list[Notice]:
     if state is ModelState.NO_API_KEY:
         text = "No model key is in use: every request is refused (503 no_api_key)."
         return [*notices, Notice("bad", text)]
-    return [*notices, *_list_call_trouble()]
+    return [*notices, *_list_pauses(), *_list_call_trouble()]
+
+
+def _list_pauses() -> list[Notice]:
+    """That the circuit breaker is open."""
+    capacity = find_capacity()
+    if capacity is None or not (capacity.paused_s or capacity.down):
+        return []
+    text = (
+        f"The model service fails again and again: no call is made for {capacity.paused_s:.0f} s,"
+        " then one alone tries it. New requests are refused (503 upstream_unavailable) while that"
+        " fails too."
+    )
+    return [Notice("bad", text)]
 
 
 def _list_call_trouble() -> list[Notice]:

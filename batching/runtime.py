@@ -15,6 +15,7 @@ from django.db import DatabaseError
 
 from batching.consumers import BatchConsumer
 from batching.database import DatabaseThreads
+from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.gateway import Gateway
 from batching.llm.gemini import GeminiModel
@@ -73,7 +74,7 @@ class Runtime:
     async def start(self) -> None:
         await self.database.run(refresh_snapshot)
         self.gateway = Gateway(
-            layer=self.layer, database=self.database, process=self.process, look=self._look
+            layer=self.layer, database=self.database, process=self.process, look=self.look
         )
         self.consumer = BatchConsumer(
             layer=self.layer,
@@ -112,7 +113,7 @@ class Runtime:
             machine["report"] = self._report
         return (door if self.takes_requests else {}) | (machine if self.runs_batches else {})
 
-    def _look(self) -> Outlook:
+    def look(self) -> Outlook:
         """In a fleet what was read last; alone, what the consumer of this process knows."""
         if self.shared:
             return self.outlook or Outlook()
@@ -227,6 +228,11 @@ async def _start() -> Runtime:
     await runtime.start()
     _Holder.runtime = runtime
     return runtime
+
+
+def find_capacity() -> Capacity | None:
+    """What this process knows of the machine; None before its start, or of no worker."""
+    return _Holder.runtime.look().capacity if _Holder.runtime else None
 
 
 def leave_batches_to_workers() -> None:

@@ -161,6 +161,8 @@ async def test_dead_service_is_left_alone_and_the_door_says_when_to_come_back(
     refused = await harness.ask("Why?")
     assert (refused.status_code, refused.json()["code"]) == (503, "upstream_unavailable")
     assert int(refused.headers["Retry-After"]) >= 1
+    page = (await harness.client.get("/dashboard")).text
+    assert "The model service fails again and again" in page
     accepted = await post_async(harness, "later")
     assert accepted.status_code == 202
     took = asyncio.get_running_loop().time() - began

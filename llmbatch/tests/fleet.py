@@ -114,9 +114,20 @@ class Fleet:
     def signal(self, name: str, number: signal.Signals) -> None:
         self.processes[name].send_signal(number)
 
+    @property
+    def database_url(self) -> str:
+        return self._environment["DATABASE_URL"]
+
     def query(self, sql: str) -> list[tuple]:
         with psycopg.connect(self._environment["DATABASE_URL"]) as connection:
             return connection.execute(sql).fetchall()
+
+    async def until(self, sql: str, expected: list[tuple], *, seconds: float = 10) -> None:
+        """Waits for what is written after the client has its answer."""
+        limit = time.monotonic() + seconds
+        while (found := self.query(sql)) != expected:
+            assert time.monotonic() < limit, found
+            await asyncio.sleep(0.05)
 
     def _run(self, *arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:
         with open(log or self._folder / f"{arguments[0]}.log", "ab") as output:

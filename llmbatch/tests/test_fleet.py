@@ -6,12 +6,15 @@ import signal
 from collections import Counter
 
 import httpx2
+import psycopg
 import pytest
 
 from batching.llm.simulated_answers import answer_prompt
 from llmbatch.tests.fleet import Clients, fleet_marks, start_workers
 
 pytestmark = fleet_marks()
+
+CALLS = "SELECT status, perhaps_billed FROM batching_modelcall ORDER BY id"
 
 
 async def test_two_workers_form_no_premature_and_no_mixed_up_batch(clients: Clients) -> None:
@@ -56,8 +59,7 @@ async def test_worker_killed_in_a_call_loses_nothing(clients: Clients) -> None:
     reply = await asking
     assert reply.json()["text"] == answer_prompt("[[fault:slow-10:1]] Why?")
     assert clients.fleet.query("SELECT attempt FROM chats_chat") == [(2,)]
-    calls = clients.fleet.query("SELECT status, perhaps_billed FROM batching_modelcall ORDER BY id")
-    assert calls == [("failed", True), ("complete", False)]
+    await clients.fleet.until(CALLS, [("failed", True), ("complete", False)])
 
 
 async def test_stopped_worker_wakes_up_to_find_its_work_done_by_another(
@@ -114,9 +116,58 @@ async def test_accepted_request_outlives_the_door_that_took_it(clients: Clients)
     clients.fleet.signal(door, signal.SIGKILL)
     with pytest.raises(httpx2.HTTPError):
         await asking
-    async with asyncio.timeout(10):
-        while clients.fleet.query("SELECT status FROM chats_chat") != [("done",)]:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await clients.fleet.until("SELECT status FROM chats_chat", [("done",)])
     async with httpx2.AsyncClient() as http:
         state = await http.get(f"{clients.fleet.urls[1]}/v1/query/kept")
     assert state.json()["response"]["text"] == answer_prompt("[[fault:slow]] Why?")
+
+
+async def test_worker_killed_between_its_call_and_its_record_repeats_the_call_once(
+    clients: Clients,
+) -> None:
+    """The test holds the row's lock, so the answer is known to the worker and not yet stored."""
+    await start_workers(clients, "one")
+    asking = asyncio.create_task(clients.ask("[[fault:slow:1]] Why?", request_id="kept"))
+    await clients.server.wait_for_calls(1)
+    with psycopg.connect(clients.fleet.database_url) as connection:
+        connection.execute("SELECT 1 FROM chats_chat FOR UPDATE")
+        await asyncio.sleep(3.0)  # the reply is read by now
+        assert not asking.done(), "what is not stored is not answered"
+        clients.fleet.signal("one", signal.SIGKILL)
+        clients.fleet.processes["one"].wait()
+    await start_workers(clients, "one")
+    reply = await asking
+    assert reply.json()["text"] == answer_prompt("[[fault:slow:1]] Why?")
+    assert clients.fleet.query("SELECT status, attempt FROM chats_chat") == [("done", 2)]
+    await clients.fleet.until(CALLS, [("failed", True), ("complete", False)])
+    replayed = await clients.ask("[[fault:slow:1]] Why?", request_id="kept")
+    assert replayed.json() == reply.json()
+    assert sum(clients.server.sizes) == 2
+
+
+async def test_worker_killed_with_a_queue_leaves_it_to_the_others(clients: Clients) -> None:
+    await start_workers(clients, "one")
+    tasks = [asyncio.create_task(clients.ask(f"q{i}", priority="LOW")) for i in range(3)]
+    await asyncio.sleep(0.5)
+    clients.fleet.signal("one", signal.SIGKILL)
+    await start_workers(clients, "two")
+    replies = await asyncio.gather(*tasks)
+    assert [reply.json()["text"] for reply in replies] == [answer_prompt(f"q{i}") for i in range(3)]
+    assert clients.server.sizes == [3], "the batch is as full as it would have been"
+
+
+async def test_door_killed_with_a_queue_loses_none_of_it(clients: Clients) -> None:
+    await start_workers(clients, "one")
+    door = next(name for name in clients.fleet.processes if name.startswith("web"))
+    tasks = [
+        asyncio.create_task(clients.ask(f"q{i}", priority="LOW", web=0, request_id=f"id {i}"))
+        for i in range(3)
+    ]
+    await asyncio.sleep(0.5)
+    clients.fleet.signal(door, signal.SIGKILL)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    again = [
+        await clients.ask(f"q{i}", priority="LOW", web=1, request_id=f"id {i}") for i in range(3)
+    ]
+    assert [reply.json()["text"] for reply in again] == [answer_prompt(f"q{i}") for i in range(3)]
+    assert clients.server.sizes == [3], "one model item for each id"

@@ -129,9 +129,7 @@ async def test_both_doors_hold_the_bound_of_one_queue(clients: Clients) -> None:
     assert changed.status_code == 200
     await asyncio.sleep(1.0)  # the other door reads it
     waiting = [asyncio.create_task(clients.ask(f"q{i}", priority="LOW", web=0)) for i in range(10)]
-    async with asyncio.timeout(10):
-        while clients.fleet.query("SELECT count(*) FROM chats_chat") != [(10,)]:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await clients.fleet.until("SELECT count(*) FROM chats_chat", [(10,)])
     await asyncio.sleep(1.0)
     for web in (0, 1):
         refused = await clients.ask("one too many", priority="LOW", web=web)
