@@ -72,12 +72,13 @@ async def test_second_signal_ends_the_drain_at_once(
 
 
 async def test_queued_request_is_answered_before_the_end(
-    server: Server, model: ModelServer
+    model: ModelServer, tmp_path: Path
 ) -> None:
-    asking = asyncio.create_task(talk(server, raw_post(body("queued", priority="MEDIUM"))))
-    await asyncio.sleep(0.3)  # accepted, and its window is still open
-    assert not model.calls
-    assert await asyncio.to_thread(server.terminate, within_s=10) == 0
+    with Server(tmp_path, GEMINI_BASE_URL=model.url, DRAIN_S="20") as server:
+        asking = asyncio.create_task(talk(server, raw_post(body("queued", priority="LOW"))))
+        await asyncio.sleep(1)  # accepted, and its window of 4 s is still open
+        assert not model.calls
+        assert await asyncio.to_thread(server.terminate, within_s=20) == 0
     status, _, text = await asking
     assert (status, json.loads(text)["text"]) == (200, answer_prompt("queued"))
 
