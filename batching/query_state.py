@@ -10,7 +10,6 @@ from django.db import transaction
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from batching.engine.errors import AlreadyDispatched, AmbiguousRequest, Cancelled
@@ -19,12 +18,11 @@ from batching.outcomes import describe_error, describe_request, read_outcome
 from batching.selectors import estimate_wait_s, find_chats, queue_position
 from chats.models import Chat, Status
 from chats.services import cancel_chats
-from settings_app.auth import ListedOriginForWrites
-from settings_app.models import OPEN_ACCESS_CLIENT_ID
+from settings_app.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
 
 
 class QueryStateView(APIView):
-    permission_classes = [*api_settings.DEFAULT_PERMISSION_CLASSES, ListedOriginForWrites]
+    permission_classes = [KeyOrOpenAccess, ListedOriginForWrites]
 
     def get(self, request: Request, request_id: str) -> Response:
         return Response(describe_state(find_one(request, request_id)))
@@ -40,7 +38,7 @@ def find_one(request: Request, request_id: str) -> Chat:
     username = request.query_params.get("username")
     if "\x00" in request_id + (username or ""):
         raise NotFound()
-    chats = find_chats(request_id, client_id=OPEN_ACCESS_CLIENT_ID, username=username)
+    chats = find_chats(request_id, client_id=client_of(request), username=username)
     if not chats:
         raise NotFound()
     if len(chats) > 1:

@@ -31,12 +31,14 @@ from batching.retention import prune_old
 from batching.rollup import CHUNK, fold_pending
 from batching.rules import read_access
 from batching.supervisor import Supervisor
+from settings_app.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
 
 logger = logging.getLogger("batching")
 
 HEARTBEAT_LIMIT_S = 3.0
 FOLD_INTERVAL_S = 0.5
+LAST_USED_INTERVAL_S = 10.0
 WATCH_INTERVAL_S = 0.5
 RETENTION_DELAY_S = 60.0
 RETENTION_INTERVAL_S = 3600.0
@@ -96,6 +98,7 @@ class Runtime:
             "inbox": self.gateway.receive,
             "release": self.gateway.release,
             "reread": self.gateway.reread,
+            "keys": self._note_keys,
         }
         machine = {
             "receive": self.consumer.receive,
@@ -126,6 +129,12 @@ class Runtime:
             await self.database.run(refresh_if_stale)
             self.outlook = await self.database.run(read_outlook)
             await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def _note_keys(self) -> None:
+        """Stores when each API key was used last."""
+        while True:
+            await asyncio.sleep(LAST_USED_INTERVAL_S)
+            await self.database.run(KEY_RING.write_last_used)
 
     async def _report(self) -> None:
         """Tells the doors of the fleet that this worker is there, and what it can do."""

@@ -73,10 +73,14 @@ def read_waiting(ids: Sequence[int]) -> list[WaitingRow]:
     return [WaitingRow(*row, read_at=now) for row in rows]
 
 
-def find_chats(request_id: str, *, client_id: int, username: str | None) -> list[Chat]:
-    """The client's chats with this request id, each with its `batch_size`; two are enough to know
-    that the id is ambiguous."""
-    chats = Chat.objects.filter(client=client_id, request_id=request_id)
+def find_chats(request_id: str, *, client_id: int | None, username: str | None) -> list[Chat]:
+    """The chats with this request id, of one client or of all, each with its `batch_size`.
+
+    Two are enough to know that the id is ambiguous.
+    """
+    chats = Chat.objects.filter(request_id=request_id)
+    if client_id is not None:
+        chats = chats.filter(client=client_id)
     if username is not None:
         chats = chats.filter(username=username)
     return list(chats.annotate(batch_size=F("batch__size")).order_by("-id")[:2])

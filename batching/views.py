@@ -15,7 +15,14 @@ from batching.admission import Query
 from batching.model_notice import explain_key_trouble
 from batching.runtime import get_runtime
 from batching.serializers import read_plain_query, read_query
-from settings_app.auth import ListedOriginForWrites, check_access, is_listed_origin
+from settings_app.api_keys import Principal
+from settings_app.auth import (
+    ListedOriginForWrites,
+    check_access,
+    find_principal,
+    is_listed_origin,
+)
+from settings_app.rate_limits import take_turn
 
 
 class AsyncAPIView(APIView):
@@ -26,6 +33,7 @@ class AsyncAPIView(APIView):
     """
 
     open_to_all = False
+    staff_only = True
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
@@ -34,7 +42,8 @@ class AsyncAPIView(APIView):
             if handler is None or request.method.lower() not in self.http_method_names:
                 self.http_method_not_allowed(self.request)
             if not self.open_to_all:
-                await check_access(self.request)
+                principal = await check_access(self.request, staff=self.staff_only)
+                self.principal = principal
             response = await handler(self.request, *args, **kwargs)
         except Exception as error:
             response = self.get_exception_handler()(error, self.get_exception_handler_context())
@@ -49,26 +58,30 @@ class AsyncAPIView(APIView):
 class QueryView(AsyncAPIView):
     """POST /v1/query: waits until the request's own answer is there."""
 
+    staff_only = False
+
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """The short way for an ordinary body; DRF's way for every other, and for its errors."""
         query = None
-        if (
-            request.content_type == "application/json"
-            and request.method == "POST"
-            and settings.API_ACCESS == "open"
-        ):
+        if request.content_type == "application/json" and request.method == "POST":
             query = read_plain_query(request.body)
-        if query is None:
-            return await super().dispatch(request, *args, **kwargs)
         try:
-            return await self._answer(request, query)
+            principal = await find_principal(request) if query else None
+            if query is None or (principal is None and settings.API_ACCESS != "open"):
+                return await super().dispatch(request, *args, **kwargs)
+            return await self._answer(request, query, principal)
         except Exception as error:
             return self.get_exception_handler()(error, {"request": request})
 
     async def post(self, request: Request) -> HttpResponse:
-        return await self._answer(request, read_query(request.data))
+        return await self._answer(request, read_query(request.data), self.principal)
 
-    async def _answer(self, request: HttpRequest | Request, query: Query) -> HttpResponse:
+    async def _answer(
+        self, request: HttpRequest | Request, query: Query, principal: Principal | None
+    ) -> HttpResponse:
+        if principal is not None:
+            await take_turn(principal)
+            query = replace(query, client_id=principal.client_id)
         gateway = (await get_runtime()).gateway
         if not _prefers_async(request):
             return respond_json(await gateway.submit(query))

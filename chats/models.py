@@ -118,6 +118,7 @@ class Chat(models.Model):
                 name="chat_unfolded",
             ),
             models.Index(fields=["username", "id"], name="chat_username"),
+            models.Index(fields=["client", "id"], name="chat_client"),
             models.Index(fields=["priority", "id"], name="chat_priority"),
             models.Index(fields=["status", "id"], name="chat_status"),
             models.Index(fields=["received_at"], name="chat_received"),

@@ -38,6 +38,7 @@ class ChatFilter:
     """Which chats; None narrows nothing. Without a `status` only finished chats are meant.
 
     `received_until` is exclusive. `search` is a part of the prompt or of the answer, in any case.
+    `client_id` is whose API key they came with.
     """
 
     username: str | None = None
@@ -47,6 +48,7 @@ class ChatFilter:
     received_from: datetime | None = None
     received_until: datetime | None = None
     search: str | None = None
+    client_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _list(which: ChatFilter) -> QuerySet[Chat]:
 
 def _condition(which: ChatFilter) -> Q:
     leading = {
+        "client_id": which.client_id,
         "username": which.username,
         "batch_id": which.batch_id,
         "received_at__gte": which.received_from,

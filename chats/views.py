@@ -1,18 +1,24 @@
 """GET /v1/chat."""
 
+from dataclasses import replace
+
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from chats.selectors import list_chats
 from chats.serializers import ChatParameters, describe_chat
+from settings_app.auth import KeyOrOpenAccess, client_of
 
 
 class ChatListView(APIView):
+    permission_classes = [KeyOrOpenAccess]
+
     def get(self, request: Request) -> Response:
         parameters = ChatParameters(data=request.query_params)
         parameters.is_valid(raise_exception=True)
-        page = list_chats(parameters.which, **parameters.place)
+        which = replace(parameters.which, client_id=client_of(request))
+        page = list_chats(which, **parameters.place)
         return Response(
             {
                 "chats": [describe_chat(chat) for chat in page.chats],

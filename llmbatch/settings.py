@@ -62,6 +62,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "corsheaders",
     "rest_framework",
+    "rest_framework_api_key",
     "channels",
     "settings_app.apps.SettingsAppConfig",
     "chats.apps.ChatsConfig",
@@ -140,7 +141,10 @@ else:
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["settings_app.parsers.StrictJSONParser"],
-    "DEFAULT_AUTHENTICATION_CLASSES": ["settings_app.auth.StaffSession"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "settings_app.auth.BearerKey",
+        "settings_app.auth.StaffSession",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["settings_app.auth.StaffOrOpenAccess"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "settings_app.parsers.JsonForEverybody",
     "EXCEPTION_HANDLER": "llmbatch.errors.handle_exception",

@@ -2,16 +2,20 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.forms import Field, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
+from rest_framework_api_key.admin import APIKeyModelAdmin
+from rest_framework_api_key.models import APIKey
 
+from settings_app.api_keys import store_api_key
 from settings_app.forms import GatewaySettingsForm, describe_key
-from settings_app.models import ApiClient, GatewaySettings, Lane
-from settings_app.services import update_settings
+from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane
+from settings_app.services import announce_change, update_settings
 from settings_app.snapshot import refresh_if_stale
 
 
@@ -82,6 +86,53 @@ class LaneAdmin(FixedRowsAdmin):
     def save_model(self, request: HttpRequest, obj: Lane, form: ModelForm, change: bool) -> None:
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
         update_settings(lanes={obj.priority: changes}, by=request.user.get_username())
+
+
+admin.site.unregister(APIKey)  # the library's own model, which nothing here uses
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(APIKeyModelAdmin):
+    """A new key is shown once, after it was saved. Revoking cannot be undone."""
+
+    list_display = (
+        "prefix",
+        "name",
+        "owner",
+        "client",
+        "is_staff",
+        "requests_per_minute",
+        "last_used_at",
+        "expiry_date",
+        "revoked",
+    )
+    list_filter = ("revoked", "is_staff")
+    list_select_related = ("client",)
+    search_fields = ("name", "prefix", "owner")
+    readonly_fields = ("prefix", "last_used_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        moved = () if obj is None else ("client",)  # its chats would change hands
+        return (*super().get_readonly_fields(request, obj), "last_used_at", *moved)
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: ModelForm, change: bool) -> None:
+        if change:
+            super().save_model(request, obj, form, change)
+            announce_change()
+            return
+        key = store_api_key(obj)
+        messages.warning(
+            request,
+            f"The API key of {obj.name} is {key} - keep it now, it cannot be shown again.",
+        )
+
+    def delete_model(self, request: HttpRequest, obj: ApiKey) -> None:
+        super().delete_model(request, obj)
+        announce_change()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        super().delete_queryset(request, queryset)
+        announce_change()
 
 
 @admin.register(ApiClient)

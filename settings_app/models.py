@@ -3,6 +3,7 @@
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from rest_framework_api_key.models import AbstractAPIKey
 
 OPEN_ACCESS_CLIENT_ID = 1
 MAX_RETENTION_DAYS = 36_500
@@ -122,3 +123,34 @@ class ApiClient(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ApiKey(AbstractAPIKey):
+    """Lets a program in; shown once, stored as a hash. Keys of one client see the same chats."""
+
+    client = models.ForeignKey(
+        ApiClient,
+        on_delete=models.PROTECT,
+        related_name="keys",
+        blank=True,
+        help_text="Empty: a new client with the key's name.",
+    )
+    owner = models.CharField(max_length=200, blank=True, help_text="who answers for it")
+    is_staff = models.BooleanField(
+        "staff", default=False, help_text="May read analytics, and read and change the settings."
+    )
+    requests_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        help_text="How many prompts it may send within any minute. Empty: as many as it likes.",
+    )
+    last_used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta(AbstractAPIKey.Meta):
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(requests_per_minute__isnull=True) | Q(requests_per_minute__gte=1),
+                name="api_key_limit_is_positive",
+            ),
+        ]

@@ -50,6 +50,13 @@ def update_settings(
     )
 
 
+def announce_change() -> None:
+    """Something beside the settings changed that processes keep in memory, such as an API key."""
+    with transaction.atomic():
+        _update_gateway({}, api_key=None)
+        transaction.on_commit(_announce_change)
+
+
 def _update_gateway(values: Mapping[str, Any], *, api_key: str | None) -> None:
     key = {} if api_key is None else {"api_key_encrypted": encrypt(api_key) if api_key else ""}
     GatewaySettings.objects.filter(pk=1).update(

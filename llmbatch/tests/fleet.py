@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,11 @@ class Fleet:
         with psycopg.connect(self._environment["DATABASE_URL"]) as connection:
             return connection.execute(sql).fetchall()
 
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        run = partial(subprocess.run, command, cwd=ROOT, env=self._environment, check=True)
+        return run(stdout=subprocess.PIPE, text=True).stdout
+
     async def until(self, sql: str, expected: list[tuple], *, seconds: float = 10) -> None:
         """Waits for what is written after the client has its answer."""
         limit = time.monotonic() + seconds
@@ -160,11 +166,14 @@ class Clients:
         self._http = httpx2.AsyncClient(timeout=60, limits=limits)
         self._turn = 0
 
-    async def ask(self, prompt: str, *, web: int | None = None, **fields: Any) -> httpx2.Response:
+    async def ask(
+        self, prompt: str, *, web: int | None = None, key: str = "", **fields: Any
+    ) -> httpx2.Response:
         self._turn += 1
         url = self.fleet.urls[(self._turn if web is None else web) % len(self.fleet.urls)]
         body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
-        return await self._http.post(f"{url}/v1/query", json=body)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return await self._http.post(f"{url}/v1/query", json=body, headers=headers)
 
     async def get(self, path: str, *, web: int = 0) -> httpx2.Response:
         return await self._http.get(f"{self.fleet.urls[web]}{path}")

@@ -136,3 +136,18 @@ async def test_both_doors_hold_the_bound_of_one_queue(clients: Clients) -> None:
         assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
     await start_workers(clients, "one")
     assert {reply.status_code for reply in await asyncio.gather(*waiting)} == {200}
+
+
+async def test_limit_of_a_key_holds_over_both_doors(clients: Clients) -> None:
+    await start_workers(clients, "one")
+    key = clients.fleet.manage("create_api_key", "program", "--per-minute", "10").strip()
+    await asyncio.sleep(1.0)  # both doors have heard of a change by then
+    replies = await asyncio.gather(*(clients.ask(f"q{i}", key=key) for i in range(50)))
+    assert Counter(reply.status_code for reply in replies) == {200: 10, 429: 40}
+    assert sum(clients.server.sizes) == 10
+    revoke = "from settings_app.models import *; ApiKey.objects.update(revoked=True)"
+    announce = "from settings_app.services import announce_change; announce_change()"
+    clients.fleet.manage("shell", "-c", f"{revoke}; {announce}")
+    await asyncio.sleep(1.5)
+    for web in (0, 1):
+        assert (await clients.ask("revoked", key=key, web=web)).status_code == 401

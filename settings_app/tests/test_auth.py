@@ -45,7 +45,7 @@ def test_closed_gateway_asks_a_nameless_client_to_log_in(client: Client, setting
     settings.API_ACCESS = "key"
     for response in (client.get("/v1/settings"), write(client)):
         assert response.status_code == 401
-        assert response["WWW-Authenticate"] == "Session"
+        assert response["WWW-Authenticate"] == "Bearer"
         assert response.json()["code"] == "not_authenticated"
         assert "high_priority" not in response.json()
     assert not was_written()

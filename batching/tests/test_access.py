@@ -1,0 +1,180 @@
+"""A key lets its holder in and shows nothing of the others'; its limit holds in a crowd."""
+
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+
+from batching.llm.simulated_answers import answer_prompt
+from chats.models import Chat
+from conftest import Harness
+from settings_app.api_keys import create_api_key
+from settings_app.models import ApiKey
+from settings_app.snapshot import refresh_if_stale
+
+
+@pytest.fixture(autouse=True)
+def _closed(harness: Harness, settings: Any) -> None:
+    settings.API_ACCESS = "key"
+
+
+async def make_key(**fields: Any) -> dict[str, str]:
+    """The header of a new key."""
+    _, key = await asyncio.to_thread(lambda: create_api_key(**{"name": "k"} | fields))
+    await asyncio.to_thread(refresh_if_stale)
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def ask(harness: Harness, headers: dict[str, str], **fields: Any) -> httpx2.Response:
+    body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"} | fields
+    return await harness.client.post("/v1/query", json=body, headers=headers)
+
+
+async def test_key_opens_and_its_client_is_stored(harness: Harness) -> None:
+    key = await make_key()
+    reply = await ask(harness, key)
+    assert (reply.status_code, reply.json()["text"]) == (200, answer_prompt("Why?"))
+    assert (await Chat.objects.aget()).client_id == (await ApiKey.objects.aget()).client_id
+    unusual = await ask(harness, key, timeout_s=20)  # not the short way through the view
+    assert unusual.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer nothing",
+        "Bearer ",
+        "Bearer abcdefgh.0123",
+        "bearer \ud83d".encode("utf-8", "replace").decode(),
+    ],
+)
+async def test_wrong_key_is_401_everywhere(harness: Harness, header: str, settings: Any) -> None:
+    for access in ("key", "open"):
+        settings.API_ACCESS = access
+        for method, path in (
+            ("POST", "/v1/query"),
+            ("GET", "/v1/query/some"),
+            ("DELETE", "/v1/query/some"),
+            ("GET", "/v1/chat"),
+            ("GET", "/v1/settings"),
+            ("PATCH", "/v1/settings"),
+            ("POST", "/v1/settings/test-key"),
+            ("GET", "/v1/analytics"),
+        ):
+            reply = await harness.client.request(
+                method,
+                path,
+                headers={"Authorization": header},
+                json={"username": "a", "prompt": "b"} if method in ("POST", "PATCH") else None,
+            )
+            assert (reply.status_code, reply.json()["code"]) == (401, "not_authenticated"), path
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert await Chat.objects.acount() == 0
+
+
+async def test_second_client_sees_and_cancels_nothing_of_the_first(harness: Harness) -> None:
+    first, second = await make_key(name="first"), await make_key(name="second")
+    await ask(harness, first, request_id="done", prompt="a secret")
+    headers = first | {"Prefer": "respond-async"}
+    waiting = await ask(harness, headers, request_id="waiting", priority="LOW")
+    assert waiting.status_code == 202
+    get, delete = harness.client.get, harness.client.delete
+    for name in ("done", "waiting"):
+        assert (await get(f"/v1/query/{name}", headers=second)).status_code == 404
+        assert (await get(f"/v1/query/{name}?username=ann", headers=second)).status_code == 404
+        assert (await delete(f"/v1/query/{name}", headers=second)).status_code == 404
+    for path in (
+        "/v1/chat",
+        "/v1/chat?username=ann",
+        "/v1/chat?search=secret",
+        "/v1/chat?batch_id=1",
+    ):
+        page = (await get(path, headers=second)).json()
+        assert (page["chats"], page["count"]) == ([], 0)
+    page = (await get("/v1/chat", headers=first)).json()
+    assert [chat["request"]["request_id"] for chat in page["chats"]] == ["done"]
+    assert (await get("/v1/query/waiting", headers=first)).json()["status"] == "queued"
+    assert (await delete("/v1/query/waiting", headers=first)).json()["status"] == "cancelled"
+
+
+async def test_same_id_of_another_client_is_another_request(harness: Harness) -> None:
+    first, second = await make_key(name="first"), await make_key(name="second")
+    one = await ask(harness, first, request_id="same", prompt="one")
+    two = await ask(harness, second, request_id="same", prompt="two")
+    assert (one.json()["text"], two.json()["text"]) == (answer_prompt("one"), answer_prompt("two"))
+    assert (await harness.client.get("/v1/query/same", headers=second)).json()["response"][
+        "text"
+    ] == answer_prompt("two")
+
+
+async def test_settings_and_analytics_want_a_staff_key(harness: Harness) -> None:
+    plain, staff = await make_key(), await make_key(name="staff", is_staff=True)
+    client = harness.client
+    for path in ("/v1/settings", "/v1/analytics"):
+        assert (await client.get(path, headers=plain)).status_code == 403
+        assert (await client.get(path, headers=staff)).status_code == 200
+    for call in (client.patch, client.put):
+        assert (await call("/v1/settings", json={}, headers=plain)).status_code == 403
+    assert (await client.post("/v1/settings/test-key", headers=plain)).status_code == 403
+    assert (await client.post("/v1/settings/test-key", headers=staff)).status_code == 200
+    changed = await client.patch(
+        "/v1/settings", json={"high_priority": {"max_batch": 5}}, headers=staff
+    )
+    assert changed.json()["high_priority"]["max_batch"] == 5
+    assert (await client.get("/dashboard", headers=staff)).status_code == 302, "pages want a login"
+
+
+async def test_revoked_key_is_out_within_a_second(harness: Harness) -> None:
+    key = await make_key()
+    assert (await ask(harness, key)).status_code == 200
+
+    def revoke_elsewhere() -> None:
+        from settings_app import services
+
+        ApiKey.objects.update(revoked=True)
+        services.GatewaySettings.objects.update(version=10_000)  # as another process would
+
+    await asyncio.to_thread(revoke_elsewhere)
+    await asyncio.sleep(1.0)
+    assert (await ask(harness, key)).status_code == 401
+
+
+async def test_fifty_at_once_overspend_by_none(harness: Harness) -> None:
+    key, other = await make_key(requests_per_minute=10), await make_key(name="other")
+    replies = await asyncio.gather(*(ask(harness, key, prompt=f"q{i}") for i in range(50)))
+    answered = [reply for reply in replies if reply.status_code == 200]
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert (len(answered), len(refused)) == (10, 40)
+    assert sum(harness.server.sizes) == 10
+    for reply in refused:
+        assert reply.json()["code"] == "rate_limited"
+        assert "10 requests per minute" in reply.json()["detail"]
+        assert 50 <= int(reply.headers["Retry-After"]) <= 60
+    assert (await ask(harness, other)).status_code == 200
+    assert await Chat.objects.acount() == 11, "a refused request leaves no trace"
+
+
+async def test_key_changes_nothing_under_open_access_but_whose_chats_it_sees(
+    harness: Harness, settings: Any
+) -> None:
+    settings.API_ACCESS = "open"
+    key = await make_key()
+    await ask(harness, {}, request_id="nobody's")
+    await ask(harness, key, request_id="mine")
+    listed = (await harness.client.get("/v1/chat", headers=key)).json()["chats"]
+    assert [chat["request"]["request_id"] for chat in listed] == ["mine"]
+    assert (await harness.client.get("/v1/chat")).json()["count"] == 2
+
+
+async def test_database_that_is_away_does_not_lock_known_keys_out(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await make_key()
+    assert (await ask(harness, key, request_id="a")).status_code == 200
+
+    def fail(*args: object) -> None:
+        raise AssertionError("a known key asks the database")
+
+    monkeypatch.setattr("settings_app.api_keys._find_principal", fail)
+    assert (await ask(harness, key, request_id="b")).status_code == 200
