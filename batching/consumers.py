@@ -120,18 +120,20 @@ class BatchConsumer:
             await asyncio.sleep(settings.LEASE_S / 4)
             try:
                 asked_at = self._clock()
-                await self._database.run(
-                    renew_leases,
-                    self.owner,
-                    until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
-                )
+                async with asyncio.timeout(held_until - asked_at):  # a database may also hang
+                    await self._database.run(
+                        renew_leases,
+                        self.owner,
+                        until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
+                    )
                 held_until = asked_at + settings.LEASE_S
-            except DatabaseError:
+            except (DatabaseError, TimeoutError):
                 logger.exception("The leases could not be renewed.")
-            if self._clock() > held_until:
+            if self._clock() >= held_until:
                 logger.error("The leases ran out: %s batches are given up.", len(self._batches))
                 for task in self._batches:
                     task.cancel()
+                held_until = self._clock() + settings.LEASE_S  # of what is claimed from here on
 
     async def recover(self) -> None:
         """Takes back what dead processes held; first what an earlier one of this name did."""

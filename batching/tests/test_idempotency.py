@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 
 from batching.llm.simulated_answers import answer_prompt
+from batching.models import Batch
 from batching.runtime import Runtime, use_runtime
 from batching.tests.test_gateway import wait_until
 from chats.models import Chat, Status
@@ -165,6 +166,29 @@ async def test_cancelled_request_is_not_sent_and_its_mate_is_answered(harness: H
     assert [list(call.prompts.values()) for call in harness.server.calls] == [["mate"]]
     again = await harness.client.delete("/v1/query/gone")
     assert again.json()["status"] == "cancelled"
+
+
+async def test_batch_whose_requests_are_all_cancelled_is_no_call(harness: Harness) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        await post_async(harness, name, request_id=name, priority="MEDIUM")
+    for name in names:
+        assert (await harness.client.delete(f"/v1/query/{name}")).json()["status"] == "cancelled"
+    await asyncio.sleep(1.2)  # past their window
+    assert harness.server.calls == []
+    assert not await Batch.objects.aexists()
+    assert (await harness.ask("next")).status_code == 200
+
+
+async def test_failed_request_cannot_be_cancelled_and_the_next_batch_works(
+    harness: Harness,
+) -> None:
+    failed = await harness.ask("[[fault:blocked]] x", request_id="r")
+    assert failed.status_code == 502
+    late = await harness.client.delete("/v1/query/r")
+    assert (late.status_code, late.json()["code"]) == (409, "already_dispatched")
+    assert (await harness.client.get("/v1/query/r")).json()["status"] == "failed"
+    assert (await harness.ask("next")).status_code == 200
 
 
 async def test_request_in_flight_cannot_be_cancelled(harness: Harness) -> None:

@@ -1,10 +1,12 @@
 """What a dead process held is taken back; what a live one holds is left alone."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from batching.llm.simulated_answers import answer_prompt
 from batching.models import Batch, ModelCall
@@ -138,15 +140,19 @@ async def test_stop_puts_running_requests_back_with_their_attempt(harness: Harne
     assert (chat.status, chat.attempt, chat.owner) == (Status.QUEUED, 0, "")
 
 
+def fail_to_renew(*args: Any, **kwargs: Any) -> None:
+    raise OperationalError("gone")
+
+
+def hang(*args: Any, **kwargs: Any) -> None:
+    time.sleep(1.5)
+
+
+@pytest.mark.parametrize("fail", [fail_to_renew, hang])
 async def test_process_that_cannot_renew_gives_its_batches_up(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any, fail: Any
 ) -> None:
-    from django.db import OperationalError
-
     from batching import consumers
-
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise OperationalError("gone")
 
     monkeypatch.setattr(consumers, "renew_leases", fail)
     settings.LEASE_S = 0.2
@@ -157,3 +163,19 @@ async def test_process_that_cannot_renew_gives_its_batches_up(
     renewing.cancel()
     await harness.runtime.consumer.journal.flush()
     assert (await Chat.objects.aget()).status == Status.RUNNING, "others take it back by its lease"
+
+
+async def test_process_that_can_renew_again_keeps_what_it_claims_then(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    from batching import consumers
+
+    settings.LEASE_S = 0.4
+    with monkeypatch.context() as broken:
+        broken.setattr(consumers, "renew_leases", fail_to_renew)
+        renewing = asyncio.create_task(harness.runtime.consumer.renew())
+        await asyncio.sleep(1.0)
+    reply = await harness.ask("[[fault:slow]] Why?", timeout_s=20)
+    renewing.cancel()
+    assert reply.status_code == 200
+    assert len(harness.server.calls) == 1

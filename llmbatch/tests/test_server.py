@@ -4,8 +4,10 @@ import asyncio
 import json
 import resource
 import socket
+import sqlite3
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -59,6 +61,27 @@ async def test_half_sent_requests_hold_nobody_up(server: Server) -> None:
     assert [status for status, _, _ in replies] == [200] * 12
     for connection in halves:
         connection.close()
+
+
+async def test_sync_view_that_hangs_and_loses_its_client_blocks_nobody(
+    server: Server, tmp_path: Path
+) -> None:
+    """The view wants to write, and this test holds the database's write lock."""
+    with closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as database:
+        database.execute("BEGIN IMMEDIATE")
+        async with httpx2.AsyncClient(base_url=server.url, timeout=2) as http:
+            patching = asyncio.create_task(http.patch("/v1/settings", json={"model": "held"}))
+            await asyncio.sleep(0.3)
+            for _ in range(20):
+                assert (await http.get("/health", timeout=1)).status_code == 200
+            with pytest.raises(httpx2.TimeoutException):
+                await patching  # the client leaves
+            for _ in range(100):
+                assert (await http.get("/health", timeout=1)).status_code == 200
+                await asyncio.sleep(0.02)
+        database.rollback()
+    status, _, text = await talk(server, raw_post(body("after")))
+    assert (status, json.loads(text)["text"]) == (200, answer_prompt("after"))
 
 
 HOSTILE = {
