@@ -19,7 +19,7 @@ from batching.engine.runner import RunnableBatch
 from batching.outcomes import describe_answer, describe_error
 from batching.services import Asker
 from chats.models import Status
-from chats.services import Finish, finish_chats, settle_shares
+from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 
 logger = logging.getLogger("batching")
 
@@ -55,9 +55,10 @@ class Page:
     closings: dict[int, Closing] = field(default_factory=dict)
     reports: list[tuple[RunnableBatch, CallReport]] = field(default_factory=list)
     ended: list[RunnableBatch] = field(default_factory=list)
+    suspects: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.closings) + len(self.reports) + len(self.ended)
+        return len(self.closings) + len(self.reports) + len(self.ended) + len(self.suspects)
 
     def take_apart(self) -> Iterator["Page"]:
         for chat_id, closing in self.closings.items():
@@ -66,6 +67,8 @@ class Page:
             yield Page(reports=[report])
         for batch in self.ended:
             yield Page(ended=[batch])
+        for chat_id, reason in self.suspects.items():
+            yield Page(suspects={chat_id: reason})
 
 
 class DatabaseJournal:
@@ -144,6 +147,11 @@ class DatabaseJournal:
         }
         told = describe_error(error.code, str(error), error.retry_after_s)
         self._finish(item, ticket, values, {"error": told})
+
+    def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
+        log.suspected(batch, item.id, reason)
+        self._page.suspects[item.id] = reason
+        self._wake()
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._page.reports.append((batch, report))
@@ -227,6 +235,7 @@ def _write_page(page: Page) -> set[int]:
     reports = [report for _, report in page.reports]
     with transaction.atomic():
         finished = finish_chats([closing.finish for closing in page.closings.values()])
+        mark_suspect(page.suspects)
         services.end_calls(reports)
         settle_shares(
             [

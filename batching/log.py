@@ -67,6 +67,16 @@ def batch_ended(batch: RunnableBatch) -> None:
     )
 
 
+def suspected(batch: RunnableBatch, chat_id: int, reason: str) -> None:
+    server.warning(
+        "batch %s: an answer to chat %s is not trusted: %s.",
+        batch.id,
+        chat_id,
+        reason,
+        extra={"action": "suspect", "batch_id": batch.id, "chat_id": chat_id},
+    )
+
+
 def call_ended(batch: RunnableBatch, report: CallReport) -> None:
     """Writes a file, so it runs in a database thread, off the event loop."""
     outcome = report.error.code if report.error else report.finish_reason or "no finish reason"

@@ -31,6 +31,7 @@ def read_rules(snapshot: Snapshot) -> dict[Priority, LaneRule]:
             max_queue=lane.max_queue,
             scope=Scope(lane.batch_scope),
             style=lane.style,
+            hold=lane.hold_until_checked,
         )
         for lane in snapshot.lanes.values()
     }

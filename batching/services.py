@@ -77,12 +77,14 @@ class Claim:
 def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime) -> list[Claim]:
     """Makes the planned items running and records their first calls, in one transaction.
 
-    Items that meanwhile left the queue are left out. Where that leaves a batch that is neither full
-    nor due any more, because another process was faster or clients left, it is not formed.
+    Items that meanwhile left the queue are left out, and so are those that may not share a call
+    with the first under the lane's scope as it is now: the sweep finds them still queued. Where
+    that leaves a batch that is neither full nor due any more, it is not formed.
     """
     with transaction.atomic():
         rows = lock_queued([item.id for request in requests for item in request.planned.items])
         held = [[i for i in r.planned.items if i.id in rows] for r in requests]
+        held = [_keep_scope(r.rule, items, rows) for r, items in zip(requests, held, strict=True)]
         allowed = [
             items if _may_leave(request, items) else []
             for request, items in zip(requests, held, strict=True)
@@ -93,6 +95,16 @@ def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime
         next(claims) if items else Claim(left=tuple(all_held))
         for items, all_held in zip(allowed, held, strict=True)
     ]
+
+
+def _keep_scope(rule: LaneRule, items: list[Item], rows: Mapping[int, QueuedRow]) -> list[Item]:
+    """Judged by the locked rows, whatever a message or an older rule said."""
+
+    def group_of(item: Item) -> str:
+        row = rows[item.id]
+        return rule.group_of(row.client_id, row.asker[1])
+
+    return [item for item in items if group_of(item) == group_of(items[0])]
 
 
 def _may_leave(request: ClaimRequest, items: Sequence[Item]) -> bool:

@@ -93,6 +93,17 @@ def call_links(chat: Chat) -> str:
     return format_html_join(", ", '<a href="{}">{}</a> ({})', links)
 
 
+class SuspectFilter(admin.SimpleListFilter):
+    title = "not trusted"
+    parameter_name = "suspect"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "An answer was not trusted")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Chat]) -> QuerySet[Chat]:
+        return queryset.exclude(suspect="") if self.value() else queryset
+
+
 @admin.register(Chat)
 class ChatAdmin(ReadOnlyAdmin):
     list_display = [
@@ -108,7 +119,7 @@ class ChatAdmin(ReadOnlyAdmin):
         "tokens_used",
         "error_code",
     ]
-    list_filter = ["priority", "status"]
+    list_filter = ["priority", "status", SuspectFilter]
     list_select_related = ["client"]
     search_fields = ["username__exact", "request_id__exact"]
     number_search = ["id"]

@@ -70,6 +70,11 @@ class Chat(models.Model):
     queue_ms = models.PositiveIntegerField(null=True)
     error_code = models.CharField(max_length=40, default="")
     error_detail = models.TextField(default="")
+    suspect = models.CharField(
+        max_length=100,
+        default="",
+        help_text="the sign, in an answer to it, that another prompt of its batch reached there",
+    )
 
     settled_prompt = models.PositiveIntegerField(default=0)
     settled_output = models.PositiveIntegerField(default=0)
@@ -123,6 +128,7 @@ class Chat(models.Model):
             models.Index(fields=["status", "id"], name="chat_status"),
             models.Index(fields=["received_at"], name="chat_received"),
             models.Index(fields=["request_id"], name="chat_request_id"),
+            models.Index(fields=["id"], condition=~Q(suspect=""), name="chat_suspect"),
         ]
 
     def __str__(self) -> str:

@@ -130,6 +130,7 @@ def describe_chat(chat: Chat) -> dict[str, Any]:
         }
         if answered
         else None,
+        "suspect": chat.suspect or None,
         "error": {"code": chat.error_code, "detail": chat.error_detail}
         if chat.error_code
         else None,

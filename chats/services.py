@@ -1,6 +1,6 @@
 """Every change of a chat's row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,14 +46,18 @@ class QueuedRow:
     prompt: str
     attempt: int
     asker: tuple[str, str, str]
+    client_id: int
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
     """Those of the chats that still wait, locked until the transaction ends."""
     rows = lock_free(Chat.objects.filter(pk__in=ids, status=Status.QUEUED)).values_list(
-        "pk", "prompt", "attempt", "origin", "username", "request_id"
+        "pk", "prompt", "attempt", "client_id", "origin", "username", "request_id"
     )
-    return {pk: QueuedRow(prompt, attempt, tuple(asker)) for pk, prompt, attempt, *asker in rows}
+    return {
+        pk: QueuedRow(prompt, attempt, tuple(asker), client_id)
+        for pk, prompt, attempt, client_id, *asker in rows
+    }
 
 
 def start_chats(
@@ -104,6 +108,12 @@ def finish_chats(finishes: Sequence[Finish]) -> set[int]:
     finished = {finish.chat_id for finish in held_by_us}
     drop_prompts(list(finished))
     return finished
+
+
+def mark_suspect(reasons: Mapping[int, str]) -> None:
+    """Why an answer to each chat was not trusted, by chat."""
+    for chat_id, reason in reasons.items():
+        Chat.objects.filter(pk=chat_id).update(suspect=reason[:100])
 
 
 def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:

@@ -72,6 +72,7 @@ class LaneAdmin(FixedRowsAdmin):
         "latency_ms",
         "max_queue",
         "batch_scope",
+        "hold_until_checked",
         "updated_at",
     )
     readonly_fields = ("updated_at",)

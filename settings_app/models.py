@@ -77,6 +77,11 @@ class Lane(models.Model):
         "max queue", validators=[MinValueValidator(1), MaxValueValidator(1_000_000)]
     )
     batch_scope = models.CharField(max_length=8, choices=BatchScope, default=BatchScope.EVERYONE)
+    hold_until_checked = models.BooleanField(
+        default=False,
+        help_text="Answers go out only when the whole reply was read and checked for signs that one"
+        " prompt of the batch reached into another's answer. Slower by the reply's length.",
+    )
     style = models.TextField("style (the instruction to the model)", max_length=2000)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -21,6 +21,7 @@ _LANE_VALUES = (
     "max_batch",
     "max_queue",
     "batch_scope",
+    "hold_until_checked",
     "style",
 )
 
@@ -96,6 +97,7 @@ class LaneSerializer(KnownFieldsSerializer):
     max_batch = StrictIntegerField(min_value=1, max_value=100, required=False)
     max_queue = StrictIntegerField(min_value=1, max_value=1_000_000, required=False)
     batch_scope = serializers.ChoiceField(BatchScope.values, required=False)
+    hold_until_checked = StrictBooleanField(required=False)
     style = StrictCharField(max_length=2000, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class LaneSettings:
     latency_ms: int
     max_queue: int
     batch_scope: str
+    hold_until_checked: bool
     style: str
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from batching.engine.checks import AnswerCheck
 from batching.engine.combine import CombinedPrompt
 from batching.engine.errors import GatewayError
 from batching.engine.lanes import estimate_tokens
@@ -35,6 +36,8 @@ class Work:
     target: float
     attempts: int = 0
     finished: bool = False
+    suspicion: str = ""
+    """why an answer to it was not trusted; it is asked for again alone"""
     spent: TokenUsage = field(default_factory=TokenUsage)
     """its share of the calls that have ended"""
 
@@ -81,14 +84,21 @@ class Call:
         *,
         model: Model,
         release: Callable[[Work, Answer], None],
+        suspect: Callable[[Work, str], None],
         clock: Callable[[], float],
         stall_s: float,
+        hold: bool = False,
     ) -> None:
         self.report = CallReport(call)
         self._prompt = call.prompt
         self._items = items
         self._model = model
         self._release = release
+        self._suspect = suspect
+        self._hold = hold and len(items) > 1
+        self._check = AnswerCheck(call.prompt.keys, [item.prompt for item in items])
+        self._texts: dict[int, str] = {}
+        """the trusted answers of a combined call, by index"""
         self._clock = clock
         self._stall_s = stall_s
         self._splitter = Splitter(call.prompt.keys)
@@ -112,6 +122,7 @@ class Call:
                 self._complete_report(failure)
                 raise
             # Nobody cancelled this task: the error came out of the client, and the items live on.
+        self._check_whole()
         if not self._unfinished:
             failure = None  # the end of the reply was lost, but every answer was there
         self._complete_report(failure)
@@ -165,7 +176,31 @@ class Call:
         for index, text in closed.items():
             self._lengths[index] = len(text)
         for index, text in closed.items():
+            self._judge(index, text)
+
+    def _judge(self, index: int, text: str) -> None:
+        """Releases an answer, keeps it until the reply's end, or does not trust it."""
+        if len(self._items) > 1:
+            if reason := self._check.find_leak(index, text):
+                self._distrust(index, reason)
+                return
+            self._texts[index] = text
+        if not self._hold:
             self._answer(index, text)
+
+    def _check_whole(self) -> None:
+        """What only all answers together show; then what was held back goes out."""
+        for index, reason in self._check.find_dictated(self._texts).items():
+            self._distrust(index, reason)
+        if self._hold:
+            for index, text in self._texts.items():
+                if not self._items[index].suspicion:
+                    self._answer(index, text)
+
+    def _distrust(self, index: int, reason: str) -> None:
+        """An answer that is out already can only be marked."""
+        self._items[index].suspicion = reason
+        self._suspect(self._items[index], reason)
 
     def _answer(self, index: int, text: str) -> None:
         item = self._items[index]

@@ -37,6 +37,8 @@ class LaneRule:
     max_queue: int
     scope: Scope = Scope.EVERYONE
     style: str = ""
+    hold: bool = False
+    """answers wait until the whole reply has been checked"""
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "tokens", "max_queue"):
@@ -47,6 +49,15 @@ class LaneRule:
             value = getattr(self, name)
             if type(value) not in (int, float) or not math.isfinite(value) or value < least:
                 raise ValueError(f"{name} must be a number of at least {least}, not {value!r}")
+
+    def group_of(self, client: int, username: str) -> str:
+        """Requests of this lane may share a call if this is the same for them."""
+        match self.scope:
+            case Scope.CLIENT:
+                return f"{client}"
+            case Scope.USERNAME:
+                return f"{client}:{username}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

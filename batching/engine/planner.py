@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from batching.engine.lanes import LaneRule, Priority, Scope, TokenBudget
+from batching.engine.lanes import LaneRule, Priority, TokenBudget
 
 GroupKey = tuple[Priority, str]
 
@@ -224,12 +224,8 @@ class Planner:
         return group.first_due <= now or group.is_full(rule, self.budget)
 
     def _key_of(self, item: Item) -> GroupKey:
-        match self._rules[item.priority].scope:
-            case Scope.CLIENT:
-                return item.priority, f"{item.client}"
-            case Scope.USERNAME:
-                return item.priority, f"{item.client}:{item.username}"
-        return item.priority, ""
+        rule = self._rules[item.priority]
+        return item.priority, rule.group_of(item.client, item.username)
 
     def _mark_ready(self, key: GroupKey) -> None:
         if key in self._marked:

@@ -45,6 +45,8 @@ class Journal(Protocol):
 
     def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None: ...
 
+    def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None: ...
+
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None: ...
 
     def end_batch(self, batch: RunnableBatch) -> None: ...
@@ -86,8 +88,10 @@ class BatchRunner:
             items,
             model=self._model,
             release=partial(self._journal.answer, batch),
+            suspect=partial(self._journal.suspect, batch),
             clock=self._clock,
             stall_s=self._stall_s,
+            hold=batch.rule.hold,
         )
         try:
             verdict = await call.make()
@@ -128,11 +132,15 @@ class BatchRunner:
                 again.append(item)
             else:
                 self._fail(batch, item, error)
-        if again and verdict.remedy is Remedy.AGAIN:
-            await asyncio.sleep(delay_s)
-            await self._retry(batch, again)
-        elif again:
-            retries = (self._retry(batch, [item]) for item in again)
+        if verdict.remedy is Remedy.AGAIN:
+            together = [item for item in again if not item.suspicion]
+            alone = [item for item in again if item.suspicion]
+            await asyncio.sleep(delay_s if again else 0)
+        else:
+            together, alone = [], again
+        groups = [[item] for item in alone] + ([together] if together else [])
+        if groups:
+            retries = (self._retry(batch, group) for group in groups)
             # All of them end before a failure of one is looked at: none may go on unwatched.
             for outcome in await asyncio.gather(*retries, return_exceptions=True):
                 if isinstance(outcome, BaseException):

@@ -67,6 +67,18 @@ def value(item: int, source: str) -> Fault:
     return _edit_member(item, lambda member: replace(member, value=source), name="value")
 
 
+def rewrite_answers(rewrite: Callable[[str], str]) -> Fault:
+    """Every answer as `rewrite` gives it for the item's prompt."""
+
+    def edit(members: Members, call: SimulatedCall) -> Members:
+        return [
+            replace(member, value=json.dumps(rewrite(call.prompts[member.key])))
+            for member in members
+        ]
+
+    return Fault("rewrite-answers", members=edit)
+
+
 def inject(item: int, source: str) -> Fault:
     """`source` in the middle of the item's string, unescaped."""
 

@@ -64,6 +64,7 @@ def test_an_answered_request_is_one_entry_with_its_response(client):
                     "created_at": "2026-03-10T10:00:00Z",
                     "completed_at": "2026-03-10T12:00:00.800000Z",
                 },
+                "suspect": None,
                 "error": None,
             }
         ],
@@ -71,6 +72,12 @@ def test_an_answered_request_is_one_entry_with_its_response(client):
         "next": None,
         "previous": None,
     }
+
+
+def test_an_answer_that_was_not_trusted_says_why(client):
+    make_chat(Status.DONE, suspect="it repeats another request's prompt")
+    [entry] = get(client).json()["chats"]
+    assert entry["suspect"] == "it repeats another request's prompt"
 
 
 def test_a_failed_request_has_its_error_and_no_response(client):

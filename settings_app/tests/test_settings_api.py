@@ -51,6 +51,7 @@ def test_document_has_the_fields_of_the_contract(read: Call) -> None:
         "max_batch",
         "max_queue",
         "batch_scope",
+        "hold_until_checked",
         "style",
     }
 
@@ -76,6 +77,7 @@ def test_every_field_of_a_lane_can_be_changed(read: Call, change: Call) -> None:
         "max_batch": 100,
         "max_queue": 1,
         "batch_scope": "username",
+        "hold_until_checked": True,
         "style": "Wie ein Fuchs: kurz 🦊",
     }
     change({"low_priority": lane})
@@ -160,6 +162,8 @@ BAD_VALUES = [
     ("batch_scope", "nobody"),
     ("batch_scope", ["everyone"]),
     ("batch_scope", None),
+    ("hold_until_checked", "yes"),
+    ("hold_until_checked", None),
     ("style", ""),
     ("style", "   "),
     ("style", "x" * 2001),

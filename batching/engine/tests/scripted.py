@@ -8,9 +8,9 @@ from typing import Any
 
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.combine import CombinedPrompt, combine
-from batching.engine.errors import GatewayError
+from batching.engine.errors import GatewayError, UpstreamUnavailable
 from batching.engine.lanes import Priority, TokenBudget
-from batching.engine.model import CallFailed, Piece
+from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.engine.slots import CallSlots
 from batching.engine.tests.traces import RULES
@@ -43,6 +43,10 @@ def whole(prompt: CombinedPrompt, **kwargs: Any) -> list[Step]:
     """A good reply in one piece."""
     usage = TokenUsage(prompt=100, output=60, thoughts=20)
     return [Piece(reply_to(prompt, **kwargs), finish_reason="STOP", usage=usage)]
+
+
+def overloaded_again() -> CallFailed:
+    return CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN)
 
 
 class ScriptedModel:
@@ -84,6 +88,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.answers: dict[int, Answer] = {}
         self.errors: dict[int, GatewayError] = {}
+        self.suspicions: dict[int, str] = {}
         self.times: dict[int, float] = {}
         self.reports: list[CallReport] = []
         self.ended: list[int] = []
@@ -114,6 +119,9 @@ class MemoryJournal:
         self.batch_ids.add(batch.id)
         self.errors[item.id] = error
         self.times[item.id] = asyncio.get_running_loop().time()
+
+    def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
+        self.suspicions[item.id] = reason
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self.batch_ids.add(batch.id)
