@@ -1,0 +1,25 @@
+"""Eight requests at once against a running gateway: who shared a batch, and was that right?"""
+
+from typing import Any
+
+from batching.rehearsal import judge_replies
+from batching.rehearsal_client import RehearsalClient
+from batching.rehearsal_command import RehearsalCommand
+
+SENT = ["HIGH"] * 3 + ["MEDIUM"] * 3 + ["LOW"] * 2
+
+
+class Command(RehearsalCommand):
+    help = (
+        "Sends 3 HIGH, 3 MEDIUM and 2 LOW requests to a running gateway and shows who shared which"
+        " batch. Ends with status 1 if the batches are not as the gateway's rules say."
+    )
+
+    async def rehearse(self, client: RehearsalClient, options: dict[str, Any]) -> list[str]:
+        rules = await client.read_rules()
+        self.stdout.write(f"{len(SENT)} requests as {client.username} to {options['url']}")
+        replies = await client.send(SENT)
+        self.write_table(replies)
+        findings = judge_replies(replies, rules, username=client.username)
+        self.write_findings(replies, findings)
+        return findings
