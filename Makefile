@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?=
 
-.PHONY: setup run test lint bench mutation clean
+.PHONY: setup run test lint audit bench mutation clean
 
 setup: .venv/installed
 
@@ -35,7 +35,11 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive batching chats settings_app llmbatch
 	$(BIN)/python manage.py makemigrations --check --dry-run
+
+audit: .venv/installed-dev
+	$(BIN)/pip-audit --requirement requirements.txt
 
 bench: .venv/installed-dev
 	$(BIN)/python -m bench $(ARGS)

@@ -59,7 +59,7 @@ class BulkInsert:
         table = connection.ops.quote_name(meta.db_table)
         names, values = ", ".join(columns.quoted), ", ".join([places] * len(rows))
         key = connection.ops.quote_name(meta.pk.column)
-        sql = f"INSERT INTO {table} ({names}) VALUES {values} RETURNING {key}"  # noqa: S608
+        sql = f"INSERT INTO {table} ({names}) VALUES {values} RETURNING {key}"  # noqa: S608 # nosec B608
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             keys = sorted(key for (key,) in cursor.fetchall())
@@ -98,7 +98,7 @@ class BulkUpdate:
         sets += [f"{name} = {name} + %s" for name in quoted[count:added]]
         table = connection.ops.quote_name(self._model._meta.db_table)
         conditions = " AND ".join(f"{name} = %s" for name in quoted[added:])
-        return f"UPDATE {table} SET {', '.join(sets)} WHERE {conditions}"  # noqa: S608
+        return f"UPDATE {table} SET {', '.join(sets)} WHERE {conditions}"  # noqa: S608 # nosec B608
 
     def run(self, rows: Sequence[Sequence[Any]]) -> None:
         """Each row's values in the order assign, add, where."""
