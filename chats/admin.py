@@ -109,15 +109,15 @@ class ChatAdmin(ReadOnlyAdmin):
     list_display = [
         "id",
         "received_at",
-        "client",
         "username",
-        "request_id",
         "priority",
         "status",
         batch_link,
         "latency_ms",
         "tokens_used",
         "error_code",
+        "client",
+        "request_id",
     ]
     list_filter = ["priority", "status", SuspectFilter]
     list_select_related = ["client"]
