@@ -8,6 +8,7 @@ import sys
 import psutil
 
 from bench.added import measure_added
+from bench.fleet import measure_fleet
 from bench.lateness import measure_lateness
 from bench.pages import measure_pages
 from bench.saturation import measure_saturation
@@ -22,6 +23,7 @@ SECTIONS = {
     "waiting": measure_waiting,
     "split": measure_split,
     "pages": measure_pages,
+    "fleet": measure_fleet,
 }
 
 

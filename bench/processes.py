@@ -9,14 +9,19 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+MANAGE = [sys.executable, "manage.py"]
+WORKERS = ("one", "two")
+POSTGRES = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
+REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/5")
 
 
 def free_port() -> int:
@@ -77,9 +82,18 @@ def model_service(seconds: float, *, streamed: bool = False) -> Iterator[str]:
         yield process.stdout.readline().strip()
 
 
+@contextmanager
+def faulty_model_service(seconds: float) -> Iterator[str]:
+    """Prompts choose their faults by markers, as in the tests."""
+    command = [sys.executable, "-m", "llmbatch.tests.model_server", "--model-time", str(seconds)]
+    with running(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
+
+
 class GatewayProcess(ServerProcess):
     def __init__(self, process: subprocess.Popen, url: str, database: Path) -> None:
         super().__init__(process, url)
+        self.urls = [url]
         self._database = database
 
     def change_settings(self, changes: dict) -> None:
@@ -101,19 +115,10 @@ def gateway(model_url: str, **environment: str) -> Iterator[GatewayProcess]:
     """`manage.py serve` with a database, logs and settings of its own."""
     with tempfile.TemporaryDirectory() as folder:
         database, port = Path(folder) / "bench.sqlite3", free_port()
-        variables = os.environ | {
-            "DATABASE_URL": f"sqlite:///{database}",
-            "LOG_DIR": f"{folder}/logs",
-            "DJANGO_DEBUG": "false",
-            "API_ACCESS": "open",
-            "GEMINI_API_KEY": "bench-key-0123456789",
-            "GEMINI_BASE_URL": model_url,
-            "MODEL_CALL_SLOTS": "500",
-            **environment,
-        }
-        manage = [sys.executable, "manage.py"]
-        subprocess.run([*manage, "migrate", "-v0"], cwd=ROOT, env=variables, check=True)
-        command = [*manage, "serve", "--port", str(port)]
+        variables = {"DATABASE_URL": f"sqlite:///{database}", **environment}
+        variables = _make_environment(folder, model_url, variables)
+        migrate(variables)
+        command = [*MANAGE, "serve", "--port", str(port)]
         with (
             open(f"{folder}/server.log", "w") as log,
             running(command, env=variables, stdout=log, stderr=log) as process,
@@ -121,6 +126,132 @@ def gateway(model_url: str, **environment: str) -> Iterator[GatewayProcess]:
             url = f"http://127.0.0.1:{port}"
             wait_until_up(f"{url}/health/ready")
             yield GatewayProcess(process, url, database)
+
+
+def _make_environment(folder: str, model_url: str, changes: dict[str, str]) -> dict[str, str]:
+    return os.environ | {
+        "LOG_DIR": f"{folder}/logs",
+        "DJANGO_DEBUG": "false",
+        "API_ACCESS": "open",
+        "GEMINI_API_KEY": "bench-key-0123456789",
+        "GEMINI_BASE_URL": model_url,
+        "MODEL_CALL_SLOTS": "500",
+        **changes,
+    }
+
+
+def migrate(variables: dict[str, str]) -> None:
+    subprocess.run([*MANAGE, "migrate", "-v0"], cwd=ROOT, env=variables, check=True)
+
+
+def find_missing_service() -> str:
+    """Which service does not answer; "" if both do."""
+    import psycopg
+    import redis
+
+    try:
+        psycopg.connect(POSTGRES, connect_timeout=2).close()
+    except psycopg.Error:
+        return f"no Postgres answers at {POSTGRES} (TEST_POSTGRES_URL)"
+    try:
+        redis.Redis.from_url(REDIS, socket_connect_timeout=2).ping()
+    except redis.RedisError:
+        return f"no Redis answers at {REDIS} (TEST_REDIS_URL)"
+    return ""
+
+
+@contextmanager
+def postgres_database(server: str) -> Iterator[str]:
+    """The URL of a new database beside the one that `server` names."""
+    import psycopg
+
+    name = f"bench_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield f"{server.rpartition('/')[0]}/{name}"
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+class FleetProcesses:
+    """Doors, at `urls`, and workers, by name. They end with the `stack`."""
+
+    def __init__(self, folder: str, variables: dict[str, str], stack: ExitStack) -> None:
+        self.urls: list[str] = []
+        self._folder, self._variables, self._stack = folder, variables, stack
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def start_door(self) -> None:
+        port = free_port()
+        self._start(f"door {port}", "serve", "--no-consumer", "--port", str(port))
+        self.urls.append(f"http://127.0.0.1:{port}")
+        wait_until_up(f"{self.urls[-1]}/health")
+
+    def start_worker(self, name: str) -> None:
+        """Returns when it runs batches."""
+        log = self._start(name, "batchworker", "--name", name)
+        limit = time.monotonic() + 30
+        while b"Worker" not in log.read_bytes():
+            if time.monotonic() > limit:
+                raise TimeoutError(log.read_text())
+            time.sleep(0.02)
+
+    def kill(self, name: str) -> float:
+        """As `kill -9`; gives the moment on the monotonic clock."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+        return time.monotonic()
+
+    def query(self, sql: str) -> list[tuple]:
+        import psycopg
+
+        with psycopg.connect(self._variables["DATABASE_URL"]) as connection:
+            return connection.execute(sql).fetchall()
+
+    def cpu_s(self) -> float:
+        return sum(
+            ServerProcess(process, "").cpu_s()
+            for process in self._processes.values()
+            if process.poll() is None
+        )
+
+    def _start(self, name: str, *arguments: str) -> Path:
+        """Gives the file that the new process writes to."""
+        path = Path(self._folder) / f"{uuid.uuid4().hex}.log"
+        with open(path, "w") as log:
+            options = {"env": self._variables, "stdout": log, "stderr": log}
+            process = running([*MANAGE, *arguments], **options)
+            self._processes[name] = self._stack.enter_context(process)
+        return path
+
+
+@contextmanager
+def fleet(
+    model_url: str,
+    *,
+    doors: int,
+    workers: int,
+    **environment: str,
+) -> Iterator[FleetProcesses]:
+    """Processes over a database of their own; the workers are named as in `WORKERS`."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        postgres_database(POSTGRES) as database,
+        ExitStack() as stack,
+    ):
+        variables = {"DATABASE_URL": database, "REDIS_URL": REDIS, "PYTHONUNBUFFERED": "1"}
+        variables |= {"DRAIN_S": "1", **environment}
+        variables = _make_environment(folder, model_url, variables)
+        migrate(variables)
+        processes = FleetProcesses(folder, variables, stack)
+        for name in WORKERS[:workers]:
+            processes.start_worker(name)
+        for _ in range(doors):
+            processes.start_door()
+        for url in processes.urls:
+            wait_until_up(f"{url}/health/ready")
+        yield processes
 
 
 def run_load(url: str, kind: str, *, body: dict | None = None, **options: Any) -> dict:
