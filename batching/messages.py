@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.conf import settings
+
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
 
-BATCHING_CHANNEL = "batching"
+BATCHING_CHANNEL = settings.BATCHING_CHANNEL
 
 
 def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> dict[str, Any]:

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
 
-from bench.processes import ROOT
+import psycopg
+
+from bench.processes import POSTGRES, ROOT, postgres_database
 from bench.tables import milliseconds, print_note, print_table
 
 SMALL, LARGE = 10_000, 1_000_000
@@ -47,10 +49,13 @@ MOMENT = {
 
 def measure_pages() -> None:
     _measure_database("SQLite", _sqlite_database)
-    if os.environ.get("DATABASE_URL_POSTGRES"):
-        _measure_database("Postgres", _postgres_database)
+    try:
+        with postgres_database(POSTGRES):
+            pass
+    except psycopg.Error:
+        print_note(f"No Postgres at {POSTGRES}: only SQLite was measured.")
     else:
-        print_note("Postgres is measured where DATABASE_URL_POSTGRES names a server.")
+        _measure_database("Postgres", partial(postgres_database, POSTGRES))
 
 
 def _measure_database(name: str, database) -> None:
@@ -83,19 +88,6 @@ def _describe(page: str, rounds: list[tuple[dict, dict]]) -> list[object]:
 def _sqlite_database() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         yield f"sqlite:///{folder}/bench.sqlite3"
-
-
-@contextmanager
-def _postgres_database() -> Iterator[str]:
-    import psycopg
-
-    server, name = os.environ["DATABASE_URL_POSTGRES"], f"bench_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-        try:
-            yield f"{server.rpartition('/')[0]}/{name}"
-        finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def _run_self(url: str, task: str, rows: int):

@@ -1,8 +1,10 @@
 """Everything the environment decides; the README lists its variables. All may be empty."""
 
+import hashlib
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -122,7 +124,11 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     }
 
 REDIS_URL = env.str("REDIS_URL", default="")
+BATCHING_CHANNEL = "batching"
 if REDIS_URL:
+    # Publishing knows no database numbers: two gateways on one Redis server would hear each other.
+    fleet = f"{DATABASES['default']['NAME']} {urlsplit(REDIS_URL).path}"
+    BATCHING_CHANNEL += f".{hashlib.sha256(fleet.encode()).hexdigest()[:12]}"
     # Publish and subscribe: every worker hears every announcement. What is lost is made good.
     CHANNEL_LAYERS = {
         "default": {

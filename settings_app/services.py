@@ -6,6 +6,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
@@ -16,7 +17,7 @@ from settings_app.snapshot import refresh_snapshot
 
 logger = logging.getLogger("settings_app")
 
-CHANGED_CHANNEL = "batching"
+CHANGED_CHANNEL = settings.BATCHING_CHANNEL
 
 
 def update_settings(

@@ -1,0 +1,48 @@
+"""Gateways that share a Redis server do not hear each other."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llmbatch.tests.server import ROOT
+
+SHOW = "from django.conf import settings; print(settings.BATCHING_CHANNEL)"
+
+
+def name_channel(database: str, redis: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "DJANGO_SETTINGS_MODULE": "llmbatch.settings",
+            "DJANGO_SECRET_KEY": "x" * 50,
+            "DATABASE_URL": database,
+            "REDIS_URL": redis,
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+ONE = ("postgres://a:b@one/gateway", "redis://here:6379/0")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [("postgres://a:b@one/second", ONE[1]), (ONE[0], "redis://here:6379/1")],
+    ids=["another database", "another number in Redis"],
+)
+def test_other_gateway_has_another_channel(other: tuple[str, str]) -> None:
+    assert name_channel(*ONE) != name_channel(*other)
+
+
+def test_processes_of_one_gateway_have_the_same_channel_by_whatever_host_name() -> None:
+    assert name_channel(*ONE) == name_channel(
+        "postgres://c@127.0.0.1/gateway", "rediss://:secret@127.0.0.1/0"
+    )
+    assert name_channel(ONE[0], "") == "batching"
