@@ -17,6 +17,9 @@ server = logging.getLogger("batching")
 calls = logging.getLogger("batching.log.calls")
 pairs = logging.getLogger("batching.log.pairs")
 
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
+_WRITTEN_OUT = {code: f"\\x{code:02x}" for code in _CONTROLS if chr(code) not in "\n\t"}
+
 
 def enqueued(items: Sequence[Item]) -> None:
     server.info(
@@ -120,8 +123,12 @@ def chat_ended(finish: Finish, *, prompt: str, asker: Asker) -> None:
 
 
 def _join_lines(lines: list[str]) -> str:
-    """With every lone surrogate written out: no file in UTF-8 takes one."""
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+    """With lone surrogates and control characters written out.
+
+    No file in UTF-8 takes the former, and a terminal obeys the latter.
+    """
+    text = "\n".join(lines).translate(_WRITTEN_OUT)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _count(number: int, noun: str) -> str:

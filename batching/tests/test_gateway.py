@@ -364,6 +364,18 @@ async def test_log_files_hold_each_call_and_each_pair(
     assert "--- response" in blocks["batching.log.pairs"]
 
 
+async def test_control_characters_of_a_prompt_reach_no_terminal(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        reply = await harness.ask("\x1b[2J\x9b31m\rwipe\tthe\nscreen\x7f")
+        await harness.settle()
+    assert reply.json()["text"] == answer_prompt("\x1b[2J\x9b31m\rwipe\tthe\nscreen\x7f")
+    block = next(r.getMessage() for r in caplog.records if r.name == "batching.log.pairs")
+    assert "\\x1b[2J\\x9b31m\\x0dwipe\tthe\nscreen\\x7f" in block
+    assert not set(caplog.text) & {"\x1b", "\x9b", "\r", "\x7f"}
+
+
 async def test_prompts_can_be_kept_out_of_the_log_files(
     harness: Harness, caplog: pytest.LogCaptureFixture, settings: Any
 ) -> None:
