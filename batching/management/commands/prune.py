@@ -15,6 +15,7 @@ from batching.retention import Extent, count_extent, prune, scrub_calls, scrub_c
 from batching.rollup import fold_pending
 from chats.models import Chat
 from settings_app.models import MAX_RETENTION_DAYS
+from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class Command(BaseCommand):
             for part in self._give_way(prune(extent)):
                 removed += part
                 bar.update(part["chats"])
+        announce_change()  # what processes remember of the number of chats is too much now
         self._say("Deleted", removed)
 
     def _scrub(self, extent: Extent) -> None:

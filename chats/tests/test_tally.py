@@ -1,0 +1,58 @@
+"""The remembered count is the count, whatever comes and goes."""
+
+import random
+
+import pytest
+
+from chats import tally
+from chats.models import Chat, Status
+from chats.tally import count_stored
+from chats.tests.rows import make_chat
+from settings_app.services import announce_change
+from settings_app.snapshot import refresh_snapshot
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _few_are_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "UNSETTLED", 3)
+    tally._Memory.tally = None
+
+
+def test_follows_arrivals_and_the_retention() -> None:
+    chance, chats = random.Random(1), []
+    assert count_stored() == 0
+    for _ in range(60):
+        if chance.random() < 0.6:
+            chats.append(make_chat(Status.DONE))
+        elif chats:
+            chats.pop(0).delete()  # the oldest, as the retention does
+        assert count_stored() == Chat.objects.count() == len(chats)
+
+
+def test_deletion_in_the_middle_counts_from_its_announcement_on() -> None:
+    chats = [make_chat(Status.DONE) for _ in range(20)]
+    assert count_stored() == 20
+    chats[5].delete()
+    announce_change()
+    refresh_snapshot()
+    assert count_stored() == 19
+
+
+def test_unannounced_deletion_is_noticed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    chats = [make_chat(Status.DONE) for _ in range(20)]
+    assert count_stored() == 20
+    chats[5].delete()
+    later = tally.time.monotonic() + tally.REMEMBERED_S + 1
+    monkeypatch.setattr(tally.time, "monotonic", lambda: later)
+    assert count_stored() == 19
+
+
+def test_old_rows_are_not_counted_again(django_assert_num_queries: object) -> None:
+    for _ in range(20):
+        make_chat(Status.DONE)
+    count_stored()
+    with django_assert_num_queries(2) as captured:
+        assert count_stored() == 20
+    assert any("COUNT" in q["sql"] and '"id" > ' in q["sql"] for q in captured.captured_queries)
