@@ -1,14 +1,20 @@
-"""Judges what a running gateway did with requests: are the batches as its rules say?"""
+"""Judges what a running gateway did with requests: are the batches as its rules say?
 
-import math
-from collections import Counter, defaultdict
+Times are seconds on the server's own clocks, so a slow client is not blamed on the gateway.
+"""
+
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from batching.engine.lanes import Scope, TokenBudget
+
 EARLY_S = 0.02
 """by which the server's clocks may differ"""
-LATE_S = 1.0
-"""what a batch may wait beyond its window on a loaded machine"""
+LATE_S = 0.5
+"""what a batch may take to leave once it may"""
+REACTION_S = 0.05
+"""what an idle gateway needs to store a request and to hear of it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,127 +23,212 @@ class Rule:
 
     window_s: float
     max_batch: int
+    tokens: int = 1000
+    scope: str = Scope.EVERYONE
+
+    @property
+    def room(self) -> int:
+        """How many fit one call: the model's output limit may hold fewer than max_batch."""
+        return min(self.max_batch, max(1, TokenBudget().answers // self.tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    priority: str
+    id: str
+    username: str
+    word: str
+    """the model was asked to repeat it; no other request has it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    request_id: str
+    username: str
+    text: str
+    batch_id: int
+    batch_size: int
+    accepted: float
+    queue_ms: int
+    latency_ms: int
+
+    @property
+    def left(self) -> float:
+        return self.accepted + self.queue_ms / 1000
+
+    @property
+    def ended(self) -> float:
+        return self.accepted + self.latency_ms / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of one request. Without an answer `code` says why; then the rest is empty."""
+    """What became of a request. Without an answer `code` and `detail` say why; status 0 is none."""
 
-    priority: str
-    request_id: str
+    request: Request
     status: int
+    answer: Answer | None = None
     code: str = ""
-    answered_id: str = ""
-    username: str = ""
-    batch_id: int = 0
-    batch_size: int = 0
-    queue_ms: int = 0
-    latency_ms: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SentBatch:
-    """The replies that name one batch."""
+    """The answers that name one batch, each with its request."""
 
     id: int
-    size: int
-    replies: tuple[Reply, ...]
+    answers: tuple[tuple[Request, Answer], ...]
 
     @property
-    def priorities(self) -> set[str]:
-        return {reply.priority for reply in self.replies}
+    def priorities(self) -> list[str]:
+        return sorted({request.priority for request, _ in self.answers})
+
+    @property
+    def sizes(self) -> set[int]:
+        return {answer.batch_size for _, answer in self.answers}
+
+    @property
+    def size(self) -> int:
+        return max(self.sizes)
 
     @property
     def is_shared(self) -> bool:
         """Other traffic is in it."""
-        return self.size > len(self.replies)
+        return self.size > len(self.answers)
+
+    @property
+    def left(self) -> float:
+        return max(answer.left for _, answer in self.answers)
+
+    @property
+    def ended(self) -> float:
+        return max(answer.ended for _, answer in self.answers)
 
     @property
     def waited_s(self) -> float:
         """How long its oldest request waited."""
-        return max(reply.queue_ms for reply in self.replies) / 1000
+        return max(answer.queue_ms for _, answer in self.answers) / 1000
+
+    def find_due(self, rule: Rule) -> float:
+        """When it should leave: once it is full, or when its oldest request's window ends."""
+        accepted = [answer.accepted for _, answer in self.answers]
+        due = min(accepted) + rule.window_s
+        return min(due, max(accepted)) if self.size >= rule.max_batch else due
 
 
 def group_batches(replies: Sequence[Reply]) -> list[SentBatch]:
-    members: dict[int, list[Reply]] = defaultdict(list)
+    members: dict[int, list[tuple[Request, Answer]]] = defaultdict(list)
     for reply in replies:
-        if reply.status == 200:
-            members[reply.batch_id].append(reply)
-    return [
-        SentBatch(batch_id, found[0].batch_size, tuple(found))
-        for batch_id, found in sorted(members.items())
-    ]
+        if reply.answer is not None:
+            members[reply.answer.batch_id].append((reply.request, reply.answer))
+    return [SentBatch(batch_id, tuple(found)) for batch_id, found in sorted(members.items())]
 
 
-def judge_replies(
-    replies: Sequence[Reply],
-    rules: Mapping[str, Rule],
-    *,
-    username: str,
-    at_once: bool = True,
-) -> list[str]:
-    """What is not as the rules say, a sentence each; nothing if all is.
-
-    `at_once`: every priority's requests were sent in one go, so their number of batches is known.
-    """
-    findings = [finding for reply in replies for finding in _judge_reply(reply, username)]
-    batches = group_batches(replies)
+def judge_batches(replies: Sequence[Reply], rules: Mapping[str, Rule]) -> list[str]:
+    """What is not as the rules say, a sentence each; nothing if all is."""
+    findings = [finding for reply in replies for finding in _judge_reply(reply, replies)]
+    batches, pure = group_batches(replies), []
     for batch in batches:
-        findings += _judge_batch(batch, rules)
-    if at_once:
-        findings += _judge_numbers(replies, batches, rules)
+        if wrong := _judge_members(batch, rules):
+            findings += wrong
+        else:
+            pure.append(batch)
+    lags = {batch.id: _measure_lag(batch, rules, batches) for batch in pure}
+    slack_s = REACTION_S + max(lags.values(), default=0.0)
+    for batch in pure:
+        rule = rules[batch.priorities[0]]
+        findings += (
+            _judge_lag(batch, rule, lags[batch.id])
+            or _judge_early(batch, rule)
+            or _judge_torn(batch, rule, pure, slack_s=slack_s)
+        )
     return findings
 
 
 def describe_strangers(replies: Sequence[Reply]) -> str:
-    """What of the batches was not ours; "" if nothing."""
+    """Which batches were not ours alone; "" if all were."""
     shared = [str(batch.id) for batch in group_batches(replies) if batch.is_shared]
     if not shared:
         return ""
-    return f"Other traffic shares batch {', '.join(shared)}: their fill and number are not judged."
+    return (
+        f"Other traffic shares a batch ({', '.join(shared)}): what it did to their fill and moment"
+        " cannot be judged."
+    )
 
 
-def _judge_reply(reply: Reply, username: str) -> list[str]:
-    if reply.status != 200:
-        return [f"{reply.request_id} was not answered: {reply.status} {reply.code}."]
-    if (reply.answered_id, reply.username) != (reply.request_id, username):
+def _judge_reply(reply: Reply, replies: Sequence[Reply]) -> list[str]:
+    request, answer = reply.request, reply.answer
+    if answer is None:
+        status = reply.status or "no reply"
+        why = f": {reply.detail}" if reply.detail else ""
+        return [f"{request.id} was not answered: {status} {reply.code}{why}"]
+    if (answer.request_id, answer.username) != (request.id, request.username):
         return [
-            f"{reply.request_id} got the answer of {reply.answered_id or 'nobody'}"
-            f" (username {reply.username or 'none'})."
+            f"{request.id} of {request.username} got the answer of {answer.request_id} of"
+            f" {answer.username}."
         ]
+    if request.word in answer.text:
+        return []
+    others = [r.request for r in replies if r.request is not request]
+    return [
+        f"{request.id} got an answer with the word of {other.id}."
+        for other in others
+        if other.word in answer.text
+    ][:1]
+
+
+def _judge_members(batch: SentBatch, rules: Mapping[str, Rule]) -> list[str]:
+    if len(batch.priorities) > 1:
+        return [f"Batch {batch.id} mixes {' and '.join(batch.priorities)}."]
+    rule = rules[batch.priorities[0]]
+    if len(batch.sizes) > 1 or batch.size < len(batch.answers):
+        told = " and ".join(map(str, sorted(batch.sizes)))
+        return [f"Batch {batch.id} says it holds {told}; {len(batch.answers)} answers name it."]
+    if batch.size > rule.max_batch:
+        return [f"Batch {batch.id} holds {batch.size}, more than {rule.max_batch}."]
+    if batch.is_shared and rule.scope == Scope.USERNAME:
+        return [f"Batch {batch.id} holds another's request, although its scope is one username."]
     return []
 
 
-def _judge_batch(batch: SentBatch, rules: Mapping[str, Rule]) -> list[str]:
-    if len(batch.priorities) > 1:
-        return [f"Batch {batch.id} mixes {' and '.join(sorted(batch.priorities))}."]
-    (priority,) = batch.priorities
-    rule, findings = rules[priority], []
-    if batch.size > rule.max_batch:
-        findings.append(f"Batch {batch.id} holds {batch.size}, more than {rule.max_batch}.")
-    if batch.size < len(batch.replies):
-        findings.append(f"Batch {batch.id} says {batch.size} and was named by more replies.")
-    if batch.waited_s > rule.window_s + LATE_S:
-        findings.append(
-            f"Batch {batch.id} left after {batch.waited_s:.2f} s, late by"
-            f" {batch.waited_s - rule.window_s:.2f} s."
-        )
+def _measure_lag(batch: SentBatch, rules: Mapping[str, Rule], batches: list[SentBatch]) -> float:
+    """How much later it left than it might. Until our own calls ended it may have had no slot."""
+    due = batch.find_due(rules[batch.priorities[0]])
+    freed = [other.ended for other in batches if due < other.ended <= batch.left]
+    return max(0.0, batch.left - max([due, *freed]))
+
+
+def _judge_lag(batch: SentBatch, rule: Rule, lag_s: float) -> list[str]:
+    if lag_s <= LATE_S:
+        return []
+    why = "it was full" if batch.size >= rule.max_batch else f"its window of {rule.window_s:g} s"
+    return [f"Batch {batch.id} left late, {lag_s:.2f} s after {why}."]
+
+
+def _judge_early(batch: SentBatch, rule: Rule) -> list[str]:
     early = batch.waited_s < rule.window_s - EARLY_S
-    if early and batch.size < rule.max_batch and not batch.is_shared:
-        findings.append(
-            f"Batch {batch.id} left with {batch.size} of {rule.max_batch} after"
-            f" {batch.waited_s:.2f} s, before its window of {rule.window_s:g} s."
-        )
-    return findings
+    if not early or batch.size >= rule.room or batch.is_shared:
+        return []
+    return [
+        f"Batch {batch.id} left with {batch.size} of {rule.max_batch} after {batch.waited_s:.2f} s,"
+        f" before its window of {rule.window_s:g} s."
+    ]
 
 
-def _judge_numbers(
-    replies: Sequence[Reply], batches: Sequence[SentBatch], rules: Mapping[str, Rule]
+def _judge_torn(
+    batch: SentBatch, rule: Rule, batches: Sequence[SentBatch], *, slack_s: float
 ) -> list[str]:
-    findings = []
-    for priority, sent in Counter(reply.priority for reply in replies).items():
-        own = [batch for batch in batches if batch.priorities == {priority}]
-        expected = math.ceil(sent / rules[priority].max_batch)
-        if len(own) != expected and not any(batch.is_shared for batch in own):
-            findings.append(f"{sent} {priority} made {len(own)} batches instead of {expected}.")
-    return findings
+    """It left with room for a request that had waited long enough for the gateway to know it."""
+    if batch.size >= rule.room or batch.is_shared:
+        return []
+    for other in batches:
+        if other.priorities != batch.priorities or other is batch:
+            continue
+        for request, answer in other.answers:
+            if answer.left > batch.left and answer.accepted < batch.left - slack_s:
+                waited_s = batch.left - answer.accepted
+                return [
+                    f"Batch {batch.id} left with {batch.size} of {rule.max_batch} although"
+                    f" {request.id} had waited for {waited_s:.2f} s."
+                ]
+    return []

@@ -5,119 +5,155 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import httpx2
 
-from batching.rehearsal import Reply, Rule
+from batching.rehearsal import Answer, Reply, Request, Rule
 
 LANES = {"HIGH": "high_priority", "MEDIUM": "medium_priority", "LOW": "low_priority"}
+REFUSALS = (401, 403, 503)
+SETTINGS_TIMEOUT_S = 10.0
+NO_PROXY = {"all://127.0.0.1": None, "all://localhost": None}
 
 
 class Unreachable(Exception):
     """The gateway does not answer as one; the message says what to do."""
 
 
+class Refused(Unreachable):
+    """The gateway wants a key, or another one."""
+
+
 class RehearsalClient:
     """`told` hears of each reply as it comes."""
 
-    def __init__(self, http: httpx2.AsyncClient, told: Callable[[Reply], None]) -> None:
+    def __init__(self, http: httpx2.AsyncClient, name: str, told: Callable[[Reply], None]) -> None:
         self._http = http
         self._told = told
         self._count = 0
-        self.username = f"rehearsal-{secrets.token_hex(4)}"
+        self.username = f"{name}-{secrets.token_hex(4)}"
 
     async def read_rules(self) -> dict[str, Rule]:
-        document = await self._ask("GET", "/v1/settings")
-        return {
-            name: Rule(document[lane]["window_s"], document[lane]["max_batch"])
-            for name, lane in LANES.items()
-        }
+        return read_rules(await self._ask("GET"))
 
-    async def change_lane(self, priority: str, **values: Any) -> None:
-        await self._ask("PATCH", "/v1/settings", {LANES[priority]: values})
+    async def change_lane(self, priority: str, **values: Any) -> dict[str, Rule]:
+        """Gives all rules as they are now."""
+        return read_rules(await self._ask("PATCH", {LANES[priority]: values}))
 
     async def send(self, priorities: Sequence[str], *, pause_s: float = 0.0) -> list[Reply]:
-        """One request for each; the next is begun `pause_s` after the one before."""
+        """One request for each; the next is begun `pause_s` after the one before.
+
+        Raises Unreachable if all are refused for one reason that is no matter of batches.
+        """
         tasks = []
         async with asyncio.TaskGroup() as group:
             for priority in priorities:
                 tasks.append(group.create_task(self._send_one(priority)))
                 if pause_s:
                     await asyncio.sleep(pause_s)
-        return [task.result() for task in tasks]
+        replies = [task.result() for task in tasks]
+        first = replies[0]
+        if first.status in REFUSALS and {reply.code for reply in replies} == {first.code}:
+            raise Unreachable(
+                f"The gateway refuses every request ({first.status} {first.code}): {first.detail}"
+            )
+        return replies
 
     async def _send_one(self, priority: str) -> Reply:
         self._count += 1
-        request_id = f"{priority.lower()} {self._count}"
+        word = secrets.token_hex(6)
+        request = Request(priority, f"{priority.lower()} {self._count}", self.username, word)
         body = {
-            "username": self.username,
-            "request_id": request_id,
+            "username": request.username,
+            "request_id": request.id,
             "priority": priority,
-            "prompt": f"This is test request {request_id}. Answer with one word.",
+            "prompt": f"Repeat this word and say nothing else: {word}",
         }
         try:
             response = await self._http.post("/v1/query", json=body)
         except httpx2.HTTPError as error:
-            reply = Reply(priority, request_id, 0, type(error).__name__)
+            reply = Reply(request, 0, code=type(error).__name__)
         else:
-            reply = _read_reply(priority, request_id, response)
+            reply = read_reply(request, response.status_code, _read_json(response))
         self._told(reply)
         return reply
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    async def _ask(self, method: str, body: Any = None) -> Mapping[str, Any]:
+        """Reads or changes the settings."""
+        url, what = str(self._http.base_url).rstrip("/"), f"{method} /v1/settings"
         try:
-            response = await self._http.request(method, path, json=body)
+            response = await self._http.request(
+                method, "/v1/settings", json=body, timeout=SETTINGS_TIMEOUT_S
+            )
         except httpx2.HTTPError as error:
             raise Unreachable(
-                f"No gateway answers at {self._http.base_url} ({type(error).__name__}):"
-                " start one with `make run`, or name it with --url."
+                f"No gateway answers at {url} ({type(error).__name__}): start one with `make run`,"
+                " or name it with --url."
             ) from None
         document = _read_json(response)
         if response.status_code in (401, 403):
-            raise Unreachable(
-                f"The gateway refuses {method} {path} ({response.status_code}): give a staff key"
+            raise Refused(
+                f"The gateway refuses {what} ({response.status_code}): give a staff key"
                 " with --api-key or in LLMBATCH_API_KEY."
             )
-        if response.status_code != 200 or "high_priority" not in document:
-            detail = document.get("detail", "that is no answer of this gateway")
-            raise Unreachable(f"{method} {path} gave {response.status_code}: {detail}.")
-        return document
+        if response.status_code == 200 and document:
+            return document
+        if target := response.headers.get("location"):
+            raise Unreachable(f"{url} sends on to {target}: name that one with --url.")
+        told = document.get("detail") or "no gateway answers there; name another one with --url."
+        raise Unreachable(f"{what} at {url} gave {response.status_code}: {told}")
 
 
 @asynccontextmanager
 async def open_client(
-    url: str, *, api_key: str, timeout_s: float, told: Callable[[Reply], None]
+    url: str, *, name: str, api_key: str, timeout_s: float, told: Callable[[Reply], None]
 ) -> AsyncIterator[RehearsalClient]:
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    limits = httpx2.Limits(max_connections=500)
     try:
-        http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, limits=limits)
+        http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, mounts=NO_PROXY)
     except (ValueError, httpx2.InvalidURL) as error:
         raise Unreachable(f"--url or --api-key cannot be used: {error}.") from None
     async with http:
-        yield RehearsalClient(http, told)
+        yield RehearsalClient(http, name, told)
 
 
-def _read_reply(priority: str, request_id: str, response: httpx2.Response) -> Reply:
-    document = _read_json(response)
-    if response.status_code != 200:
-        code = str(document.get("code", "no JSON"))
-        return Reply(priority, request_id, response.status_code, code)
+def read_rules(document: Mapping[str, Any]) -> dict[str, Rule]:
     try:
-        return Reply(
-            priority,
-            request_id,
-            200,
-            answered_id=str(document["request_id"]),
+        return {
+            priority: Rule(
+                float(document[lane]["window_s"]),
+                int(document[lane]["max_batch"]),
+                int(document[lane]["tokens"]),
+                str(document[lane]["batch_scope"]),
+            )
+            for priority, lane in LANES.items()
+        }
+    except (KeyError, TypeError, ValueError):
+        raise Unreachable(
+            "What answers GET /v1/settings is no gateway of this kind: name another with --url."
+        ) from None
+
+
+def read_reply(request: Request, status: int, document: Mapping[str, Any]) -> Reply:
+    if status != 200:
+        code = str(document.get("code", "without JSON"))
+        return Reply(request, status, code=code, detail=str(document.get("detail", "")))
+    try:
+        answer = Answer(
+            request_id=str(document["request_id"]),
             username=str(document["username"]),
+            text=str(document["text"]),
             batch_id=int(document["batch_id"]),
             batch_size=int(document["batch_size"]),
+            accepted=datetime.fromisoformat(document["created_at"]).timestamp(),
             queue_ms=int(document["queue_ms"]),
             latency_ms=int(document["latency_ms"]),
         )
     except (KeyError, TypeError, ValueError):
-        return Reply(priority, request_id, 502, "no answer of a gateway")
+        return Reply(request, status, code="without a gateway's document")
+    return Reply(request, status, answer)
 
 
 def _read_json(response: httpx2.Response) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from batching.rehearsal import Reply, describe_strangers
 from batching.rehearsal_client import RehearsalClient, Unreachable, open_client
 
-COLUMNS = ("request", "priority", "status", "batch", "size", "waited", "answered after")
-WIDTHS = (12, 8, 24, 8, 4, 9, 14)
+COLUMNS = ("request", "priority", "batch", "size", "waited", "answered after", "status")
+FORM = "{:12} {:8} {:>7} {:>5} {:>9} {:>15}  {}"
+INTERRUPTED = 130
+"""the exit status of what Ctrl-C ended"""
 
 
 class RehearsalCommand(BaseCommand):
     requires_system_checks: list[str] = []
     requires_migrations_checks = False
+    name: str
+    """what its usernames begin with"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--url", default=f"http://127.0.0.1:{settings.PORT}")
@@ -34,13 +39,18 @@ class RehearsalCommand(BaseCommand):
             findings = asyncio.run(self._run(options))
         except Unreachable as error:
             raise CommandError(str(error)) from None
+        except asyncio.CancelledError:
+            raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
         if findings:
             raise CommandError("The batches are not as the rules say.")
         self.stdout.write(self.style.SUCCESS("The batches are as the rules say."))
 
     async def _run(self, options: dict[str, Any]) -> list[str]:
-        url, key, timeout_s = options["url"], options["api_key"], options["timeout"]
-        async with open_client(url, api_key=key, timeout_s=timeout_s, told=self.hear) as client:
+        _stop_on_signals()
+        key, timeout_s = options["api_key"], options["timeout"]
+        async with open_client(
+            options["url"], name=self.name, api_key=key, timeout_s=timeout_s, told=self.hear
+        ) as client:
             return await self.rehearse(client, options)
 
     def hear(self, reply: Reply) -> None:
@@ -51,10 +61,9 @@ class RehearsalCommand(BaseCommand):
         """Everything that is not as the rules say."""
 
     def write_table(self, replies: Sequence[Reply]) -> None:
-        self._write_row(COLUMNS)
-        self._write_row(["-" * width for width in WIDTHS])
-        for reply in sorted(replies, key=lambda reply: (reply.batch_id, reply.request_id)):
-            self._write_row(_describe(reply))
+        self.stdout.write(FORM.format(*COLUMNS))
+        for reply in sorted(replies, key=lambda r: r.answer.batch_id if r.answer else 0):
+            self.stdout.write(FORM.format(*_describe(reply)))
 
     def write_findings(self, replies: Sequence[Reply], findings: Sequence[str]) -> None:
         if strangers := describe_strangers(replies):
@@ -62,16 +71,25 @@ class RehearsalCommand(BaseCommand):
         for finding in findings:
             self.stdout.write(self.style.ERROR(f"  {finding}"))
 
-    def _write_row(self, cells: Sequence[object]) -> None:
-        line = "  ".join(str(cell).ljust(width) for cell, width in zip(cells, WIDTHS, strict=True))
-        self.stdout.write(line.rstrip())
+
+def _stop_on_signals() -> None:
+    """The first signal cancels this task; further ones must not cut off what it then restores."""
+    loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), []
+    assert task is not None
+
+    def stop() -> None:
+        if not asked:
+            asked.append(True)
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
 
 
 def _describe(reply: Reply) -> Sequence[object]:
-    if reply.status != 200:
-        told = f"{reply.status or 'no answer'} {reply.code}"
-        return (reply.request_id, reply.priority, told, "", "", "", "")
-    waited, answered = f"{reply.queue_ms} ms", f"{reply.latency_ms} ms"
-    return (
-        reply.request_id, reply.priority, "200", reply.batch_id, reply.batch_size, waited, answered
-    )  # fmt: skip
+    request, answer = reply.request, reply.answer
+    if answer is None:
+        told = f"{reply.status or 'no reply'} {reply.code}"
+        return (request.id, request.priority, "–", "–", "–", "–", told)
+    times = (f"{answer.queue_ms:,} ms", f"{answer.latency_ms:,} ms")
+    return (request.id, request.priority, answer.batch_id, answer.batch_size, *times, reply.status)

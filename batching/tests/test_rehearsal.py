@@ -1,68 +1,156 @@
-"""The judge of a rehearsal: every fault has its finding, and a good run has none."""
+"""The judge of a rehearsal: every fault has its finding alone, and a good run has none."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from batching.rehearsal import Reply, Rule, describe_strangers, judge_replies
+from batching.rehearsal import Answer, Reply, Request, Rule, describe_strangers, judge_batches
 
-RULES = {"HIGH": Rule(0.2, 6), "MEDIUM": Rule(1.0, 4), "LOW": Rule(4.0, 4)}
+RULES = {"HIGH": Rule(0.2, 6, 1000), "MEDIUM": Rule(1.0, 4, 5000), "LOW": Rule(4.0, 4, 10_000)}
 
 
 def batch(priority: str, count: int, batch_id: int, **fields: Any) -> list[Reply]:
     """As it should be: full ones leave at once, others after their window."""
     rule = RULES[priority]
     waited_ms = 10 if count == rule.max_batch else round(rule.window_s * 1000) + 3
-    names = [f"{priority.lower()} {batch_id}.{index}" for index in range(count)]
-    made = [
-        Reply(priority, name, 200, "", name, "us", batch_id, count, waited_ms, waited_ms + 300)
-        for name in names
+    return [
+        answer_one(priority, f"{batch_id}.{index}", batch_id, count, waited_ms, **fields)
+        for index in range(count)
     ]
-    return [replace(reply, **fields) for reply in made]
 
 
-def judge(*groups: list[Reply], at_once: bool = True) -> list[str]:
-    replies = [reply for group in groups for reply in group]
-    return judge_replies(replies, RULES, username="us", at_once=at_once)
+def answer_one(
+    priority: str, name: str, batch_id: int, size: int, waited_ms: int, **fields: Any
+) -> Reply:
+    request = Request(priority, f"{priority.lower()} {name}", "us", word=f"<{name}>")
+    answer = Answer(
+        request.id, "us", f"It is {request.word}.", batch_id, size, 100.0, waited_ms, 5000
+    )
+    return Reply(request, 200, replace(answer, **fields))
+
+
+def refuse(**fields: Any) -> Reply:
+    return Reply(Request("HIGH", "high 1", "us", "w"), **fields)
 
 
 def test_batches_as_the_rules_say_have_no_findings() -> None:
-    assert judge(batch("HIGH", 3, 1), batch("MEDIUM", 3, 2), batch("LOW", 2, 3)) == []
-    assert judge(batch("HIGH", 6, 1), batch("HIGH", 6, 2), batch("HIGH", 1, 3)) == []
+    quick = batch("HIGH", 3, 1) + batch("MEDIUM", 3, 2) + batch("LOW", 2, 3)
+    assert judge_batches(quick, RULES) == []
+    overflow = batch("HIGH", 6, 1) + batch("HIGH", 6, 2) + batch("HIGH", 1, 3)
+    assert judge_batches(overflow, RULES) == []
+    assert judge_batches([], RULES) == []
 
 
 @pytest.mark.parametrize(
-    ("replies", "word"),
+    ("replies", "finding"),
     [
-        pytest.param(batch("HIGH", 3, 1, queue_ms=1300), "late by 1.10 s", id="late"),
-        pytest.param(batch("HIGH", 3, 1, queue_ms=100), "before its window", id="premature"),
         pytest.param(
-            batch("HIGH", 2, 1) + batch("HIGH", 1, 2), "made 2 batches instead of 1", id="torn"
+            batch("HIGH", 2, 1, batch_size=3) + batch("LOW", 1, 1, batch_size=3),
+            "Batch 1 mixes HIGH and LOW.",
+            id="mixed",
         ),
-        pytest.param(batch("HIGH", 1, 1, username="them"), "got the answer", id="wrong name"),
-        pytest.param(batch("HIGH", 1, 1, answered_id="other"), "answer of other", id="wrong id"),
         pytest.param(
-            [Reply("HIGH", "lost", 504, "timeout")], "lost was not answered: 504", id="lost"
+            batch("HIGH", 3, 1, queue_ms=800),
+            "Batch 1 left late, 0.60 s after its window of 0.2 s.",
+            id="late",
         ),
-        pytest.param([Reply("HIGH", "x", 0, "ReadError")], "0 ReadError", id="no reply"),
-        pytest.param(batch("HIGH", 3, 1, batch_size=2), "named by more", id="size too small"),
+        pytest.param(
+            batch("MEDIUM", 4, 1, queue_ms=1000),
+            "Batch 1 left late, 1.00 s after it was full.",
+            id="full but kept",
+        ),
+        pytest.param(
+            batch("HIGH", 3, 1, queue_ms=100),
+            "Batch 1 left with 3 of 6 after 0.10 s, before its window of 0.2 s.",
+            id="premature",
+        ),
+        pytest.param(
+            batch("HIGH", 2, 1) + batch("HIGH", 1, 2, queue_ms=210),
+            "Batch 1 left with 2 of 6 although high 2.0 had waited for 0.20 s.",
+            id="torn",
+        ),
+        pytest.param(batch("MEDIUM", 5, 1), "Batch 1 holds 5, more than 4.", id="overfull"),
+        pytest.param(
+            batch("HIGH", 3, 1, batch_size=2),
+            "Batch 1 says it holds 2; 3 answers name it.",
+            id="size too small",
+        ),
+        pytest.param(
+            batch("HIGH", 1, 1, username="them"),
+            "high 1.0 of us got the answer of high 1.0 of them.",
+            id="wrong username",
+        ),
+        pytest.param(
+            batch("HIGH", 1, 1, request_id="x"),
+            "high 1.0 of us got the answer of x of us.",
+            id="wrong id",
+        ),
+        pytest.param(
+            [refuse(status=504, code="timeout", detail="Too long.")],
+            "high 1 was not answered: 504 timeout: Too long.",
+            id="failed",
+        ),
+        pytest.param(
+            [refuse(status=0, code="ReadTimeout")],
+            "high 1 was not answered: no reply ReadTimeout",
+            id="lost",
+        ),
     ],
 )
-def test_each_fault_has_its_finding(replies: list[Reply], word: str) -> None:
-    findings = judge(replies)
-    assert any(word in finding for finding in findings), findings
+def test_each_fault_has_its_finding_alone(replies: list[Reply], finding: str) -> None:
+    assert judge_batches(replies, RULES) == [finding]
 
 
-def test_mixed_and_overfull_batches_are_found_also_when_numbers_are_not_known() -> None:
-    mixed = [*batch("HIGH", 2, 1, batch_size=3), *batch("LOW", 1, 1, batch_size=3)]
-    assert judge(mixed, at_once=False) == ["Batch 1 mixes HIGH and LOW."]
-    (finding,) = judge(batch("MEDIUM", 5, 1), at_once=False)
-    assert finding == "Batch 1 holds 5, more than 4."
+def test_swapped_texts_are_found_and_a_model_that_disobeys_is_not() -> None:
+    first, second = batch("HIGH", 2, 1)
+    assert first.answer
+    assert second.answer
+    swapped = replace(first, answer=replace(first.answer, text=second.answer.text))
+    (finding,) = judge_batches([swapped, second], RULES)
+    assert finding == "high 1.0 got an answer with the word of high 1.1."
+    stubborn = replace(first, answer=replace(first.answer, text="I would rather not."))
+    assert judge_batches([stubborn, second], RULES) == []
+
+
+def test_busy_gateway_is_not_blamed_for_what_it_had_not_heard_of_yet() -> None:
+    """Full batches that took 0.2 s to leave show how far behind it was with its requests."""
+    full = batch("HIGH", 6, 1, queue_ms=206)
+    rest = batch("HIGH", 4, 2, queue_ms=273) + batch("HIGH", 1, 3, accepted=100.03, queue_ms=260)
+    assert judge_batches(full + rest, RULES) == []
+    assert len(judge_batches(rest, RULES)) == 1
+
+
+def test_waiting_for_a_call_slot_is_not_late() -> None:
+    """The second left when the call of the first had ended; the third well after that."""
+    first = batch("HIGH", 6, 1, latency_ms=1500)
+    second = batch("HIGH", 6, 2, queue_ms=1510)
+    assert judge_batches(first + second, RULES) == []
+    (finding,) = judge_batches(first + batch("HIGH", 6, 3, queue_ms=2100), RULES)
+    assert finding.startswith("Batch 3 left late, 0.60 s")
+
+
+def test_output_limit_of_the_model_makes_batches_smaller() -> None:
+    rules = {"MEDIUM": Rule(1.0, 12, 5000)}
+    replies = batch("MEDIUM", 11, 1, queue_ms=40) + batch("MEDIUM", 1, 2, queue_ms=1003)
+    assert rules["MEDIUM"].room == 11
+    assert judge_batches(replies, rules) == []
+
+
+def test_no_window_tears_nothing() -> None:
+    rules = {"HIGH": Rule(0.0, 6)}
+    replies = batch("HIGH", 1, 1, queue_ms=8) + batch("HIGH", 2, 2, queue_ms=21)
+    assert judge_batches(replies, rules) == []
 
 
 def test_other_traffic_is_told_and_not_blamed_on_the_rules() -> None:
     shared = batch("HIGH", 3, 1, batch_size=5, queue_ms=120)
-    assert judge(shared) == []
-    assert "batch 1" in describe_strangers(shared)
+    assert judge_batches(shared, RULES) == []
+    assert describe_strangers(shared).startswith("Other traffic shares a batch (1)")
     assert describe_strangers(batch("HIGH", 3, 1)) == ""
+
+
+def test_other_traffic_in_a_lane_of_single_usernames_is_a_fault() -> None:
+    rules = {"HIGH": Rule(0.2, 6, scope="username")}
+    (finding,) = judge_batches(batch("HIGH", 3, 1, batch_size=5), rules)
+    assert finding == "Batch 1 holds another's request, although its scope is one username."

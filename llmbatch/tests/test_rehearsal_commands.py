@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,14 +20,13 @@ from llmbatch.tests.server import ROOT, Server, free_port
 pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
 
 
+LANE = {"window_s": 0.2, "max_batch": 6, "tokens": 1000, "batch_scope": "everyone"}
+
+
 def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", command, *arguments],
-        cwd=ROOT,
-        env=os.environ | {"DJANGO_DEBUG": "true"},
-        capture_output=True,
-        text=True,
-    )
+    with start(command, *arguments) as process:
+        out, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 async def run_beside(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,22 +34,47 @@ async def run_beside(command: str, *arguments: str) -> subprocess.CompletedProce
     return await asyncio.to_thread(run, command, *arguments)
 
 
+def start(command: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "manage.py", command, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"DJANGO_DEBUG": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_high(url: str) -> tuple[float, int]:
+    lane = httpx2.get(f"{url}/v1/settings").json()["high_priority"]
+    return lane["window_s"], lane["max_batch"]
+
+
 class Liar(BaseHTTPRequestHandler):
     """Answers everybody out of one batch, whatever the priority."""
 
+    settings: Any = dict.fromkeys(("high_priority", "medium_priority", "low_priority"), LANE)
+
     def do_GET(self) -> None:
-        lane = {"window_s": 0.2, "max_batch": 6}
-        names = ("high_priority", "medium_priority", "low_priority")
-        self._answer(dict.fromkeys(names, lane))
+        self._answer(200, self.settings)
+
+    def do_PATCH(self) -> None:
+        self._read()
+        self._answer(200, self.settings)
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self._read()
         same = {"batch_id": 1, "batch_size": 8, "queue_ms": 200, "latency_ms": 300}
-        self._answer({"request_id": body["request_id"], "username": body["username"], **same})
+        given = {name: body[name] for name in ("request_id", "username")}
+        at = {"created_at": "2026-01-01T00:00:00Z", "text": body["prompt"]}
+        self._answer(200, given | at | same)
 
-    def _answer(self, document: dict[str, Any]) -> None:
+    def _read(self) -> Any:
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _answer(self, status: int, document: Any) -> None:
         content = json.dumps(document).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -63,6 +88,38 @@ class Page(Liar):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"<html>another server</html>")
+
+
+class Stranger(Liar):
+    settings = {"high_priority": 1}
+
+
+class Keyless(Liar):
+    def do_POST(self) -> None:
+        self._read()
+        self._answer(503, {"code": "no_api_key", "detail": "No model key is set."})
+
+
+class Stubborn(Liar):
+    """Lets its settings be read alone."""
+
+    def do_PATCH(self) -> None:
+        self._read()
+        self._answer(403, {"code": "permission_denied", "detail": "You may not do this."})
+
+
+class Forgetful(Liar):
+    """Changes its settings and never puts them back."""
+
+    changes = 0
+
+    def do_PATCH(self) -> None:
+        body = self._read()
+        Forgetful.changes += 1
+        if Forgetful.changes > 1:
+            return self._answer(500, {"code": "internal_error", "detail": "The disk is full."})
+        lane = LANE | body["high_priority"]
+        return self._answer(200, self.settings | {"high_priority": lane})
 
 
 @contextmanager
@@ -80,7 +137,9 @@ async def test_quick_test_shows_who_shared_a_batch(server: Server) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if " ms" in line]
     assert [row[2] for row in rows] == ["HIGH"] * 3 + ["MEDIUM"] * 3 + ["LOW"] * 2
-    assert [row[5] for row in rows] == ["3"] * 6 + ["2"] * 2
+    assert [row[4] for row in rows] == ["3"] * 6 + ["2"] * 2
+    assert len({row[3] for row in rows}) == 3
+    assert "as quick-batch-test-" in done.stdout
     assert "as the rules say" in done.stdout
 
 
@@ -97,15 +156,48 @@ async def test_live_test_plays_every_scenario_and_restores_the_settings(server: 
 
 
 async def test_settings_are_restored_although_a_scenario_fails(server: Server) -> None:
-    """HIGH's window is so long that no answer comes in time."""
-    lane = {"window_s": 60, "max_batch": 6}
-    assert httpx2.patch(f"{server.url}/v1/settings", json={"high_priority": lane}).is_success
-    slow = ["--url", server.url, "--timeout", "0.3", "--only", "settings change"]
+    """No answer comes within so short a time."""
+    before = read_high(server.url)
+    slow = ["--url", server.url, "--timeout", "0.05", "--only", "settings change"]
     done = await run_beside("live_batch_test", *slow)
+    assert read_high(server.url) == before
     assert done.returncode == 1
-    assert "was not answered" in done.stdout
-    after = httpx2.get(f"{server.url}/v1/settings").json()["high_priority"]
-    assert (after["window_s"], after["max_batch"]) == (60, 6)
+    assert "was not answered: no reply ReadTimeout" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_settings_are_restored_after_a_signal(server: Server, number: int) -> None:
+    before = read_high(server.url)
+    with start("live_batch_test", "--url", server.url, "--only", "settings change") as process:
+        async with asyncio.timeout(20):
+            while read_high(server.url) == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        process.send_signal(number)
+        process.send_signal(number)
+        _, errors = await asyncio.to_thread(process.communicate)
+    assert read_high(server.url) == before
+    assert (process.returncode, errors) == (130, "CommandError: Interrupted.\n")
+
+
+def test_settings_that_stay_changed_are_told_with_their_old_values() -> None:
+    with serve(Forgetful) as url:
+        done = run("live_batch_test", "--url", url, "--only", "settings change")
+    assert done.returncode == 1
+    assert "set window_s to 0.2 and max_batch to 6 again" in done.stderr
+    assert "The disk is full." in done.stderr
+
+
+def test_refused_change_of_settings_is_left_out() -> None:
+    with serve(Stubborn) as url:
+        done = run("live_batch_test", "--url", url, "--only", "settings change")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "settings change  left out. The gateway refuses PATCH" in done.stdout
+
+
+def test_nothing_to_do_is_no_success() -> None:
+    only = ["--only", "settings change", "--no-settings-change"]
+    with serve(Liar) as url:
+        assert run("live_batch_test", "--url", url, *only).returncode == 1
 
 
 @pytest.mark.parametrize("command", ["quick_batch_test", "live_batch_test"])
@@ -119,8 +211,8 @@ def test_batches_against_the_rules_end_with_status_1(command: str) -> None:
 
 def test_what_is_no_gateway_gets_one_sentence() -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
-    with serve(Page) as page:
-        for url in (nobody, page, "no url at all"):
+    with serve(Page) as page, serve(Stranger) as stranger, serve(Keyless) as keyless:
+        for url in (nobody, page, stranger, keyless, "no url at all"):
             done = run("quick_batch_test", "--url", url)
             assert done.returncode == 1
             assert "Traceback" not in done.stderr
@@ -135,5 +227,6 @@ async def test_closed_gateway_asks_for_a_key(model: Any, tmp_path: Any) -> None:
         assert done.returncode == 1
         assert "--api-key" in done.stderr
         key = server.manage("create_api_key", "operator", "--staff").strip()
-        done = await run_beside("quick_batch_test", "--url", server.url, "--api-key", key)
+        arguments = ["--url", server.url, "--api-key", key, "--only", "window only"]
+        done = await run_beside("live_batch_test", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr

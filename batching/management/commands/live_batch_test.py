@@ -1,70 +1,77 @@
 """Scenarios against a running gateway, each judged by its rules."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from batching.progress import progress_bar
-from batching.rehearsal import Reply, Rule, judge_replies
-from batching.rehearsal_client import RehearsalClient, Unreachable
+from batching.rehearsal import Reply, Rule, describe_strangers, group_batches, judge_batches
+from batching.rehearsal_client import Refused, RehearsalClient, Unreachable
 from batching.rehearsal_command import RehearsalCommand
 
 BURST = 60
 MIXED = ["HIGH", "MEDIUM", "HIGH", "LOW"] * 8
 CHANGED_WINDOW_S, CHANGED_MAX = 0.5, 2
+SETTLE_S = 1.5
+"""doors and workers of a fleet read changed settings at most a second late"""
+RESTORE_TRIES, RESTORE_PAUSE_S = 3, 0.5
 
 Rules = Mapping[str, Rule]
-Scenario = Callable[[RehearsalClient, Rules], Awaitable[tuple[list[Reply], list[str]]]]
+Outcome = tuple[list[Reply], list[str]]
+Scenario = Callable[[RehearsalClient, Rules], Awaitable[Outcome]]
 
 
-async def window_only(client: RehearsalClient, rules: Rules) -> tuple[list[Reply], list[str]]:
+class NotRestored(Unreachable):
+    """The settings could not be put back; the message has their old values."""
+
+
+async def window_only(client: RehearsalClient, rules: Rules) -> Outcome:
     """Fewer than fill a batch: it leaves when its window ends."""
-    return await _send_at_once(client, rules, "HIGH", max(1, rules["HIGH"].max_batch - 1))
+    return await _send_at_once(client, rules, "HIGH", max(1, rules["HIGH"].room - 1))
 
 
-async def size_only(client: RehearsalClient, rules: Rules) -> tuple[list[Reply], list[str]]:
+async def size_only(client: RehearsalClient, rules: Rules) -> Outcome:
     """Exactly a full batch: it leaves at once, before its window ends."""
     rule = rules["MEDIUM"]
-    replies, findings = await _send_at_once(client, rules, "MEDIUM", rule.max_batch)
-    slowest_s = max(reply.queue_ms for reply in replies) / 1000
-    if slowest_s >= rule.window_s > 0 and all(reply.status == 200 for reply in replies):
-        findings.append(f"A full batch waited {slowest_s:.2f} s instead of leaving at once.")
+    replies, findings = await _send_at_once(client, rules, "MEDIUM", rule.room)
+    waited_s = max((batch.waited_s for batch in group_batches(replies)), default=0.0)
+    own = not findings and not describe_strangers(replies)
+    if own and rule.room == rule.max_batch and waited_s >= rule.window_s > 0:
+        findings.append(f"A full batch waited {waited_s:.2f} s instead of leaving at once.")
     return replies, findings
 
 
-async def overflow(client: RehearsalClient, rules: Rules) -> tuple[list[Reply], list[str]]:
+async def overflow(client: RehearsalClient, rules: Rules) -> Outcome:
     """One more than two full batches: the rest waits for its own window."""
-    return await _send_at_once(client, rules, "HIGH", 2 * rules["HIGH"].max_batch + 1)
+    return await _send_at_once(client, rules, "HIGH", 2 * rules["HIGH"].room + 1)
 
 
-async def mixed_load(client: RehearsalClient, rules: Rules) -> tuple[list[Reply], list[str]]:
+async def mixed_load(client: RehearsalClient, rules: Rules) -> Outcome:
     """All priorities, some every moment: none mixes, none leaves before it is due."""
     replies = await client.send(MIXED, pause_s=0.05)
-    return replies, judge_replies(replies, rules, username=client.username, at_once=False)
+    return replies, judge_batches(replies, rules)
 
 
-async def burst(client: RehearsalClient, rules: Rules) -> tuple[list[Reply], list[str]]:
+async def burst(client: RehearsalClient, rules: Rules) -> Outcome:
     """Many at once: as few calls as can hold them."""
     return await _send_at_once(client, rules, "HIGH", BURST)
 
 
-async def settings_change(client: RehearsalClient, rules: Rules) -> tuple[list[Reply], list[str]]:
+async def settings_change(client: RehearsalClient, rules: Rules) -> Outcome:
     """The next batch obeys a changed window and size; the old values are restored."""
-    old = rules["HIGH"]
-    await client.change_lane("HIGH", window_s=CHANGED_WINDOW_S, max_batch=CHANGED_MAX)
-    try:
-        changed = {**rules, "HIGH": Rule(CHANGED_WINDOW_S, CHANGED_MAX)}
+    async with _changed_lane(client, old=rules["HIGH"]) as changed:
         return await _send_at_once(client, changed, "HIGH", CHANGED_MAX + 1)
-    finally:
-        await client.change_lane("HIGH", window_s=old.window_s, max_batch=old.max_batch)
 
 
 SCENARIOS: dict[str, tuple[Scenario, Callable[[Rules], int]]] = {
-    "window only": (window_only, lambda rules: max(1, rules["HIGH"].max_batch - 1)),
-    "size only": (size_only, lambda rules: rules["MEDIUM"].max_batch),
-    "overflow": (overflow, lambda rules: 2 * rules["HIGH"].max_batch + 1),
+    "window only": (window_only, lambda rules: max(1, rules["HIGH"].room - 1)),
+    "size only": (size_only, lambda rules: rules["MEDIUM"].room),
+    "overflow": (overflow, lambda rules: 2 * rules["HIGH"].room + 1),
     "mixed load": (mixed_load, lambda rules: len(MIXED)),
     "burst": (burst, lambda rules: BURST),
     "settings change": (settings_change, lambda rules: CHANGED_MAX + 1),
@@ -76,6 +83,7 @@ class Command(RehearsalCommand):
         "Runs scenarios against a running gateway: " + ", ".join(SCENARIOS) + ". Ends with status 1"
         " if the batches are not as the gateway's rules say."
     )
+    name = "live-batch-test"
     bar: tqdm
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -93,6 +101,8 @@ class Command(RehearsalCommand):
         names = [options["only"]] if options["only"] else list(SCENARIOS)
         if options["no_settings_change"]:
             names = [name for name in names if name != "settings change"]
+        if not names:
+            raise CommandError("--no-settings-change leaves nothing of this --only.")
         total = sum(SCENARIOS[name][1](rules) for name in names)
         self.stdout.write(f"{total} requests as {client.username} to {options['url']}")
         findings: list[str] = []
@@ -105,18 +115,19 @@ class Command(RehearsalCommand):
         scenario = SCENARIOS[name][0]
         try:
             replies, findings = await scenario(client, rules)
-        except Unreachable as error:
+        except Refused as error:
             if name != "settings change":
                 raise
-            self.stdout.write(self.style.WARNING(f"{name:16} left out: {error}"))
+            self.bar.clear()
+            self.stdout.write(self.style.WARNING(f"{name:16} left out. {error}"))
             return []
-        batches = len({reply.batch_id for reply in replies if reply.status == 200})
-        slowest = max(reply.latency_ms for reply in replies)
+        batches = len(group_batches(replies))
+        slowest = max((r.answer.latency_ms for r in replies if r.answer), default=0)
         verdict = "NOT as the rules say" if findings else "as the rules say"
         style = self.style.ERROR if findings else self.style.SUCCESS
         self.bar.clear()
         self.stdout.write(
-            f"{name:16} {len(replies):3} requests, {batches:2} batches, slowest {slowest:5} ms: "
+            f"{name:16} {len(replies):3} requests, {batches:2} batches, slowest {slowest:5,} ms: "
             + style(verdict)
         )
         if findings:
@@ -127,6 +138,40 @@ class Command(RehearsalCommand):
 
 async def _send_at_once(
     client: RehearsalClient, rules: Rules, priority: str, count: int
-) -> tuple[list[Reply], list[str]]:
+) -> Outcome:
     replies = await client.send([priority] * count)
-    return replies, judge_replies(replies, rules, username=client.username)
+    return replies, judge_batches(replies, rules)
+
+
+@asynccontextmanager
+async def _changed_lane(client: RehearsalClient, *, old: Rule) -> AsyncIterator[Rules]:
+    """Gives the changed rules; raises Refused if there may be none, NotRestored at the end."""
+    try:
+        rules = await client.change_lane("HIGH", window_s=CHANGED_WINDOW_S, max_batch=CHANGED_MAX)
+        await asyncio.sleep(SETTLE_S)
+        yield rules | {"HIGH": replace(old, window_s=CHANGED_WINDOW_S, max_batch=CHANGED_MAX)}
+    except Refused:
+        raise  # nothing was changed
+    except BaseException:
+        await _restore_lane(client, old)
+        raise
+    else:
+        await _restore_lane(client, old)
+
+
+async def _restore_lane(client: RehearsalClient, old: Rule) -> None:
+    why = "they have other values"
+    for attempt in range(RESTORE_TRIES):
+        await asyncio.sleep(attempt * RESTORE_PAUSE_S)
+        try:
+            rules = await client.change_lane("HIGH", window_s=old.window_s, max_batch=old.max_batch)
+        except Unreachable as error:
+            why = str(error)
+            continue
+        now = rules["HIGH"]
+        if (now.window_s, now.max_batch) == (old.window_s, old.max_batch):
+            return
+    raise NotRestored(
+        f"HIGH's settings could not be restored: set window_s to {old.window_s:g} and max_batch to"
+        f" {old.max_batch} again, in the admin or by PATCH /v1/settings. ({why})"
+    )
