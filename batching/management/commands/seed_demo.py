@@ -16,6 +16,7 @@ from batching.demo_rows import DemoBatch
 from batching.demo_store import count_demo_chats, count_real_chats, remove_history, store_history
 from batching.progress import progress_bar
 from batching.rules import read_rules
+from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
 
 CHATS_A_TRANSACTION = 1000  # a running server waits about 0.2 s for the write lock
@@ -89,6 +90,7 @@ class Command(BaseCommand):
             for part in remove_history():
                 removed += part
                 bar.update(part["chats"])
+        announce_change()  # what processes remember of the number of chats is too much now
         self._say("Removed", removed)
 
     def _say(self, verb: str, counted: Counter[str]) -> None:
