@@ -209,6 +209,10 @@ class DatabaseJournal:
             logger.exception("A page of %s entries could not be written.", len(page))
             return await self._commit_apart(page)
         await self._tell_origins(page, finished)
+        try:
+            await self._database.run(_log_page, page)  # files: off the loop, and nobody waits
+        except Exception:
+            logger.exception("A page of %s entries could not be logged.", len(page))
         return True
 
     async def _commit_apart(self, page: Page) -> bool:
@@ -245,10 +249,13 @@ def _write_page(page: Page) -> set[int]:
             ]
         )
         services.end_batches([batch.id for batch in page.ended], now=datetime.now(UTC))
+    return finished
+
+
+def _log_page(page: Page) -> None:
     for batch, report in page.reports:
         log.call_ended(batch, report)
     for closing in page.closings.values():
         log.chat_ended(closing.finish, prompt=closing.prompt, asker=closing.asker)
     for batch in page.ended:
         log.batch_ended(batch)
-    return finished

@@ -224,7 +224,7 @@ async def test_client_that_leaves_is_forgotten_and_its_mates_are_answered(
     await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
     leaving.cancel()
     await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
-    assert harness.runtime.gateway.depth(Priority.LOW) == 1
+    await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 1)
     assert (await staying).json()["text"] == answer_prompt("staying")
     assert len(harness.runtime.gateway.inbox) == 0
 
