@@ -30,6 +30,7 @@ FILES = [
     "verdict",
     "slots",
     "breaker",
+    "checks",
     "capacity",
     "usage",
     "lanes",
