@@ -20,7 +20,7 @@ from batching.engine.errors import TimedOut
 from batching.engine.lanes import LaneRule, Priority
 from batching.engine.model import Model
 from batching.engine.planner import Batch, Item, Planner
-from batching.engine.runner import BatchRunner
+from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.journal import DatabaseJournal, Ticket
 from batching.messages import (
     BATCHING_CHANNEL,
@@ -29,11 +29,11 @@ from batching.messages import (
     finished_message,
     read_accepted,
 )
-from batching.recovery import take_back_earlier, take_back_expired
+from batching.recovery import give_up, take_back_earlier, take_back_expired
 from batching.rules import current_rules
 from batching.services import BUDGET, Asker, Claim, ClaimRequest
 from chats.leases import Recovery, renew_leases
-from chats.services import expire_chats, hand_back_chats
+from chats.services import expire_chats
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
 logger = logging.getLogger("batching")
@@ -123,7 +123,8 @@ class BatchConsumer:
                 async with asyncio.timeout(held_until - asked_at):  # a database may also hang
                     await self._database.run(
                         renew_leases,
-                        self.owner,
+                        list(self.journal.open_chats),
+                        owner=self.owner,
                         until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
                     )
                 held_until = asked_at + settings.LEASE_S
@@ -137,13 +138,19 @@ class BatchConsumer:
 
     async def recover(self) -> None:
         """Takes back what dead processes held; first what an earlier one of this name did."""
-        await self._take_back(take_back_earlier, self._name, own=self.owner)
+        began = self._clock()
         while True:
-            await asyncio.sleep(settings.LEASE_S / 4)
-            await self._take_back(take_back_expired, own=self.owner)
+            pause_s = settings.LEASE_S / 4
+            if self._clock() < began + settings.LEASE_S:
+                await self._take_back(take_back_earlier, self._name, own=self.owner)
+                pause_s = min(0.5, pause_s)
+            await self._take_back(take_back_expired, own=self.owner, busy=self.journal.open_chats)
+            await asyncio.sleep(pause_s)
 
-    async def _take_back(self, take_back: Callable[..., Recovery], *args: str, own: str) -> None:
-        recovery = await self._database.run(take_back, *args, own=own)
+    async def _take_back(
+        self, take_back: Callable[..., Recovery], *args: Any, **which: Any
+    ) -> None:
+        recovery = await self._database.run(take_back, *args, **which)
         if recovery.requeued or recovery.exhausted:
             logger.warning(
                 "%s requests of dead processes wait again, %s have no attempt left.",
@@ -160,15 +167,16 @@ class BatchConsumer:
 
     async def stop(self) -> None:
         """Cancels the running batches and puts their chats back into the queue."""
-        for task in self._batches:
-            task.cancel()
-        await asyncio.gather(*self._batches, return_exceptions=True)
+        self.dispatcher.close()
+        left = self.journal.open_chats
+        while self._batches:
+            for task in self._batches:
+                task.cancel()
+            await asyncio.wait(self._batches)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.journal.flush()
-                left = self.journal.open_chats
-                if left:
-                    await self._database.run(hand_back_chats, left, owner=self.owner)
+                await self._database.run(give_up, left, owner=self.owner)
         except (TimeoutError, DatabaseError):
             logger.exception("What was running could not be put back into the queue.")
 
@@ -222,27 +230,30 @@ class BatchConsumer:
             logger.error("A batch broke off.", exc_info=task.exception())
 
     async def _run_batch(self, planned: Batch) -> None:
-        claim = Claim()
+        claim, runs = Claim(), False
         try:
             claim = await self.claimer.claim(
                 ClaimRequest(planned, self.rules[planned.priority], current_snapshot().model)
             )
+            if claim.batch is not None:
+                self._open_tickets(planned, claim, claim.batch)
+                log.batch_started(claim.batch)
+                await self._tell_dispatched(claim.askers)
+                runs = True  # from here on the runner gives the slot back
+                await self._runner.run(claim.batch)
         finally:
-            if claim.batch is None:
-                self.dispatcher.slots.release(planned.priority)
+            if not runs:
+                self.dispatcher.slots.release(planned.priority, probe=planned.probe)
                 self.dispatcher.push(claim.left)
-        if claim.batch is None:
-            return
-        self._open_tickets(planned, claim)
-        log.batch_started(claim.batch)
-        await self._tell_dispatched(claim.askers)
-        await self._runner.run(claim.batch)
+            if claim.batch is not None:
+                self.journal.close(claim.batch)
 
-    def _open_tickets(self, planned: Batch, claim: Claim) -> None:
+    def _open_tickets(self, planned: Batch, claim: Claim, batch: RunnableBatch) -> None:
         now = self._clock()
         accepted = {item.id: item.accepted for item in planned.items}
-        for chat_id, asker in claim.askers.items():
-            self.journal.open(chat_id, Ticket(asker, accepted[chat_id], now))
+        for work in batch.items:
+            ticket = Ticket(work, claim.askers[work.id], accepted[work.id], now)
+            self.journal.open(batch, ticket)
 
     async def _tell_dispatched(self, askers: Mapping[int, Asker]) -> None:
         if self._shared:

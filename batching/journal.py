@@ -31,8 +31,9 @@ Tell = Callable[[str, dict[int, dict[str, Any]]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What the journal must know of a chat beside its work. Times are the clock's seconds."""
+    """What the journal must know of a chat that runs. Times are the clock's seconds."""
 
+    work: Work
     asker: Asker
     accepted: float
     dispatched: float
@@ -86,21 +87,28 @@ class DatabaseJournal:
         self._owner = owner
         self._tell = tell
         self._clock = clock
-        self._tickets: dict[int, Ticket] = {}
+        self._tickets: dict[tuple[int, int], Ticket] = {}
+        """by batch and chat: a chat that was lost may have come back in another batch"""
         self._page = Page()
         self._written = asyncio.Event()
         self._urgent = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def open(self, chat_id: int, ticket: Ticket) -> None:
+    def open(self, batch: RunnableBatch, ticket: Ticket) -> None:
         """Must come before anything is written about the chat."""
-        self._tickets[chat_id] = ticket
+        self._tickets[batch.id, ticket.work.id] = ticket
+
+    def close(self, batch: RunnableBatch) -> None:
+        """The batch runs no more, whatever became of its chats."""
+        for item in batch.items:
+            self._tickets.pop((batch.id, item.id), None)
 
     @property
-    def open_chats(self) -> list[int]:
-        """The chats that are running here and have no end yet."""
-        return list(self._tickets)
+    def open_chats(self) -> dict[int, int]:
+        """The chats that run here and have no end yet, and how many calls of each have ended."""
+        works = [ticket.work for ticket in self._tickets.values()]
+        return {work.id: work.attempts - work.calling for work in works}
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall:
         now = datetime.now(UTC)
@@ -111,7 +119,9 @@ class DatabaseJournal:
         return prepared
 
     def answer(self, batch: RunnableBatch, item: Work, answer: Answer) -> None:
-        ticket = self._tickets.pop(item.id)
+        ticket = self._tickets.pop((batch.id, item.id), None)
+        if ticket is None:
+            return  # it runs elsewhere by now
         usage = answer.usage
         document = {
             "text": answer.text,
@@ -135,7 +145,9 @@ class DatabaseJournal:
         self._finish(item, ticket, values, {"answer": shown})
 
     def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None:
-        ticket = self._tickets.pop(item.id)
+        ticket = self._tickets.pop((batch.id, item.id), None)
+        if ticket is None:
+            return  # it runs elsewhere by now
         values = {
             "status": str(Status.FAILED),
             "lease_until": None,

@@ -174,7 +174,7 @@ class Worker(models.Model):
     seen_at = models.DateTimeField()
     slots = models.PositiveIntegerField(help_text="model calls at once")
     reserve = models.PositiveIntegerField(help_text="of them HIGH's own")
-    call_s = models.FloatField(null=True, help_text="what its recent calls took")
+    call_s = models.JSONField(default=list, help_text="what recent calls took, by priority")
     paused_s = models.FloatField(
         default=0, help_text="how long it leaves the failing model service alone"
     )

@@ -30,7 +30,8 @@ def read_outlook() -> Outlook:
     """As the database has it: every worker's last report, and the queue of record."""
     alive = Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
     columns = ("slots", "reserve", "call_s", "paused_s", "down")
-    capacities = [Capacity(*row) for row in alive.values_list(*columns)]
+    rows = alive.values(*columns)
+    capacities = [Capacity(**row | {"call_s": tuple(row["call_s"])}) for row in rows]
     waiting = Chat.objects.filter(status=Status.QUEUED).order_by()
     counted = waiting.values_list("priority").annotate(Count("pk"))
     return Outlook(add_up(capacities), {Priority(p): number for p, number in counted})
@@ -39,6 +40,7 @@ def read_outlook() -> Outlook:
 def report_worker(owner: str, capacity: Capacity) -> None:
     """One row per worker process; those of processes long gone are deleted on the way."""
     state = {name: getattr(capacity, name) for name in Capacity.__dataclass_fields__}
+    state["call_s"] = list(capacity.call_s)
     Worker.objects.update_or_create(owner=owner, defaults=state | {"seen_at": Now()})
     Worker.objects.filter(seen_at__lt=Now() - timedelta(seconds=FORGOTTEN_S)).delete()
 

@@ -1,10 +1,11 @@
 """GET and DELETE /v1/query/{request_id}: where an accepted request stands, and taking it back."""
 
+import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from channels.exceptions import ChannelFull
 from channels.layers import get_channel_layer
 from django.db import transaction
 from rest_framework.exceptions import NotFound
@@ -19,6 +20,10 @@ from batching.selectors import estimate_wait_s, find_chats, queue_position
 from chats.models import Chat, Status
 from chats.services import cancel_chats
 from settings_app.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
+
+logger = logging.getLogger("batching")
+
+SEND_TIMEOUT_S = 1.0
 
 
 class QueryStateView(APIView):
@@ -62,10 +67,16 @@ def cancel_chat(chat: Chat) -> None:
         (BATCHING_CHANNEL, cancelled_message(cancelled)),
         (chat.origin, finished_message(told)),
     ):
-        try:
-            async_to_sync(get_channel_layer().send)(channel, message)
-        except ChannelFull:
-            pass  # the claim looks at the row, and the waiter's process reads it again
+        async_to_sync(_tell)(channel, message)
+
+
+async def _tell(channel: str, message: dict[str, Any]) -> None:
+    """If it is lost, the claim looks at the row, and the waiter's process reads it again."""
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await get_channel_layer().send(channel, message)
+    except Exception as error:
+        logger.warning("A message to %s was lost (%s).", channel, type(error).__name__)
 
 
 def describe_state(chat: Chat) -> dict[str, Any]:

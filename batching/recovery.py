@@ -1,37 +1,55 @@
 """Takes back what dead processes were running."""
 
-from collections.abc import Collection
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import Batch, CallStatus, ModelCall, Outcome
-from chats.leases import Recovery, earlier_incarnations, expired_leases, recover_chats
+from chats.leases import Recovery, expired_leases, recover_chats
+from chats.models import Chat, Status
+from chats.services import hand_back_chats
 
 
-def take_back_expired(*, own: str) -> Recovery:
-    """What processes held that stopped renewing their leases."""
-    return _take_back(expired_leases(datetime.now(UTC), own=own), owners=())
+def take_back_expired(*, own: str, busy: Collection[int] = ()) -> Recovery:
+    """What processes held that stopped renewing their leases; of one's own what is not `busy`."""
+    return _take_back(expired_leases(datetime.now(UTC), own=own, busy=busy), own=own)
 
 
 def take_back_earlier(name: str, *, own: str) -> Recovery:
-    """What an earlier process of this name left behind when it died."""
+    """What an earlier process of this name left behind when it died.
+
+    One that still renews its leases is alive: it drains, or somebody gave one name twice.
+    """
+    alive_until = datetime.now(UTC) + timedelta(seconds=settings.LEASE_S / 2)
     ended = Batch.objects.filter(outcome=Outcome.RUNNING, owner__startswith=f"{name}#")
     owners = set(ended.exclude(owner=own).values_list("owner", flat=True))
-    return _take_back(earlier_incarnations(name, own=own), owners=owners)
+    alive = Chat.objects.filter(owner__in=owners, lease_until__gte=alive_until)
+    owners -= set(alive.filter(status=Status.RUNNING).values_list("owner", flat=True))
+    return _take_back(Q(owner__in=owners), own=own, owners=owners)
 
 
-def _take_back(which: Q, *, owners: Collection[str]) -> Recovery:
+def give_up(ended_calls: Mapping[int, int], *, owner: str) -> None:
+    """Puts back what this process was running, as often tried as its calls have ended."""
+    with transaction.atomic():
+        hand_back_chats(ended_calls, owner=owner)
+        _close_calls({owner})
+        running = Batch.objects.filter(owner=owner, outcome=Outcome.RUNNING)
+        running.update(outcome=Outcome.FAILED, finished_at=datetime.now(UTC))
+
+
+def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
     now = datetime.now(UTC)
     error = UpstreamUnavailable("The processes that ran this request died each time.")
     with transaction.atomic():
         recovery = recover_chats(
             which, max_attempts=MAX_ATTEMPTS, now=now, code=error.code, detail=str(error)
         )
-        dead = recovery.owners | set(owners)
+        dead = (recovery.owners | set(owners)) - {own}  # one's other batches run on
         if dead:
             _close_calls(dead)
             Batch.objects.filter(owner__in=dead, outcome=Outcome.RUNNING).update(

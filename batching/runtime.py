@@ -214,6 +214,7 @@ class _Holder:
     """The process's one runtime, begun at most once whoever asks first."""
 
     runs_batches = True
+    name = ""
     runtime: Runtime | None = None
     starting: asyncio.Task[Runtime] | None = None
 
@@ -233,7 +234,7 @@ async def get_runtime() -> Runtime:
 
 
 async def _start() -> Runtime:
-    runtime = Runtime(runs_batches=_Holder.runs_batches)
+    runtime = Runtime(name=_Holder.name, runs_batches=_Holder.runs_batches)
     await runtime.start()
     _Holder.runtime = runtime
     return runtime
@@ -242,6 +243,11 @@ async def _start() -> Runtime:
 def find_capacity() -> Capacity | None:
     """What this process knows of the machine; None before its start, or of no worker."""
     return _Holder.runtime.look().capacity if _Holder.runtime else None
+
+
+def name_runtime(name: str) -> None:
+    """Before the start: what this process is called over its restarts."""
+    _Holder.name = name
 
 
 def leave_batches_to_workers() -> None:

@@ -107,4 +107,4 @@ def _recent_capacity(rule: LaneRule) -> Capacity:
     durations = list(recent.values_list("duration_ms", flat=True))
     call_s = sum(durations) / len(durations) / 1000 if durations else rule.latency_s
     slots = settings.MODEL_CALL_SLOTS
-    return Capacity(slots, reserve_for_high(slots), call_s)
+    return Capacity(slots, reserve_for_high(slots), (call_s,) * len(Priority))

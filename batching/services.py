@@ -146,6 +146,7 @@ def _claim_filled(
                 model=request.model,
                 items=work,
                 first_call=PreparedCall(call.pk, prompt),
+                probe=request.planned.probe,
             ),
             {item.id: Asker(*rows[item.id].asker) for item in work},
         )

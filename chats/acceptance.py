@@ -14,6 +14,7 @@ RequestKey = tuple[int, str, str]
 
 _INSERT = BulkInsert(Chat)
 _RENEWED = ["prompt", "created_at", "received_at", "due_at", "deadline", "origin", "holders"]
+MOST_HOLDERS = 32_000  # what its column takes
 _CLEARED = {
     "status": Status.QUEUED,
     "dispatched_at": None,
@@ -27,6 +28,7 @@ _CLEARED = {
     "error_code": "",
     "error_detail": "",
     "prompt_digest": "",
+    "suspect": "",
     "folded": False,
 }
 
@@ -97,9 +99,10 @@ def _take_up(held: Chat, chat: Chat) -> bool:
     if held.status == Status.DONE:
         return False
     if held.status in OPEN_STATUSES:
-        held.holders += 1
+        held.holders = min(held.holders + 1, MOST_HOLDERS)
+        held.deadline = max(held.deadline, chat.deadline)
         if held.pk is not None:
-            Chat.objects.filter(pk=held.pk).update(holders=F("holders") + 1)
+            held.save(update_fields=["holders", "deadline"])  # the row is locked
         return False
     for name in _RENEWED:
         setattr(held, name, getattr(chat, name))

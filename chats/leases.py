@@ -1,6 +1,6 @@
 """Who runs a chat, until when, and what becomes of it if that process dies."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,20 +20,16 @@ class Recovery:
     owners: set[str]
 
 
-def renew_leases(owner: str, *, until: datetime) -> int:
-    """The process still runs its chats; gives how many they are."""
-    running = Chat.objects.filter(status=Status.RUNNING, owner=owner)
+def renew_leases(ids: Sequence[int], *, owner: str, until: datetime) -> int:
+    """The process still runs these chats; gives how many it still holds."""
+    running = Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner)
     return running.update(lease_until=until)
 
 
-def expired_leases(now: datetime, *, own: str) -> Q:
-    """Chats whose process has not renewed in time. Never one's own: a jump of the clock is none."""
-    return Q(lease_until__lt=now) & ~Q(owner=own)
-
-
-def earlier_incarnations(name: str, *, own: str) -> Q:
-    """What a process of this name held before it was started again."""
-    return Q(owner__startswith=f"{name}#") & ~Q(owner=own)
+def expired_leases(now: datetime, *, own: str, busy: Collection[int] = ()) -> Q:
+    """Chats whose lease was not renewed in time. Never those that the asking process is `busy`
+    with: a jump of the clock is no death."""
+    return Q(lease_until__lt=now) & ~Q(owner=own, pk__in=busy)
 
 
 def recover_chats(

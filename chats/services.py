@@ -1,18 +1,22 @@
 """Every change of a chat's row."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Greatest
 
 from chats.leases import lock_free
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
 from chats.statements import BulkUpdate
 
+CLOCK_STEP = timedelta(seconds=5)
+"""by which the wall clock may go back against the monotonic one"""
 _FINISH_COLUMNS = [
     "status",
     "text",
@@ -123,7 +127,9 @@ def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
 
 def expire_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> int:
     """Queued chats whose deadline has passed will never be sent."""
-    expired = Chat.objects.filter(pk__in=ids, status=Status.QUEUED).update(
+    # Somebody who joined it may have moved the deadline: then the sweep finds it still queued.
+    over = Chat.objects.filter(pk__in=ids, status=Status.QUEUED, deadline__lte=now + CLOCK_STEP)
+    expired = over.update(
         status=Status.EXPIRED, completed_at=now, error_code=code, error_detail=detail
     )
     drop_prompts(ids)
@@ -147,14 +153,25 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
 def release_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
     """One waiter less for each chat; gives those that nobody holds now and that were cancelled."""
     with transaction.atomic():
-        Chat.objects.filter(pk__in=ids, holders__gt=0).update(holders=F("holders") - 1)
+        counts = Counter(ids)
+        for number in set(counts.values()):
+            held = Chat.objects.filter(pk__in=[pk for pk in counts if counts[pk] == number])
+            held.update(holders=Greatest(F("holders") - number, 0))
         unheld = Chat.objects.filter(pk__in=ids, holders=0, status=Status.QUEUED)
         left = list(unheld.values_list("pk", flat=True))
         return cancel_chats(left, now=now, code=code, detail=detail)
 
 
-def hand_back_chats(ids: Sequence[int], *, owner: str) -> int:
-    """Running chats that this owner will not finish wait again, their attempt given back."""
-    return Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner).update(
-        status=Status.QUEUED, owner="", lease_until=None, attempt=F("attempt") - 1
-    )
+def hand_back_chats(ended_calls: Mapping[int, int], *, owner: str) -> int:
+    """All that this owner runs and will not finish waits again.
+
+    `ended_calls` says how many calls of a chat have ended; one in flight is given back.
+    """
+    back = {"status": Status.QUEUED, "owner": "", "lease_until": None, "batch": None}
+    held = Chat.objects.filter(status=Status.RUNNING, owner=owner)
+    count = 0
+    for ended in set(ended_calls.values()):
+        ids = [chat_id for chat_id, number in ended_calls.items() if number == ended]
+        count += held.filter(pk__in=ids).update(**back, attempt=ended)
+    rest = held.filter(attempt__gte=1)  # claimed, and no call of it had begun
+    return count + rest.update(**back, attempt=F("attempt") - 1)

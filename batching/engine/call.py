@@ -1,7 +1,7 @@
 """One model call: reads its reply, releases each answer when its value closes, and reports."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -36,6 +36,8 @@ class Work:
     target: float
     attempts: int = 0
     finished: bool = False
+    calling: bool = False
+    """a call that counts among `attempts` has not ended"""
     suspicion: str = ""
     """why an answer to it was not trusted; it is asked for again alone"""
     spent: TokenUsage = field(default_factory=TokenUsage)
@@ -85,6 +87,7 @@ class Call:
         model: Model,
         release: Callable[[Work, Answer], None],
         suspect: Callable[[Work, str], None],
+        alive: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
         stall_s: float,
         hold: bool = False,
@@ -95,6 +98,8 @@ class Call:
         self._model = model
         self._release = release
         self._suspect = suspect
+        self._alive = alive
+        self._tail_until: float | None = None
         self._hold = hold and len(items) > 1
         self._check = AnswerCheck(call.prompt.keys, [item.prompt for item in items])
         self._texts: dict[int, str] = {}
@@ -111,6 +116,7 @@ class Call:
         failure: CallFailed | None = None
         for item in self._items:
             item.attempts += 1
+            item.calling = True
         try:
             await self._read_reply()
         except CallFailed as raised:
@@ -122,6 +128,8 @@ class Call:
                 self._complete_report(failure)
                 raise
             # Nobody cancelled this task: the error came out of the client, and the items live on.
+        for item in self._items:
+            item.calling = False
         self._check_whole()
         if not self._unfinished:
             failure = None  # the end of the reply was lost, but every answer was there
@@ -143,7 +151,9 @@ class Call:
         """Until when somebody waits for this call."""
         unfinished = self._unfinished
         if not unfinished:
-            return self._clock() + TAIL_S
+            # Fixed once: a model that goes on dripping must not hold its call slot for ever.
+            self._tail_until = self._tail_until or self._clock() + TAIL_S
+            return self._tail_until
         return max(item.deadline for item in unfinished)
 
     async def _read_reply(self) -> None:
@@ -169,10 +179,14 @@ class Call:
         report = self.report
         if piece.text and report.first_token_s is None:
             report.first_token_s = self._clock() - self._started
+            self._alive()
         report.usage = piece.usage or report.usage
         report.finish_reason = piece.finish_reason or report.finish_reason
         self._block_reason = piece.block_reason or self._block_reason
-        closed = self._splitter.feed(piece.text) if piece.text else {}
+        if piece.text:
+            self._take_closed(self._splitter.feed(piece.text))
+
+    def _take_closed(self, closed: Mapping[int, str]) -> None:
         for index, text in closed.items():
             self._lengths[index] = len(text)
         for index, text in closed.items():
@@ -190,6 +204,7 @@ class Call:
 
     def _check_whole(self) -> None:
         """What only all answers together show; then what was held back goes out."""
+        self._take_closed(self._splitter.finish())
         for index, reason in self._check.find_dictated(self._texts).items():
             self._distrust(index, reason)
         if self._hold:

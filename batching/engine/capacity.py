@@ -18,13 +18,14 @@ def reserve_for_high(slots: int) -> int:
 class Capacity:
     """`slots` calls at once, of which `reserve` are HIGH's own.
 
-    `call_s` is what recent calls took, None before the first. For `paused_s` no call starts,
-    because the model service fails; `down`: it failed also when it was tried again.
+    `call_s` is what recent calls took by priority, from LOW on, None before the first. For
+    `paused_s` no call starts, because the model service fails; `down`: it failed also when it was
+    tried again.
     """
 
     slots: int
     reserve: int
-    call_s: float | None = None
+    call_s: tuple[float | None, ...] = (None, None, None)
     paused_s: float = 0.0
     down: bool = False
 
@@ -36,7 +37,7 @@ class Capacity:
         usable = self.slots if rule.priority is Priority.HIGH else self.slots - self.reserve
         rounds = ahead // (rule.max_batch * max(1, usable)) + 1
         window_s = rule.window_s if window_s is None else window_s
-        return max(window_s, self.paused_s) + rounds * (self.call_s or 0.0)
+        return max(window_s, self.paused_s) + rounds * (self.call_s[rule.priority] or 0.0)
 
 
 def add_up(capacities: Iterable[Capacity]) -> Capacity | None:
@@ -44,11 +45,11 @@ def add_up(capacities: Iterable[Capacity]) -> Capacity | None:
     found = list(capacities)
     if not found:
         return None
-    known = [c.call_s for c in found if c.call_s is not None]
+    times = [[s for c in found if (s := c.call_s[p]) is not None] for p in Priority]
     return Capacity(
         slots=sum(c.slots for c in found),
         reserve=sum(c.reserve for c in found),
-        call_s=sum(known) / len(known) if known else None,
+        call_s=tuple(sum(known) / len(known) if known else None for known in times),
         paused_s=min(c.paused_s for c in found),
         down=all(c.down for c in found),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from batching.engine.lanes import LaneRule, Priority
 from batching.engine.planner import Batch, Item, Planner
@@ -59,8 +60,7 @@ class Dispatcher:
             while not self._closed and (
                 batch := self.planner.take(self._clock(), self.slots.may_start)
             ):
-                self.slots.take(batch.priority)
-                self._start(batch)
+                self._start(replace(batch, probe=self.slots.take(batch.priority)))
             # Closed, it would look again at once and for ever at what is due and does not leave.
             await self._sleep_until(None if self._closed else self.planner.next_wakeup())
 

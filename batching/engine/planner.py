@@ -47,6 +47,8 @@ class Batch:
     """when it was taken"""
     lateness_s: float
     """how long after its due time it was taken; 0 for a batch that left full"""
+    probe: bool = False
+    """its first call probes a failing service"""
 
 
 class Group:
@@ -173,8 +175,12 @@ class Planner:
         """Takes out what has passed its deadline."""
         expired = []
         while (entry := self._first(self._deadlines)) and entry[0] <= now:
-            expired.append(self._items[entry[1]])
-            self.discard(entry[1])
+            item = self._items[entry[1]]
+            if item.deadline > entry[0]:
+                heapq.heappop(self._deadlines)  # of the same id when it was here before
+                continue
+            expired.append(item)
+            self.discard(item.id)
         return expired
 
     def take(self, now: float, may_start: Callable[[Priority], bool]) -> Batch | None:

@@ -34,6 +34,8 @@ class RunnableBatch:
     model: str
     items: tuple[Work, ...]
     first_call: PreparedCall
+    probe: bool = False
+    """the first call probes a failing service"""
 
 
 class Journal(Protocol):
@@ -73,7 +75,7 @@ class BatchRunner:
     async def run(self, batch: RunnableBatch) -> None:
         """Answers or fails every item of the batch. The caller took the first call's slot."""
         try:
-            await self._run_call(batch, batch.items, batch.first_call)
+            await self._run_call(batch, batch.items, batch.first_call, probe=batch.probe)
         except Exception:
             logger.exception("A batch failed inside the gateway.", extra={"batch_id": batch.id})
             for item in batch.items:
@@ -81,7 +83,12 @@ class BatchRunner:
         self._journal.end_batch(batch)
 
     async def _run_call(
-        self, batch: RunnableBatch, items: Sequence[Work], prepared: PreparedCall
+        self,
+        batch: RunnableBatch,
+        items: Sequence[Work],
+        prepared: PreparedCall,
+        *,
+        probe: bool,
     ) -> None:
         call = Call(
             prepared,
@@ -89,26 +96,36 @@ class BatchRunner:
             model=self._model,
             release=partial(self._journal.answer, batch),
             suspect=partial(self._journal.suspect, batch),
+            alive=self._slots.report_reply,
             clock=self._clock,
             stall_s=self._stall_s,
             hold=batch.rule.hold,
         )
         try:
             verdict = await call.make()
-            self._report_service(call.report, verdict)
+            self._report_service(batch, call.report, verdict, probe=probe)
         finally:
-            self._slots.release(batch.rule.priority)
+            self._slots.release(batch.rule.priority, probe=probe)
             self._journal.end_call(batch, call.report)
         if verdict is not None:
             await self._follow(batch, items, verdict)
 
-    def _report_service(self, report: CallReport, verdict: Verdict | None) -> None:
-        """Whatever the service says, it is there; a call that ran out of time tells nothing."""
-        if verdict is None or report.first_token_s is not None:
-            self._slots.report_reply(report.duration_s)
-        elif verdict.remedy is Remedy.AGAIN:
-            self._slots.report_failure(asked_s=verdict.retry_after_s)
-        elif not isinstance(verdict.error, TimedOut):
+    def _report_service(
+        self,
+        batch: RunnableBatch,
+        report: CallReport,
+        verdict: Verdict | None,
+        *,
+        probe: bool,
+    ) -> None:
+        """Whatever the service says, it is there; a call that was not refused, but hung or broke
+        off, tells nothing: it may be its own prompts' fault. Of a probe it is enough."""
+        if report.first_token_s is not None:
+            self._slots.report_duration(batch.rule.priority, report.duration_s)
+        elif verdict is not None and verdict.remedy is Remedy.AGAIN:
+            if probe or not report.perhaps_billed:
+                self._slots.report_failure(asked_s=verdict.retry_after_s, probe=probe)
+        elif verdict is None or not isinstance(verdict.error, TimedOut):
             self._slots.report_reply()
 
     async def _follow(self, batch: RunnableBatch, items: Sequence[Work], verdict: Verdict) -> None:
@@ -151,7 +168,7 @@ class BatchRunner:
         target = min(item.target for item in items)
         try:
             async with asyncio.timeout(max(item.deadline for item in items) - self._clock()):
-                await self._slots.acquire(priority, target=target)
+                probe = await self._slots.acquire(priority, target=target)
         except TimeoutError:
             self._drop_expired(batch, items)
             return
@@ -163,12 +180,12 @@ class BatchRunner:
             items = self._drop_expired(batch, items)
             prepared = await self._journal.start_call(batch, items) if items else None
         except BaseException:
-            self._slots.release(priority)
+            self._slots.release(priority, probe=probe)
             raise
         if prepared is None:
-            self._slots.release(priority)
+            self._slots.release(priority, probe=probe)
         else:
-            await self._run_call(batch, items, prepared)
+            await self._run_call(batch, items, prepared, probe=probe)
 
     def _drop_expired(self, batch: RunnableBatch, items: Sequence[Work]) -> list[Work]:
         """Fails those whose deadline passed while they waited for a call slot; gives the others."""

@@ -30,11 +30,11 @@ class CallSlots:
         self.total = total
         self.breaker = Breaker()
         self._clock = clock
-        self._call_s: float | None = None
+        self._call_s: dict[Priority, float] = {}
         self.reserve = reserve_for_high(total)
         self._on_free = on_free
         self._running = {True: 0, False: 0}
-        self._waiting: dict[bool, list[tuple[float, int, asyncio.Future[None]]]]
+        self._waiting: dict[bool, list[tuple[float, int, asyncio.Future[bool]]]]
         self._waiting = {True: [], False: []}
         self._ticket = itertools.count()
 
@@ -45,53 +45,57 @@ class CallSlots:
     def may_start(self, priority: Priority) -> bool:
         if self.running >= self.total:
             return False
-        if not self.breaker.allows(self._clock(), running=self.running):
+        if not self.breaker.allows(self._clock()):
             return False
         return priority is Priority.HIGH or self._running[False] < self.total - self.reserve
 
-    def take(self, priority: Priority) -> None:
+    def take(self, priority: Priority) -> bool:
+        """True if the call is the breaker's probe: its slot is released as one."""
         if not self.may_start(priority):
             raise RuntimeError("no call slot is free")
         self._running[priority is Priority.HIGH] += 1
+        return self.breaker.begin()
 
-    async def acquire(self, priority: Priority, *, target: float) -> None:
-        """Waits for a slot; the smallest latency target is served first.
+    async def acquire(self, priority: Priority, *, target: float) -> bool:
+        """Waits for a slot as `take` gives it; the smallest latency target is served first.
 
         Raises UpstreamUnavailable if meanwhile a probe finds that the model service still fails.
         """
         if self.may_start(priority):
-            self.take(priority)
-            return
-        served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            return self.take(priority)
+        served: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         entry = (target, next(self._ticket), served)
         heapq.heappush(self._waiting[priority is Priority.HIGH], entry)
         try:
-            await served
+            return await served
         except asyncio.CancelledError:
             # The slot may have been handed over in the same tick in which the waiter was cancelled.
             if served.done() and not served.cancelled() and not served.exception():
-                self.release(priority)
+                self.release(priority, probe=served.result())
             raise
 
     @property
     def capacity(self) -> Capacity:
         paused_s = self.breaker.paused_s(self._clock())
         down = self.breaker.probes > 0
-        return Capacity(self.total, self.reserve, self._call_s, paused_s, down)
+        times = [self._call_s.get(priority) for priority in Priority]
+        return Capacity(self.total, self.reserve, tuple(times), paused_s, down)
 
-    def report_reply(self, duration_s: float | None = None) -> None:
-        """The model service is there; `duration_s` is what the call took, if it wrote text."""
-        if duration_s is not None:
-            self._call_s = learn(self._call_s, duration_s)
+    def report_duration(self, priority: Priority, duration_s: float) -> None:
+        """What a call took that wrote text."""
+        self._call_s[priority] = learn(self._call_s.get(priority), duration_s)
+
+    def report_reply(self) -> None:
+        """The model service is there."""
         was_open = self.breaker.is_open
         self.breaker.succeed()
         if was_open:
             self._resume()
 
-    def report_failure(self, *, asked_s: float | None) -> None:
-        """The model service did not answer, or asked to be left alone for a while."""
-        self.breaker.fail(self._clock(), asked_s=asked_s)
-        if self.breaker.probes:
+    def report_failure(self, *, asked_s: float | None, probe: bool = False) -> None:
+        """The model service refused a call, or asked to be left alone for a while."""
+        self.breaker.fail(self._clock(), probe=probe, asked_s=asked_s)
+        if probe:
             self._refuse_waiting(retry_after_s=self.breaker.paused_s(self._clock()))
         self._resume_later()
 
@@ -117,7 +121,9 @@ class CallSlots:
         self._serve_waiting()
         self._on_free()
 
-    def release(self, priority: Priority) -> None:
+    def release(self, priority: Priority, *, probe: bool = False) -> None:
+        if probe:
+            self.breaker.end_probe()
         self._running[priority is Priority.HIGH] -= 1
         self._resume()
 
@@ -134,4 +140,4 @@ class CallSlots:
             (_, _, served), high = min(heads)
             heapq.heappop(self._waiting[high])
             self._running[high] += 1
-            served.set_result(None)
+            served.set_result(self.breaker.begin())

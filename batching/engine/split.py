@@ -44,6 +44,7 @@ class Splitter:
         self._open: int | None = None
         self._start = 0
         self._fresh: dict[int, str] = {}
+        self._ended = False
 
     @property
     def reply(self) -> str:
@@ -53,6 +54,14 @@ class Splitter:
     def feed(self, text: str) -> dict[int, str]:
         """Takes the next piece; gives the answers, by item index, that it completed."""
         self._buffer += text
+        return self._read()
+
+    def finish(self) -> dict[int, str]:
+        """The reply has ended; gives the answer, if one is left, whose quote was its last sign."""
+        self._ended = True
+        return self._read()
+
+    def _read(self) -> dict[int, str]:
         self._fresh = {}
         while self._read_value() if self._open is not None else self._find_member():
             pass
@@ -99,6 +108,10 @@ class Splitter:
                 self.flaws[self._open] = Flaw.CUT
             return False
         if self._buffer[self._at] == '"':
+            if not (self._ended or self._buffer[self._at + 1 :].strip(" \t\r\n")):
+                if self.flaws.get(self._open) is Flaw.MISSING:
+                    self.flaws[self._open] = Flaw.CUT
+                return False  # what follows shows whether it ends the value
             self._close(self._open)
         else:
             self._spoil(self._open, Flaw.MALFORMED)

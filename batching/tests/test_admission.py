@@ -19,7 +19,7 @@ from chats.models import Chat
 from conftest import Harness
 from settings_app.snapshot import refresh_snapshot
 
-SLOTS = Capacity(slots=4, reserve=1, call_s=10.0)
+SLOTS = Capacity(slots=4, reserve=1, call_s=(10.0,) * 3)
 
 
 def admit(capacity: Capacity | None, *, depth: int = 0, **fields: Any) -> None:
@@ -92,9 +92,9 @@ def test_failing_service_refuses_at_the_door_what_cannot_wait_for_it() -> None:
 
 
 def test_capacities_of_several_workers_add_up() -> None:
-    one = Capacity(slots=16, reserve=4, call_s=1.0, paused_s=30.0, down=True)
-    two = Capacity(slots=8, reserve=2, call_s=3.0)
-    assert add_up([one, two]) == Capacity(24, 6, call_s=2.0, paused_s=0.0, down=False)
+    one = Capacity(slots=16, reserve=4, call_s=(1.0,) * 3, paused_s=30.0, down=True)
+    two = Capacity(slots=8, reserve=2, call_s=(3.0,) * 3)
+    assert add_up([one, two]) == Capacity(24, 6, call_s=(2.0,) * 3, paused_s=0.0, down=False)
     assert add_up([one, Capacity(1, 0, paused_s=5.0, down=True)]).paused_s == 5.0
     assert add_up([]) is None
 
@@ -109,12 +109,12 @@ def test_mean_follows_the_newest_calls() -> None:
 @pytest.mark.django_db
 def test_workers_report_and_sign_off_and_the_silent_are_not_counted() -> None:
     assert read_outlook() == Outlook(None, {})
-    report_worker("one", Capacity(16, 4, call_s=1.0))
-    report_worker("two", Capacity(16, 4, call_s=2.0, paused_s=3.0, down=True))
-    report_worker("two", Capacity(8, 2, call_s=3.0))
-    assert read_outlook().capacity == Capacity(24, 6, call_s=2.0)
+    report_worker("one", Capacity(16, 4, call_s=(1.0,) * 3))
+    report_worker("two", Capacity(16, 4, call_s=(2.0,) * 3, paused_s=3.0, down=True))
+    report_worker("two", Capacity(8, 2, call_s=(3.0,) * 3))
+    assert read_outlook().capacity == Capacity(24, 6, call_s=(2.0,) * 3)
     forget_worker("two")
-    assert read_outlook().capacity == Capacity(16, 4, call_s=1.0)
+    assert read_outlook().capacity == Capacity(16, 4, call_s=(1.0,) * 3)
     from batching.models import Worker
 
     seen = Worker.objects.get().seen_at
@@ -138,6 +138,11 @@ class Service:
 @pytest.fixture
 def script() -> Script:
     return Service()
+
+
+@pytest.fixture(autouse=True)
+def _no_time_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batching.engine.breaker.ROW_S", 0.0)
 
 
 async def open_breaker(harness: Harness) -> None:
@@ -203,12 +208,13 @@ async def test_queue_that_would_take_too_long_refuses_and_keeps_no_trace(
 ) -> None:
     script.up = True
     slots = harness.runtime.consumer.dispatcher.slots
-    slots.report_reply(100.0)
+    slots.report_duration(Priority.LOW, 100.0)
     while slots.may_start(Priority.LOW):
         slots.take(Priority.LOW)
     ask = partial(harness.ask, priority="LOW")
     held = [asyncio.create_task(ask(f"held {i}")) for i in range(4)]
-    await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 4)
+    planner = harness.runtime.consumer.dispatcher.planner
+    await wait_until(lambda: planner.depth(Priority.LOW) == 4)
     refused = await ask("one too many")
     assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
     assert int(refused.headers["Retry-After"]) > 60

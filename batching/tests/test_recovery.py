@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError
 
 from batching.llm.simulated_answers import answer_prompt
@@ -68,11 +69,18 @@ def test_expired_lease_puts_the_request_back_and_marks_its_call() -> None:
 @pytest.mark.django_db
 def test_lease_that_holds_and_ones_own_are_left_alone() -> None:
     make_running("a#alive", lease_s=60)
-    make_running("b#me", lease_s=-3600)
-    recovery = take_back_expired(own="b#me")
+    mine = make_running("b#me", lease_s=-3600)
+    recovery = take_back_expired(own="b#me", busy=[mine.pk])
     assert (recovery.requeued, recovery.exhausted) == ([], [])
     assert Chat.objects.filter(status=Status.RUNNING).count() == 2
     assert ModelCall.objects.filter(status="started").count() == 2
+
+
+@pytest.mark.django_db
+def test_what_a_process_holds_and_nobody_runs_there_is_taken_back_by_itself() -> None:
+    lost, busy = make_running("b#me"), make_running("b#me", attempt=2)
+    assert take_back_expired(own="b#me", busy=[busy.pk]).requeued == [lost.pk]
+    assert ModelCall.objects.filter(status="started").count() == 2, "the other call runs on"
 
 
 @pytest.mark.django_db
@@ -86,16 +94,28 @@ def test_request_without_an_attempt_left_fails_with_its_reason() -> None:
 
 @pytest.mark.django_db
 def test_earlier_process_of_the_same_name_is_known_to_be_dead() -> None:
-    mine = make_running("a#before", lease_s=60)
-    make_running("ab#other", lease_s=60)
+    mine = make_running("a#before", lease_s=settings.LEASE_S / 2 - 1)
+    make_running("ab#other", lease_s=0)
     assert take_back_earlier("a", own="a#now").requeued == [mine.pk]
+
+
+@pytest.mark.django_db
+def test_process_of_the_same_name_that_renews_its_leases_is_alive() -> None:
+    make_running("a#draining", lease_s=settings.LEASE_S * 0.75)
+    assert take_back_earlier("a", own="a#now").requeued == []
+    assert Chat.objects.get().status == "running"
+    assert Batch.objects.get().outcome == "running"
 
 
 @pytest.mark.django_db
 def test_renewed_lease_is_not_taken_back() -> None:
     chat = make_running("a#slow", lease_s=-1)
-    assert renew_leases("a#slow", until=datetime.now(UTC) + timedelta(seconds=15)) == 1
-    assert take_back_expired(own="b#me").requeued == []
+    other = make_running("a#slow", attempt=2, lease_s=-1)
+    assert (
+        renew_leases([chat.pk], owner="a#slow", until=datetime.now(UTC) + timedelta(seconds=15))
+        == 1
+    )
+    assert take_back_expired(own="b#me").requeued == [other.pk]
     chat.refresh_from_db()
     assert chat.status == "running"
 
@@ -162,7 +182,10 @@ async def test_process_that_cannot_renew_gives_its_batches_up(
     await wait_until(lambda: harness.runtime.consumer.running_batches == 0)
     renewing.cancel()
     await harness.runtime.consumer.journal.flush()
-    assert (await Chat.objects.aget()).status == Status.RUNNING, "others take it back by its lease"
+    assert harness.runtime.consumer.journal.open_chats == {}
+    assert harness.runtime.consumer.dispatcher.slots.running == 0
+    chat = await Chat.objects.aget()
+    assert chat.status in (Status.RUNNING, Status.QUEUED), "it is taken back by its lease"
 
 
 async def test_process_that_can_renew_again_keeps_what_it_claims_then(

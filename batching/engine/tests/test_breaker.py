@@ -1,4 +1,4 @@
-"""A service that fails is left alone, and tried again by one call at a time (CASES 46)."""
+"""A service that refuses is left alone, and tried again by one call at a time (CASES 46)."""
 
 import asyncio
 
@@ -10,54 +10,81 @@ from batching.engine.breaker import (
     FIRST_PAUSE_S,
     LONGEST_ASKED_S,
     LONGEST_PAUSE_S,
+    ROW_S,
     THRESHOLD,
     Breaker,
 )
 from batching.engine.errors import UpstreamError, UpstreamRejectedKey, UpstreamUnavailable
-from batching.engine.lanes import Priority
 from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.slots import CallSlots
 from batching.engine.tests.scripted import Bench, Step, whole
 from batching.engine.tests.test_runner import overloaded
-from batching.engine.tests.traces import HIGH
+from batching.engine.tests.traces import HIGH, LOW
 from batching.engine.tests.virtual import run_virtual
 
 
-def open_breaker(*, now: float = 0.0) -> Breaker:
+def open_breaker(*, asked_s: float | None = None) -> Breaker:
+    """It opens at 0."""
     breaker = Breaker()
-    for _ in range(THRESHOLD):
-        breaker.fail(now)
+    for moment in [-ROW_S] * (THRESHOLD - 1) + [0.0]:
+        breaker.fail(moment, asked_s=asked_s)
+    assert breaker.is_open
     return breaker
 
 
-def test_opens_at_the_last_of_enough_failures_in_a_row() -> None:
-    breaker = Breaker()
+async def break_down(slots: CallSlots, *, asked_s: float | None = None) -> None:
     for _ in range(THRESHOLD - 1):
+        slots.report_failure(asked_s=asked_s)
+    await asyncio.sleep(ROW_S)
+    slots.report_failure(asked_s=asked_s)
+    assert slots.breaker.is_open
+
+
+def make_slots(total: int = 16) -> CallSlots:
+    return CallSlots(total, clock=asyncio.get_running_loop().time)
+
+
+def test_opens_after_enough_failures_without_a_reply_for_long_enough() -> None:
+    breaker = Breaker()
+    for _ in range(3 * THRESHOLD):
         breaker.fail(0.0)
-        assert breaker.allows(0.0, running=15)
-        assert not breaker.is_open
-    breaker.fail(0.0)
+    assert not breaker.is_open, "they came all at once"
+    breaker.fail(ROW_S - 0.001)
+    assert breaker.allows(ROW_S)
+    breaker.fail(ROW_S)
     assert breaker.is_open
-    assert not breaker.allows(0.0, running=0)
+    assert not breaker.allows(ROW_S)
 
 
-def test_a_reply_in_between_starts_the_count_anew() -> None:
+def test_few_failures_do_not_open_it_however_long_they_take() -> None:
     breaker = Breaker()
-    for _ in range(THRESHOLD - 1):
-        breaker.fail(0.0)
-    breaker.succeed()
-    for _ in range(THRESHOLD - 1):
-        breaker.fail(0.0)
+    for moment in range(THRESHOLD - 1):
+        breaker.fail(100.0 * moment)
     assert not breaker.is_open
 
 
-def test_after_the_pause_one_call_may_start_and_only_alone() -> None:
+def test_a_reply_in_between_starts_count_and_time_anew() -> None:
+    breaker = Breaker()
+    for _ in range(THRESHOLD):
+        breaker.fail(0.0)
+    breaker.succeed()
+    for _ in range(THRESHOLD):
+        breaker.fail(ROW_S)
+    assert not breaker.is_open
+    breaker.fail(2 * ROW_S)
+    assert breaker.is_open
+
+
+def test_after_the_pause_one_call_may_start_and_only_one() -> None:
     breaker = open_breaker()
     assert breaker.paused_s(0.25) == FIRST_PAUSE_S - 0.25
-    assert not breaker.allows(FIRST_PAUSE_S - 0.001, running=0)
-    assert breaker.allows(FIRST_PAUSE_S, running=0)
-    assert not breaker.allows(FIRST_PAUSE_S, running=1)
-    assert breaker.paused_s(FIRST_PAUSE_S) == 0.0
+    assert not breaker.allows(FIRST_PAUSE_S - 0.001)
+    assert breaker.allows(FIRST_PAUSE_S)
+    assert breaker.begin()
+    assert not breaker.allows(FIRST_PAUSE_S)
+    breaker.end_probe()
+    assert breaker.allows(FIRST_PAUSE_S), "it ended without telling anything"
+    assert not Breaker().begin()
 
 
 def test_each_failed_probe_doubles_the_pause_up_to_the_longest() -> None:
@@ -65,19 +92,22 @@ def test_each_failed_probe_doubles_the_pause_up_to_the_longest() -> None:
     for _ in range(8):
         pauses.append(breaker.paused_s(now))
         now += pauses[-1]
-        breaker.fail(now)
+        breaker.begin()
+        breaker.fail(now, probe=True)
+        breaker.end_probe()
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert pauses[-1] == LONGEST_PAUSE_S
     assert breaker.probes == 8
     breaker.succeed()
     assert (breaker.probes, breaker.is_open) == (0, False)
-    assert pauses[-1] == LONGEST_PAUSE_S
 
 
-def test_failure_of_a_call_from_before_the_opening_changes_nothing() -> None:
+@pytest.mark.parametrize("moment", [0.5, FIRST_PAUSE_S, 5.0])
+def test_failure_of_a_call_from_before_the_opening_changes_nothing(moment: float) -> None:
     breaker = open_breaker()
-    breaker.fail(0.5)
-    assert breaker.probes == 0
-    assert breaker.paused_s(0.5) == FIRST_PAUSE_S - 0.5
+    breaker.fail(moment)
+    assert (breaker.probes, breaker.failures) == (0, THRESHOLD)
+    assert breaker.paused_s(moment) == max(0.0, FIRST_PAUSE_S - moment)
 
 
 @pytest.mark.parametrize(
@@ -86,80 +116,94 @@ def test_failure_of_a_call_from_before_the_opening_changes_nothing() -> None:
 def test_pause_is_as_long_as_the_service_asks_within_reason(
     asked: float | None, pause: float
 ) -> None:
-    breaker = Breaker()
-    for _ in range(THRESHOLD):
-        breaker.fail(0.0, asked_s=asked)
-    assert breaker.paused_s(0.0) == pause
+    assert open_breaker(asked_s=asked).paused_s(0.0) == pause
     assert LONGEST_ASKED_S == 60.0
 
 
-@given(st.lists(st.sampled_from(["start", "fail", "reply", "wait"]), max_size=80))
-def test_while_it_is_open_calls_run_one_at_a_time(events: list[str]) -> None:
-    async def main() -> None:
-        now = 0.0
-        slots = CallSlots(16, clock=lambda: now)
-        since_open = 0
-        for event in events + ["fail"] * THRESHOLD + events:
-            if event == "wait":
-                now += 0.7
-            elif event == "start" and slots.may_start(Priority.HIGH):
-                slots.take(Priority.HIGH)
-                since_open += slots.breaker.is_open
-            elif event != "start" and slots.running:
-                if event == "fail":
-                    slots.report_failure(asked_s=None)
-                else:
-                    slots.report_reply(0.1)
-                slots.release(Priority.HIGH)
-                since_open = max(0, since_open - 1)
-            if not slots.breaker.is_open:
-                since_open = 0
-            assert since_open <= 1
+EVENTS = st.lists(st.sampled_from(["start", "fail", "reply", "nothing", "wait"]), max_size=80)
 
-    asyncio.run(main())
+
+@given(EVENTS)
+def test_while_it_is_open_probes_run_one_at_a_time(events: list[str]) -> None:
+    async def main() -> None:
+        slots, probes, old = make_slots(), 0, 2
+        for _ in range(old):
+            slots.take(HIGH)
+        await break_down(slots)
+        for event in events:
+            if event == "wait":
+                await asyncio.sleep(0.7)
+            elif event == "start" and slots.may_start(HIGH):
+                assert slots.take(HIGH) == slots.breaker.is_open
+                probes += 1
+                assert probes == 1
+            elif event != "start" and probes:
+                if event == "fail":
+                    slots.report_failure(asked_s=None, probe=True)
+                elif event == "reply":
+                    slots.report_reply()
+                slots.release(HIGH, probe=True)
+                probes = 0
+            if not slots.breaker.is_open:
+                return
+
+    run_virtual(main())
 
 
 def test_of_twenty_that_wait_exactly_one_probes_a_recovering_service() -> None:
     async def main() -> list[int]:
-        slots = CallSlots(16, clock=asyncio.get_running_loop().time)
-        for _ in range(THRESHOLD):
-            slots.report_failure(asked_s=None)
+        slots = make_slots()
+        await break_down(slots)
         running: list[int] = []
 
         async def call() -> None:
-            await slots.acquire(HIGH, target=0)
+            probe = await slots.acquire(HIGH, target=0)
             running.append(slots.running)
             await asyncio.sleep(5)
-            slots.report_reply(5.0)
-            slots.release(HIGH)
+            slots.report_reply()
+            slots.release(HIGH, probe=probe)
 
         calls = [asyncio.create_task(call()) for _ in range(20)]
         await asyncio.sleep(FIRST_PAUSE_S + 4.9)
         assert len(running) == 1
         await asyncio.gather(*calls)
-        assert len(running) == 20
+        assert slots.running == 0
         return running
 
-    assert max(run_virtual(main())) == 16
+    running = run_virtual(main())
+    assert len(running) == 20
+    assert max(running) == 16
+
+
+def test_long_call_from_before_the_opening_does_not_hold_up_the_probe() -> None:
+    async def main() -> float:
+        slots = make_slots()
+        slots.take(LOW)  # streams for ever
+        await break_down(slots)
+        began = asyncio.get_running_loop().time()
+        assert await slots.acquire(HIGH, target=0)
+        return asyncio.get_running_loop().time() - began
+
+    assert run_virtual(main()) == FIRST_PAUSE_S
 
 
 def test_failed_probe_refuses_the_other_retries_and_the_next_waits_longer() -> None:
     async def main() -> tuple[list[float], list[float]]:
-        loop = asyncio.get_running_loop()
-        began, starts, refused = loop.time(), [], []
-        slots = CallSlots(16, clock=loop.time)
-        for _ in range(THRESHOLD):
-            slots.report_failure(asked_s=None)
+        loop, slots = asyncio.get_running_loop(), make_slots()
+        starts: list[float] = []
+        refused: list[float] = []
+        await break_down(slots)
+        began = loop.time()
 
         async def call() -> None:
             try:
-                await slots.acquire(HIGH, target=0)
+                probe = await slots.acquire(HIGH, target=0)
             except UpstreamUnavailable as error:
                 refused.append(error.retry_after_s or 0.0)
                 return
             starts.append(round(loop.time() - began, 3))
-            slots.report_failure(asked_s=None)
-            slots.release(HIGH)
+            slots.report_failure(asked_s=None, probe=probe)
+            slots.release(HIGH, probe=probe)
 
         for _ in range(4):
             await asyncio.gather(*(call() for _ in range(3)))
@@ -172,56 +216,59 @@ def test_failed_probe_refuses_the_other_retries_and_the_next_waits_longer() -> N
 
 
 def test_batches_that_wait_for_a_retry_fail_with_the_probe() -> None:
-    async def main() -> Bench:
-        bench = Bench(lambda n, prompt: [overloaded()], wait_s=30.0)
-        for _ in range(THRESHOLD - 1):
-            bench.slots.report_failure(asked_s=None)
-        other = asyncio.create_task(probe_in_vain(bench.slots))
-        bench.slots.take(HIGH)
-        await bench.runner.run(bench.batch)
-        await other
-        return bench
-
     async def probe_in_vain(slots: CallSlots) -> None:
         await asyncio.sleep(FIRST_PAUSE_S - 0.001)
-        await slots.acquire(HIGH, target=0)
+        probe = await slots.acquire(HIGH, target=0)
         await asyncio.sleep(0.5)
-        slots.report_failure(asked_s=None)
-        slots.release(HIGH)
+        slots.report_failure(asked_s=None, probe=probe)
+        slots.release(HIGH, probe=probe)
+
+    async def main() -> Bench:
+        bench = Bench(lambda n, prompt: [ROW_S, overloaded()], wait_s=30.0)
+        for _ in range(THRESHOLD - 1):
+            bench.slots.report_failure(asked_s=None)
+        bench.slots.take(HIGH)
+        running = asyncio.create_task(bench.runner.run(bench.batch))
+        await asyncio.sleep(ROW_S)
+        await asyncio.gather(running, probe_in_vain(bench.slots))
+        return bench
 
     bench = run_virtual(main())
     assert set(bench.codes.values()) == {"upstream_unavailable"}
     assert len(bench.model.calls) == 1
-    assert round(bench.elapsed(0), 1) == 1.5
+    assert round(bench.elapsed(0), 1) == ROW_S + 1.5
     assert round(bench.journal.errors[0].retry_after_s or 0) == 2
 
 
-def test_retries_wait_for_the_pause_and_are_answered_after_it() -> None:
+def run_broken(script: object, **kwargs: object) -> Bench:
+    """The batch's own failure is the one that opens the breaker."""
+
     async def main() -> Bench:
-        bench = Bench(lambda n, prompt: [overloaded()] if n == 1 else whole(prompt))
-        for _ in range(THRESHOLD - 1):
-            bench.slots.report_failure(asked_s=9.0)
-        return await bench.run()
-
-    bench = run_virtual(main())
-    assert len(bench.journal.answers) == 6
-    assert bench.model.times[1] - bench.model.times[0] >= FIRST_PAUSE_S
-    assert not bench.slots.breaker.is_open
-
-
-def test_retry_whose_deadline_ends_before_the_pause_fails_at_once() -> None:
-    async def main() -> Bench:
-        bench = Bench(lambda n, prompt: [overloaded(retry_after_s=40.0)], wait_s=30.0)
+        bench = Bench(script, **kwargs)
         for _ in range(THRESHOLD - 1):
             bench.slots.report_failure(asked_s=None)
         bench.slots.take(HIGH)
         await bench.runner.run(bench.batch)
+        assert bench.slots.running == 0
         return bench
 
-    bench = run_virtual(main())
+    return run_virtual(main())
+
+
+def test_retries_wait_for_the_pause_and_are_answered_after_it() -> None:
+    bench = run_broken(
+        lambda n, prompt: [ROW_S, overloaded(retry_after_s=9.0)] if n == 1 else whole(prompt)
+    )
+    assert len(bench.journal.answers) == 6
+    assert bench.model.times[1] - bench.model.times[0] >= ROW_S + 9.0
+    assert not bench.slots.breaker.is_open
+
+
+def test_retry_whose_deadline_ends_before_the_pause_fails_at_once() -> None:
+    bench = run_broken(lambda n, prompt: [ROW_S, overloaded(retry_after_s=40.0)], wait_s=30.0)
     assert set(bench.codes.values()) == {"upstream_unavailable"}
-    assert bench.elapsed(0) == 0
-    assert bench.journal.errors[0].retry_after_s >= 40.0
+    assert bench.elapsed(0) == ROW_S
+    assert (bench.journal.errors[0].retry_after_s or 0) >= 40.0
 
 
 def test_retry_that_gets_no_turn_within_its_deadline_ends_there() -> None:
@@ -240,41 +287,57 @@ def test_retry_that_gets_no_turn_within_its_deadline_ends_there() -> None:
     assert len(bench.model.calls) == 1
 
 
+HANG = [60.0]
+BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.AGAIN, billable=True)
+
+
 @pytest.mark.parametrize(
-    ("reply", "effect"),
+    ("reply", "probe", "effect"),
     [
-        pytest.param([overloaded()], "counts", id="an overloaded service"),
+        pytest.param([overloaded()], False, "counts", id="a refusal"),
+        pytest.param([overloaded()], True, "counts", id="a refused probe"),
+        pytest.param([BROKE_OFF], False, "tells nothing", id="it broke off"),
+        pytest.param([BROKE_OFF], True, "counts", id="a probe broke off"),
+        pytest.param([Piece("{"), overloaded()], False, "ends the row", id="text came before"),
         pytest.param(
-            [Piece("{"), overloaded()], "ends the row", id="text came before it broke off"
+            [CallFailed(UpstreamRejectedKey(), Remedy.FAIL)], False, "ends the row", id="bad key"
         ),
         pytest.param(
-            [CallFailed(UpstreamRejectedKey(), Remedy.FAIL)], "ends the row", id="a refused key"
+            [CallFailed(UpstreamError("400"), Remedy.SINGLES)], False, "ends the row", id="400"
         ),
-        pytest.param(
-            [CallFailed(UpstreamError("400"), Remedy.SINGLES)],
-            "ends the row",
-            id="a refused prompt",
-        ),
-        pytest.param([60.0], "tells nothing", id="nothing came, and nobody waits any more"),
+        pytest.param(HANG, False, "tells nothing", id="nothing came in time"),
     ],
 )
-def test_what_counts_as_a_failure_of_the_service(reply: list[Step], effect: str) -> None:
+def test_what_counts_as_a_failure_of_the_service(
+    reply: list[Step], probe: bool, effect: str
+) -> None:
     async def main() -> int:
         bench = Bench(lambda n, prompt: reply, count=1, wait_s=0.2)
         bench.slots.take(HIGH)
         bench.slots.report_failure(asked_s=None)
-        await bench.runner.run(bench.batch)
+        batch = bench.batch
+        object.__setattr__(batch, "probe", probe)
+        await bench.runner.run(batch)
         return bench.slots.breaker.failures
 
     effects = {0: "ends the row", 1: "tells nothing", 2: "counts"}
     assert effects[run_virtual(main())] == effect
 
 
-def test_mean_call_time_comes_from_calls_that_wrote_text() -> None:
-    async def main() -> float | None:
+def test_mean_call_time_comes_from_calls_that_wrote_text_each_lane_for_itself() -> None:
+    async def main() -> tuple[float | None, ...]:
         bench = Bench(lambda n, prompt: [overloaded()] if n == 1 else [2.0, *whole(prompt)])
-        assert bench.slots.capacity.call_s is None
+        assert bench.slots.capacity.call_s == (None, None, None)
         await bench.run()
         return bench.slots.capacity.call_s
 
-    assert run_virtual(main()) == 2.0
+    assert run_virtual(main()) == (None, None, 2.0)
+
+
+def test_reply_that_goes_on_dripping_after_its_last_answer_is_left() -> None:
+    async def main() -> float:
+        bench = Bench(lambda n, prompt: [*whole(prompt), *[4.0, Piece(" ")] * 500])
+        await bench.run()
+        return asyncio.get_running_loop().time() - bench.began
+
+    assert run_virtual(main()) < 10

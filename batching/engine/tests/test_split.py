@@ -21,6 +21,7 @@ def feed_all(reply: str, *, size: int | None = None) -> tuple[dict[int, str], Sp
         for index, text in splitter.feed(reply[start : start + step]).items():
             assert index not in answers, "released twice"
             answers[index] = text
+    answers |= splitter.finish()
     return answers, splitter
 
 
@@ -39,9 +40,26 @@ def test_value_is_released_when_it_closes_and_not_before() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa": "fir') == {}
     assert splitter.feed("st") == {}
-    assert splitter.feed('"') == {0: "first"}
-    assert splitter.feed(', "1_bbbb": "second", "2_c') == {1: "second"}
+    assert splitter.feed('"') == {}, "what follows shows whether this quote ends it"
+    assert splitter.feed(" ") == {}
+    assert splitter.feed(', "1_bbbb": "second", "2_c') == {0: "first", 1: "second"}
     assert splitter.flaws == {2: Flaw.MISSING}
+
+
+def test_quote_that_was_not_escaped_is_noticed_wherever_the_reply_is_cut() -> None:
+    reply = '{"0_aaaa": "He said "hello" and left.", "1_bbbb": "fine"}'
+    for cut in range(1, len(reply)):
+        splitter = Splitter(KEYS)
+        found = splitter.feed(reply[:cut]) | splitter.feed(reply[cut:]) | splitter.finish()
+        assert found == {1: "fine"}, cut
+        assert splitter.flaws[0] is Flaw.MALFORMED
+
+
+def test_reply_that_ends_with_a_quote_ends_the_value() -> None:
+    splitter = Splitter(KEYS)
+    assert splitter.feed('{"0_aaaa": "first"') == {}
+    assert splitter.finish() == {0: "first"}
+    assert splitter.finish() == {}
 
 
 def test_growing_value_shows_its_text_so_far() -> None:
@@ -149,9 +167,9 @@ def test_flawed_values_are_left_out_and_the_others_kept(
 def test_released_value_never_changes() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa": "a",') == {0: "a"}
-    assert splitter.feed('"0_aaaa": "b", "1_bbbb": "c"') == {1: "c"}
+    assert splitter.feed('"0_aaaa": "b", "1_bbbb": "c"') == {}
     assert splitter.ignored == 1
-    assert splitter.feed(', "0_aaaa": "d') == {}
+    assert splitter.feed(', "0_aaaa": "d') == {1: "c"}
     assert splitter.read_growing() is None
     assert splitter.feed('"}') == {}
     assert splitter.ignored == 2

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 from typing import Any
 
 from django.conf import settings
@@ -28,10 +29,11 @@ class Command(BaseCommand):
             raise CommandError("--no-consumer needs REDIS_URL: workers are other processes.")
         use_uvloop()
         # Importing Daphne's server installs its reactor on the event loop chosen above.
-        from batching.runtime import get_runtime, leave_batches_to_workers
+        from batching.runtime import get_runtime, leave_batches_to_workers, name_runtime
         from llmbatch.asgi import application
         from llmbatch.server import GatewayServer
 
+        name_runtime(f"{socket.gethostname()}:{port}")
         if no_consumer:
             leave_batches_to_workers()
         server = GatewayServer(application, host=host, port=port, start=get_runtime)
