@@ -21,6 +21,8 @@ from batching.engine.verdict import (
     stalled,
 )
 
+SETTLE_S = 0.25
+"""how long a quote at the end of what came may turn out to be one that was not escaped"""
 TAIL_S = 5.0
 """how long the rest of a reply is read after its last answer, to learn what the call cost"""
 
@@ -99,6 +101,7 @@ class Call:
         self._release = release
         self._suspect = suspect
         self._alive = alive
+        self._settling: asyncio.TimerHandle | None = None
         self._tail_until: float | None = None
         self._hold = hold and len(items) > 1
         self._check = AnswerCheck(call.prompt.keys, [item.prompt for item in items])
@@ -124,6 +127,7 @@ class Call:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             failure = broken_off("it was cancelled")
+            self._stop_settling()
             if task is None or task.cancelling():
                 self._complete_report(failure)
                 raise
@@ -185,6 +189,19 @@ class Call:
         self._block_reason = piece.block_reason or self._block_reason
         if piece.text:
             self._take_closed(self._splitter.feed(piece.text))
+            self._stop_settling()
+            if self._splitter.is_unsettled:
+                loop = asyncio.get_running_loop()
+                self._settling = loop.call_later(SETTLE_S, self._settle)
+
+    def _stop_settling(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+
+    def _settle(self) -> None:
+        self._stop_settling()
+        self._take_closed(self._splitter.settle())
 
     def _take_closed(self, closed: Mapping[int, str]) -> None:
         for index, text in closed.items():
@@ -204,7 +221,7 @@ class Call:
 
     def _check_whole(self) -> None:
         """What only all answers together show; then what was held back goes out."""
-        self._take_closed(self._splitter.finish())
+        self._settle()
         for index, reason in self._check.find_dictated(self._texts).items():
             self._distrust(index, reason)
         if self._hold:

@@ -56,10 +56,18 @@ class Splitter:
         self._buffer += text
         return self._read()
 
-    def finish(self) -> dict[int, str]:
-        """The reply has ended; gives the answer, if one is left, whose quote was its last sign."""
+    def settle(self) -> dict[int, str]:
+        """Nothing more came: a quote that was the last sign ends its value. Gives that answer."""
         self._ended = True
-        return self._read()
+        try:
+            return self._read()
+        finally:
+            self._ended = False
+
+    @property
+    def is_unsettled(self) -> bool:
+        """The last sign was a quote, which only what follows shows to be the value's end."""
+        return self._open is not None and self._buffer[self._at :].rstrip(" \t\r\n") == '"'
 
     def _read(self) -> dict[int, str]:
         self._fresh = {}

@@ -361,3 +361,18 @@ def test_blocking_reason_survives_beside_a_finish_reason() -> None:
     bench = run_bench(lambda n, p: [Piece(block_reason="JAILBREAK")], count=1)
     assert isinstance(bench.journal.errors[0], Blocked)
     assert bench.model.sizes == [1]
+
+
+def test_answer_before_a_hang_goes_out_although_nothing_follows_its_quote() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        reply = reply_to(prompt)
+        return [Piece(reply[: reply.index(prompt.keys[1]) - 3]), 25.0]
+
+    async def main() -> float:
+        bench = Bench(script, count=2, wait_s=10.0)
+        bench.slots.take(Priority.HIGH)
+        await bench.runner.run(bench.batch)
+        assert bench.journal.answers[0].text == answer_of(ask(0))
+        return bench.elapsed(0)
+
+    assert run_virtual(main()) == 0.25

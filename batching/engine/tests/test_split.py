@@ -21,7 +21,7 @@ def feed_all(reply: str, *, size: int | None = None) -> tuple[dict[int, str], Sp
         for index, text in splitter.feed(reply[start : start + step]).items():
             assert index not in answers, "released twice"
             answers[index] = text
-    answers |= splitter.finish()
+    answers |= splitter.settle()
     return answers, splitter
 
 
@@ -50,7 +50,7 @@ def test_quote_that_was_not_escaped_is_noticed_wherever_the_reply_is_cut() -> No
     reply = '{"0_aaaa": "He said "hello" and left.", "1_bbbb": "fine"}'
     for cut in range(1, len(reply)):
         splitter = Splitter(KEYS)
-        found = splitter.feed(reply[:cut]) | splitter.feed(reply[cut:]) | splitter.finish()
+        found = splitter.feed(reply[:cut]) | splitter.feed(reply[cut:]) | splitter.settle()
         assert found == {1: "fine"}, cut
         assert splitter.flaws[0] is Flaw.MALFORMED
 
@@ -58,8 +58,8 @@ def test_quote_that_was_not_escaped_is_noticed_wherever_the_reply_is_cut() -> No
 def test_reply_that_ends_with_a_quote_ends_the_value() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa": "first"') == {}
-    assert splitter.finish() == {0: "first"}
-    assert splitter.finish() == {}
+    assert splitter.settle() == {0: "first"}
+    assert splitter.settle() == {}
 
 
 def test_growing_value_shows_its_text_so_far() -> None:
