@@ -21,7 +21,7 @@ class Command(BaseCommand):
             "--name",
             default="",
             help="stays the same over restarts, so that what a killed worker held is taken back"
-            " at once (default: made of the host and the process id)",
+            " after half a lease (default: made of the host and the process id)",
         )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
