@@ -208,8 +208,9 @@ class TestHealthOfAWorker:
         row = (f"{owner}#inbox.0123456789abcdef", silent_s)
         with psycopg.connect(database) as connection:
             connection.execute(
-                "INSERT INTO batching_worker (owner, seen_at, slots, reserve, paused_s, down)"
-                " VALUES (%s, now() - make_interval(secs => %s), 16, 4, 0, false)",
+                "INSERT INTO batching_worker"
+                " (owner, seen_at, slots, reserve, call_s, paused_s, down)"
+                " VALUES (%s, now() - make_interval(secs => %s), 16, 4, '[]', 0, false)",
                 row,
             )
         word, _, *code = SERVICES["worker1"]["healthcheck"]["test"]
