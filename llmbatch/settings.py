@@ -73,6 +73,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "llmbatch.page_policy.PagePolicyMiddleware",
     "llmbatch.statics.StaticMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "llmbatch.errors.JsonErrorMiddleware",

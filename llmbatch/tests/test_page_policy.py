@@ -1,0 +1,111 @@
+"""The headers that bind a browser, and pages that keep to them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from asgiref.sync import iscoroutinefunction
+from django.conf import settings as configured
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.http import HttpResponse
+from django.test import AsyncClient
+from django.urls import reverse
+
+from llmbatch.page_policy import PAGE_POLICY, PagePolicyMiddleware
+
+INLINE = re.compile(r"<style|\sstyle=|\son\w+=|javascript:", re.I)
+SCRIPT = re.compile(r"<script(?![^>]*(?:\ssrc=|application/json))", re.I)
+FOREIGN = re.compile(r'(?:src|action)="(?:https?:)?//', re.I)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def staff(client):
+    client.force_login(get_user_model().objects.create_superuser("ann"))
+    return client
+
+
+def admin_pages() -> list[str]:
+    pages = ["/admin/", "/admin/password_change/", "/admin/settings_app/gatewaysettings/1/change/"]
+    pages += ["/admin/settings_app/lane/2/change/", "/admin/settings_app/apikey/add/"]
+    pages += ["/admin/auth/user/add/"]
+    lists = [f"{m._meta.app_label}_{m._meta.model_name}_changelist" for m in admin.site._registry]
+    return [*pages, *(reverse(f"admin:{name}") for name in lists)]
+
+
+def test_policy_says_what_it_should():
+    allowed = dict(part.split(" ", 1) for part in PAGE_POLICY.split("; "))
+    assert allowed == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    assert "unsafe" not in PAGE_POLICY
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/admin/login/", "/admin/nothing/", "/nothing"])
+def test_every_page_has_the_headers(client, settings, path):
+    settings.API_ACCESS = "open"
+    response = client.get(path, follow=True)
+    assert response["Content-Type"].startswith("text/html")
+    assert response["Content-Security-Policy"] == PAGE_POLICY
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["X-Frame-Options"] == "DENY"
+    assert response["Referrer-Policy"] == "same-origin"
+
+
+def test_admin_pages_keep_to_the_policy(staff):
+    pages = admin_pages()
+    assert len(pages) > 12
+    for page in pages:
+        response = staff.get(page, follow=True)
+        assert response.status_code == 200, page
+        assert response["Content-Security-Policy"] == PAGE_POLICY, page
+        for pattern in (INLINE, SCRIPT, FOREIGN):
+            assert not pattern.search(response.text), (page, pattern)
+
+
+def test_own_templates_have_nothing_inline():
+    for template in Path(configured.BASE_DIR, "templates").rglob("*.html"):
+        text = template.read_text()
+        assert not INLINE.search(text), template
+        assert not SCRIPT.search(text), template
+
+
+def test_json_has_no_policy(client, settings):
+    settings.API_ACCESS = "open"
+    for path in ("/v1/settings", "/v1/nothing"):
+        response = client.get(path)
+        assert response["Content-Type"].startswith("application/json")
+        assert "Content-Security-Policy" not in response
+        assert response["X-Content-Type-Options"] == "nosniff"
+
+
+def test_explanations_under_debug_keep_their_style(client, settings):
+    settings.DEBUG = True
+    response = client.get("/nothing")
+    assert "<style" in response.text
+    assert "Content-Security-Policy" not in response
+
+
+async def test_middleware_stays_on_the_event_loop():
+    async def respond(request):
+        return HttpResponse("a page")
+
+    middleware = PagePolicyMiddleware(respond)
+    assert iscoroutinefunction(middleware)
+    response = await middleware(None)
+    assert response["Content-Security-Policy"] == PAGE_POLICY
+
+
+async def test_policy_comes_through_the_async_handler(settings):
+    settings.API_ACCESS = "open"
+    response = await AsyncClient().get("/admin/login/")
+    assert response["Content-Security-Policy"] == PAGE_POLICY
