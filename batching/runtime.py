@@ -30,6 +30,7 @@ from batching.outlook import (
 from batching.retention import prune_old
 from batching.rollup import CHUNK, fold_pending
 from batching.rules import read_access
+from batching.sockets.room import Room
 from batching.supervisor import Supervisor
 from settings_app.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
@@ -70,6 +71,7 @@ class Runtime:
         self.model = model or GeminiModel(read_access)
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
+        self.room = Room()
         self.gateway: Gateway
         self.consumer: BatchConsumer
 
@@ -99,6 +101,7 @@ class Runtime:
             "release": self.gateway.release,
             "reread": self.gateway.reread,
             "keys": self._note_keys,
+            "guard": self.room.guard,
         }
         machine = {
             "receive": self.consumer.receive,
@@ -173,6 +176,7 @@ class Runtime:
     async def drain(self, *, seconds: float) -> None:
         """Takes nothing new, and gives what is here this long to be answered; `hurry` ends it."""
         self.gateway.draining = True
+        self.room.start_drain()
         loop = asyncio.get_running_loop()
         limit = loop.time() + seconds
         while (  # noqa: ASYNC110 - it happens once
@@ -180,6 +184,7 @@ class Runtime:
         ):
             await asyncio.sleep(0.02)
         self.gateway.inbox.refuse_all(ShuttingDown())
+        await self.room.close()
         await asyncio.sleep(0.05)  # the refused requests' responses go out
 
     def hurry(self) -> None:

@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")
 django_application = get_asgi_application()
 
 from batching.runtime import get_runtime  # noqa: E402 - models need the line above
+from batching.sockets.routes import serve_socket  # noqa: E402
 from batching.views import ModelKeyTestView, QueryView  # noqa: E402
 from llmbatch.health import HealthView, ReadyView  # noqa: E402
 from llmbatch.lean import LeanApplication  # noqa: E402
@@ -25,6 +26,9 @@ lean_application = LeanApplication(LEAN_VIEWS, any_host={"/health", "/health/rea
 
 async def application(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     """Starts the batch consumer with the first request of any kind, if `serve` has not yet."""
+    if scope["type"] == "websocket":
+        await serve_socket(scope, receive, send)
+        return
     if scope["type"] != "http":
         raise ValueError(f"The gateway does not speak {scope['type']}.")
     if scope["path"] in LEAN_VIEWS:

@@ -16,6 +16,7 @@ from twisted.internet import defer
 from twisted.web import http
 
 from batching.runtime import Runtime
+from llmbatch.daphne_sockets import GatewaySocket
 from llmbatch.errors import json_error
 
 logger = logging.getLogger("batching")
@@ -40,6 +41,9 @@ class GatewayServer(Server):
             ready_callable=self._start,
             server_name="llmbatch",
             verbosity=1,
+            # The application says of a frame that it is too large; this one ends the connection.
+            websocket_max_message_size=2 * settings.MAX_BODY_BYTES,
+            websocket_max_frame_size=2 * settings.MAX_BODY_BYTES,
         )
         self._start_runtime = start
         self._runtime: Runtime | None = None
@@ -51,6 +55,7 @@ class GatewayServer(Server):
 
     def _start(self) -> None:
         self.http_factory.log = _log_nothing
+        self.ws_factory.protocol = GatewaySocket
         loop = daphne_server.twisted_loop
         self._starting = loop.create_task(
             self._keep_runtime(), name="start", context=contextvars.Context()
@@ -63,6 +68,12 @@ class GatewayServer(Server):
             logger.exception("The batch consumer could not be started.")
             self.failure = f"The batch consumer could not be started: {error}"
             self.stop()
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        """A sender to a WebSocket waits for a client that does not read; memory stays bounded."""
+        await super().handle_reply(protocol, message)
+        if isinstance(protocol, GatewaySocket) and message["type"] == "websocket.send":
+            await protocol.wait_until_free()
 
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)

@@ -1,0 +1,1 @@
+"""What happens in the machine at this moment, for those who watch."""

@@ -1,0 +1,1 @@
+"""WebSockets: who may open one, what travels over it, and how it ends."""

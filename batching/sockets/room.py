@@ -1,0 +1,119 @@
+"""The open WebSockets of one process: they come in by a path, and leave when they must."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batching.sockets.access import (
+    SUBPROTOCOL,
+    SocketRefused,
+    Visitor,
+    is_from_here,
+    read_visitor,
+)
+from batching.sockets.socket import GOING_AWAY, INTERNAL_ERROR, Socket, SocketClosed
+
+logger = logging.getLogger("batching")
+
+CHECK_INTERVAL_S = 2.0
+NORMAL = 1000
+LEAVING = "The gateway is shutting down."
+
+Handler = Callable[[Socket], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """`handle` speaks with one client; the socket is closed when it returns."""
+
+    handle: Handler
+    staff: bool
+
+
+class Room:
+    def __init__(self) -> None:
+        self._sockets: set[Socket] = set()
+        self._draining = False
+        self._leaving: list[asyncio.Task[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    async def serve(
+        self, endpoint: Endpoint | None, scope: Mapping[str, Any], receive: Any, send: Any
+    ) -> None:
+        """An ASGI application for one socket; without an endpoint it says so."""
+        visitor = read_visitor(scope, staff=endpoint.staff if endpoint else False)
+        await receive()  # websocket.connect
+        if not is_from_here(visitor):  # not accepted: 403, and the page learns no more
+            await send({"type": "websocket.close"})
+            return
+        chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
+        # Accepted before it is refused, for a client can read neither status nor body of a
+        # handshake that fails.
+        await send({"type": "websocket.accept", "subprotocol": chosen})
+        socket = Socket(receive, send, visitor)
+        try:
+            await self._admit(endpoint, socket, visitor)
+        except SocketClosed:
+            pass
+
+    async def _admit(self, endpoint: Endpoint | None, socket: Socket, visitor: Visitor) -> None:
+        try:
+            if endpoint is None:
+                raise SocketRefused(4404, "not_found", "There is nothing at this path.")
+            await visitor.authorize()
+        except SocketRefused as error:
+            await _show_out(socket, error)
+            return
+        if self._draining:
+            await socket.leave(LEAVING)
+            return
+        self._sockets.add(socket)
+        try:
+            await endpoint.handle(socket)
+            await socket.close(NORMAL, "")
+        except SocketClosed:
+            raise
+        except Exception:
+            logger.exception("A WebSocket failed.")
+            await socket.close(INTERNAL_ERROR, "The gateway failed; its log has the cause.")
+        finally:
+            self._sockets.discard(socket)
+
+    async def guard(self) -> None:
+        """Closes the sockets of those who may not be here any more, for ever."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            for socket in list(self._sockets):
+                try:
+                    await socket.visitor.authorize_again()
+                except SocketRefused as error:
+                    await _show_out(socket, error)
+
+    def start_drain(self) -> None:
+        """Takes nobody in; who is owed nothing leaves at once, the others after their answers."""
+        self._draining = True
+        self._leaving = [
+            asyncio.create_task(socket.leave(LEAVING), name="socket leaves")
+            for socket in self._sockets
+        ]
+
+    async def close(self) -> None:
+        """Whoever is still here leaves."""
+        self._draining = True
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        for socket in list(self._sockets):
+            await socket.close(GOING_AWAY, LEAVING)
+
+
+async def _show_out(socket: Socket, error: SocketRefused) -> None:
+    try:
+        await socket.send_error(error.code, str(error))
+        await socket.close(error.close_code, str(error))
+    except SocketClosed:
+        pass

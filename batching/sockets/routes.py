@@ -1,0 +1,15 @@
+"""Which paths speak WebSocket."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from batching.live.endpoint import watch
+from batching.runtime import get_runtime
+from batching.sockets.room import Endpoint
+
+SOCKETS = {"/ws/live": Endpoint(watch, staff=True)}
+
+
+async def serve_socket(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+    runtime = await get_runtime()
+    await runtime.room.serve(SOCKETS.get(scope["path"]), scope, receive, send)

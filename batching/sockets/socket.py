@@ -1,0 +1,123 @@
+"""One open WebSocket: JSON objects in both directions, within bounds."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from io import BytesIO
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from rest_framework.exceptions import ParseError
+
+from batching.sockets.access import Visitor
+from settings_app.parsers import StrictJSONParser
+
+SEND_TIMEOUT_S = 10.0
+"""who reads nothing for so long is disconnected"""
+MOST_BAD_FRAMES = 20
+GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
+INTERNAL_ERROR = 1011
+MAX_REASON = 120
+
+
+class SocketClosed(Exception):
+    """Nothing can be sent any more."""
+
+
+class BadFrame(Exception):
+    """A frame that is no JSON object."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Socket:
+    """`async for document in socket` gives what the client sends, and ends with the connection.
+
+    A send waits while the client does not read, so what is not sent yet stays with the caller.
+    """
+
+    def __init__(self, receive: Any, send: Any, visitor: Visitor) -> None:
+        self._receive = receive
+        self._send = send
+        self.visitor = visitor
+        self.closed = False
+        self._busy = 0
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        bad = 0
+        while (message := await self._receive())["type"] != "websocket.disconnect":
+            try:
+                document = read_frame(message)
+            except BadFrame as error:
+                bad += 1
+                if self.closed:
+                    continue
+                await self.send_error(error.code, str(error))
+                if bad >= MOST_BAD_FRAMES:
+                    await self.close(POLICY_VIOLATION, "Too many frames are not valid.")
+            else:
+                bad = 0
+                if not self.closed:
+                    yield document
+        self.closed = True
+
+    async def send_json(self, document: Mapping[str, Any]) -> None:
+        """Raises SocketClosed."""
+        await self.send_text(json.dumps(document, ensure_ascii=False))
+
+    async def send_error(self, code: str, detail: str, **more: Any) -> None:
+        """Raises SocketClosed."""
+        await self.send_json({"type": "error", "code": code, "detail": detail, **more})
+
+    async def send_text(self, text: str) -> None:
+        """Raises SocketClosed, also when the client has read nothing for `SEND_TIMEOUT_S`."""
+        if self.closed:
+            raise SocketClosed
+        # No frame may hold a lone surrogate, and a model may write one.
+        text = text.encode("utf-8", "replace").decode()
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._send({"type": "websocket.send", "text": text})
+        except TimeoutError:
+            await self.close(POLICY_VIOLATION, "The client reads too slowly.")
+            raise SocketClosed from None
+
+    async def close(self, code: int, reason: str) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        await self._send({"type": "websocket.close", "code": code, "reason": reason[:MAX_REASON]})
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """While something is owed to the client, a drain leaves the socket open."""
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+
+    async def leave(self, reason: str) -> None:
+        """Closes it as soon as nothing is owed to the client any more."""
+        while self._busy and not self.closed:  # noqa: ASYNC110 - it happens once
+            await asyncio.sleep(0.02)
+        await self.close(GOING_AWAY, reason)
+
+
+def read_frame(message: Mapping[str, Any]) -> dict[str, Any]:
+    text = message.get("text")
+    if text is None:
+        raise BadFrame("unsupported_media_type", "Only text frames are understood, not binary.")
+    try:
+        document = StrictJSONParser().parse(BytesIO(text.encode("utf-8", "replace")))
+    except RequestDataTooBig:
+        raise BadFrame("too_large", "The frame is larger than 1 MB.") from None
+    except ParseError:
+        raise BadFrame("invalid", "The frame is not valid JSON.") from None
+    if not isinstance(document, dict):
+        raise BadFrame("invalid", "A frame is a JSON object.")
+    return document

@@ -1,0 +1,216 @@
+"""Who may open a WebSocket, what hostile frames get, and how sockets end."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from batching.sockets import room as room_module
+from batching.tests.sockets import connected
+from settings_app.api_keys import create_api_key
+from settings_app.models import ApiKey
+from settings_app.services import announce_change
+from settings_app.snapshot import refresh_if_stale
+
+make_key = sync_to_async(create_api_key)
+
+
+@sync_to_async
+def log_in(name: str, *, is_staff: bool) -> str:
+    client = Client()
+    client.force_login(get_user_model().objects.create_user(name, is_staff=is_staff))
+    return f"sessionid={client.cookies['sessionid'].value}"
+
+
+def revoke(row: ApiKey) -> None:
+    ApiKey.objects.filter(pk=row.pk).update(revoked=True)
+    announce_change()
+    refresh_if_stale()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def closed_gateway(harness, settings):
+    settings.API_ACCESS = "key"
+    return harness
+
+
+@pytest.fixture
+async def guard_at_once(monkeypatch, harness):
+    monkeypatch.setattr(room_module, "CHECK_INTERVAL_S", 0.01)
+    harness.runtime.supervisor.start("guard", harness.runtime.room.guard)
+
+
+async def outcome(**connection) -> str:
+    """The code of the first frame, or that the handshake was refused."""
+    async with connected(**connection) as client:
+        if not client.accepted:
+            return "403"
+        await client.send("[")  # whoever is let in is told that this is not JSON
+        frame = await client.receive()
+        while frame["type"] != "error":
+            frame = await client.receive()
+        if frame["code"] == "invalid":
+            return "open"
+        closed = await client.receive()
+        assert closed["reason"] == frame["detail"]
+        return f"{closed['closed']} {frame['code']}"
+
+
+@pytest.mark.usefixtures("closed_gateway")
+async def test_who_may_watch():
+    _, key = await make_key(name="program")
+    _, staff_key = await make_key(name="operator", is_staff=True)
+    user, staff = await log_in("bob", is_staff=False), await log_in("ann", is_staff=True)
+    wrong = f"{key[:-1]}!"
+    cases = [
+        ({}, (), "4401 not_authenticated"),
+        ({"authorization": f"Bearer {wrong}"}, (), "4401 not_authenticated"),
+        ({"authorization": f"Bearer {key}"}, (), "4403 permission_denied"),
+        ({"authorization": f"Bearer {staff_key}"}, (), "open"),
+        ({}, ("bearer", staff_key), "open"),
+        ({}, ("bearer", wrong), "4401 not_authenticated"),
+        ({}, ("bearer",), "4401 not_authenticated"),
+        ({}, (staff_key,), "4401 not_authenticated"),
+        ({"authorization": "Bearer"}, ("bearer", staff_key), "4401 not_authenticated"),
+        ({"cookie": user}, (), "4403 permission_denied"),
+        ({"cookie": staff}, (), "open"),
+        ({"cookie": "sessionid=x"}, (), "4401 not_authenticated"),
+        # the key counts, not the browser's session beside it
+        ({"cookie": staff, "authorization": f"Bearer {key}"}, (), "4403 permission_denied"),
+    ]
+    for headers, offer, expected in cases:
+        assert (headers, offer, await outcome(headers=headers, offer=offer)) == (
+            headers,
+            offer,
+            expected,
+        )
+
+
+@pytest.mark.parametrize("access", ["open", "key"])
+async def test_only_own_and_listed_origins_may_connect(harness, settings, access):
+    settings.API_ACCESS = access
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
+    cookie = await log_in("ann", is_staff=True)
+    cases = [
+        ({}, "open"),
+        ({"origin": "http://localhost"}, "open"),
+        ({"origin": "https://localhost"}, "open"),
+        ({"origin": "https://app.example"}, "open"),
+        ({"origin": "http://app.example"}, "403"),
+        ({"origin": "http://localhost:81"}, "403"),
+        ({"origin": "https://localhost.evil.example"}, "403"),
+        ({"origin": "null"}, "403"),
+        ({"origin": ""}, "403"),
+        ({"host": "evil.example"}, "403"),
+        ({"host": "evil.example", "origin": "http://evil.example"}, "403"),
+    ]
+    for headers, expected in cases:
+        found = await outcome(headers={"cookie": cookie} | headers)
+        assert (headers, found) == (headers, expected)
+
+
+async def test_any_origin_under_debug_is_for_requests_alone(harness, settings):
+    settings.CORS_ALLOW_ALL_ORIGINS = True
+    assert await outcome(headers={"origin": "https://evil.example"}) == "403"
+
+
+async def test_open_access_lets_everybody_in_but_a_wrong_key(harness):
+    assert await outcome() == "open"
+    wrong = {"authorization": "Bearer nonsense"}
+    assert await outcome(headers=wrong) == "4401 not_authenticated"
+
+
+async def test_offered_subprotocol_is_chosen_or_a_browser_would_hang_up(closed_gateway):
+    _, key = await make_key(name="operator", is_staff=True)
+    for offer, chosen in [(("bearer", key), "bearer"), (("chat",), None), ((), None)]:
+        async with connected(offer=offer) as client:
+            assert (client.accepted, client.subprotocol) == (True, chosen)
+
+
+async def test_unknown_path_is_said(harness):
+    for path in ("/ws/nothing", "/ws/live/", "/v1/query", "/"):
+        assert await outcome(path=path) == "4404 not_found"
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("", "invalid"),
+        ("{", "invalid"),
+        ("[]", "invalid"),
+        ("null", "invalid"),
+        ('{"a": NaN}', "invalid"),
+        ("[" * 100_000, "invalid"),
+        ('{"a": ' + "9" * 5000 + "}", "invalid"),
+        ('"' + "x" * 1_000_000 + '"', "too_large"),
+        ('"' + "ü" * 500_000 + '"', "too_large"),
+        (b"\x00\xff", "unsupported_media_type"),
+        ('{"type": "ask"}', "invalid"),
+    ],
+)
+async def test_hostile_frame_gets_an_error_frame_and_the_socket_stays(harness, frame, code):
+    async with connected() as client:
+        for _ in range(2):
+            await client.send(frame)
+            answer = await client.receive()
+            while answer["type"] != "error":
+                answer = await client.receive()
+            assert set(answer) == {"type", "code", "detail"}
+            assert answer["code"] == code
+
+
+async def test_twenty_bad_frames_in_a_row_end_it(harness):
+    async with connected() as client:
+        frames = []
+        for _ in range(25):
+            await client.send("{")
+        while "closed" not in (frame := await client.receive()):
+            frames += [frame] if frame["type"] == "error" else []
+    assert len(frames) == 20
+    assert frame["closed"] == 1008
+
+
+@pytest.mark.usefixtures("guard_at_once")
+async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
+    row, key = await make_key(name="operator", is_staff=True)
+    _, other = await make_key(name="other", is_staff=True)
+    room = closed_gateway.runtime.room
+    async with connected(offer=("bearer", key)) as client, connected(offer=("bearer", other)):
+        await until(lambda: len(room) == 2)
+        await sync_to_async(revoke)(row)
+        while (frame := await client.receive())["type"] != "error":
+            pass
+        assert frame["code"] == "not_authenticated"
+        assert (await client.receive())["closed"] == 4401
+        await until(lambda: len(room) == 1)
+    await until(lambda: len(room) == 0)
+
+
+async def test_session_that_ended_closes_its_socket(closed_gateway, guard_at_once, monkeypatch):
+    monkeypatch.setattr("batching.sockets.access.SESSION_CHECK_S", 0.0)
+    async with connected(headers={"cookie": await log_in("ann", is_staff=True)}) as client:
+        await sync_to_async(get_user_model().objects.update)(is_staff=False)
+        while "closed" not in (frame := await client.receive()):
+            pass
+        assert frame["closed"] == 4403
+
+
+async def test_drain_closes_idle_sockets_at_once_and_takes_none_in(harness):
+    async with connected() as client:
+        await client.send("{")
+        await client.receive()
+        await harness.runtime.drain(seconds=5)
+        while "closed" not in (frame := await client.receive()):
+            pass
+        assert frame == {"closed": 1001, "reason": "The gateway is shutting down."}
+    async with connected() as late:
+        assert (await late.receive())["closed"] == 1001

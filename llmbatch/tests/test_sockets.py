@@ -1,0 +1,93 @@
+"""WebSockets of a real server process: bounds on memory and threads, and the end by SIGTERM."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from llmbatch.tests.server import Server
+
+pytestmark = pytest.mark.server
+
+
+HANDSHAKE = (
+    b"GET /ws/live HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def live(server: Server) -> str:
+    return server.url.replace("http", "ws") + "/ws/live"
+
+
+async def listen(connection) -> None:
+    while True:
+        await asyncio.wait_for(connection.recv(), 5)
+
+
+async def end_of(connection) -> tuple[int, str]:
+    """The code and the reason with which the server closes."""
+    with pytest.raises(ConnectionClosed) as closed:
+        await listen(connection)
+    assert closed.value.rcvd
+    return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+def connect_deaf(server: Server) -> socket.socket:
+    """An open WebSocket that answers nothing, not even the closing."""
+    deaf = socket.create_connection(("127.0.0.1", server.port))
+    deaf.sendall(HANDSHAKE)
+    assert b"101" in deaf.recv(1000)
+    return deaf
+
+
+async def test_sigterm_closes_sockets_and_does_not_wait_for_them(server: Server):
+    with connect_deaf(server):
+        async with connect(live(server)) as polite:
+            began = time.monotonic()
+            ended = asyncio.create_task(end_of(polite))
+            status = await asyncio.to_thread(server.terminate, within_s=10)
+            assert await ended == (1001, "The gateway is shutting down.")
+    assert status == 0
+    assert time.monotonic() - began < 3.0, "the deaf one must not hold up the exit"
+    assert "Traceback" not in server.log
+
+
+async def test_frame_of_more_than_two_megabytes_ends_its_own_connection_alone(server: Server):
+    async with connect(live(server)) as large, connect(live(server)) as other:
+        await large.send("x" * 2_100_000)
+        with pytest.raises((ConnectionClosed, ConnectionResetError)):
+            await listen(large)
+        await other.send("[]")
+        while '"type": "error"' not in await asyncio.wait_for(other.recv(), 5):
+            pass
+
+
+async def test_foreign_page_gets_403_before_the_handshake(server: Server):
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(live(server), origin="https://evil.example")
+    assert refused.value.response.status_code == 403
+
+
+async def test_who_asks_and_never_reads_costs_no_memory(server: Server):
+    """Each bad frame would be answered; the answers stop where nobody takes them."""
+    before = server.memory_mb
+    _, writer = await asyncio.open_connection(sock=connect_deaf(server))
+    writer.transport.pause_reading()
+    good_then_bad = b"\x81\x82\0\0\0\0{}" + b"\x81\x81\0\0\0\0{"
+    sent = 0
+    async with asyncio.timeout(30):
+        try:
+            while True:  # until the server, which reads no more, stops it
+                writer.write(good_then_bad * 1000)
+                async with asyncio.timeout(1):
+                    await writer.drain()
+                sent += 2000
+        except TimeoutError:
+            pass
+    assert server.memory_mb - before < 40, sent
+    assert server.answers()
+    writer.transport.abort()
