@@ -12,9 +12,10 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from batching import log, selectors
+from batching import log, metrics, selectors
 from batching.claims import Claimer
 from batching.database import DatabaseThreads
+from batching.early_ends import expire_items
 from batching.engine.dispatch import Dispatcher
 from batching.engine.errors import TimedOut
 from batching.engine.lanes import LaneRule, Priority
@@ -33,7 +34,6 @@ from batching.recovery import give_up, take_back_earlier, take_back_expired
 from batching.rules import current_rules
 from batching.services import BUDGET, Asker, Claim, ClaimRequest
 from chats.leases import Recovery, renew_leases
-from chats.services import expire_chats
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
 logger = logging.getLogger("batching")
@@ -238,6 +238,7 @@ class BatchConsumer:
             if claim.batch is not None:
                 self._open_tickets(planned, claim, claim.batch)
                 log.batch_started(claim.batch)
+                metrics.count_batch(planned, size=len(claim.batch.items))
                 await self._tell_dispatched(claim.askers)
                 runs = True  # from here on the runner gives the slot back
                 await self._runner.run(claim.batch)
@@ -250,9 +251,17 @@ class BatchConsumer:
 
     def _open_tickets(self, planned: Batch, claim: Claim, batch: RunnableBatch) -> None:
         now = self._clock()
-        accepted = {item.id: item.accepted for item in planned.items}
+        items = {item.id: item for item in planned.items}
         for work in batch.items:
-            ticket = Ticket(work, claim.askers[work.id], accepted[work.id], now)
+            item = items[work.id]
+            ticket = Ticket(
+                work,
+                claim.askers[work.id],
+                item.accepted,
+                dispatched=now,
+                lane=planned.priority,
+                held_until=min(item.due, planned.at),
+            )
             self.journal.open(batch, ticket)
 
     async def _tell_dispatched(self, askers: Mapping[int, Asker]) -> None:
@@ -270,8 +279,8 @@ class BatchConsumer:
         error = TimedOut("No call slot became free within the time this request may wait.")
         try:
             await self._database.run(
-                expire_chats,
-                [item.id for item in items],
+                expire_items,
+                items,
                 now=datetime.now(UTC),
                 code=error.code,
                 detail=str(error),

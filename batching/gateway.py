@@ -10,6 +10,7 @@ from typing import Any
 from batching import log
 from batching.admission import Admission, Query
 from batching.database import DatabaseThreads
+from batching.early_ends import release_chats
 from batching.engine.errors import (
     Cancelled,
     ShuttingDown,
@@ -28,7 +29,6 @@ from batching.messages import (
 from batching.outcomes import describe_request, read_outcome, read_outcomes
 from batching.outlook import Outlook
 from chats.models import Chat
-from chats.services import release_chats
 
 logger = logging.getLogger("batching")
 

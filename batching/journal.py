@@ -11,10 +11,11 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from batching import log, services
+from batching import log, metrics, services
 from batching.database import DatabaseThreads
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.errors import GatewayError
+from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
 from batching.outcomes import describe_answer, describe_error
 from batching.services import Asker
@@ -37,6 +38,9 @@ class Ticket:
     asker: Asker
     accepted: float
     dispatched: float
+    lane: Priority
+    held_until: float
+    """the end of its window, or when its batch was full"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ class Closing:
     prompt: str
     asker: Asker
     outcome: dict[str, Any]
+    ticket: Ticket
+    released: float
+    """when its last call gave the answer, or the failure was known"""
 
 
 @dataclass(slots=True)
@@ -116,6 +123,7 @@ class DatabaseJournal:
             services.start_call, batch, items, owner=self._owner, now=now
         )
         log.call_started(batch, prepared, items)
+        metrics.count_retry(batch.rule.priority)
         return prepared
 
     def answer(self, batch: RunnableBatch, item: Work, answer: Answer) -> None:
@@ -167,6 +175,7 @@ class DatabaseJournal:
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._page.reports.append((batch, report))
+        metrics.count_call(batch.rule.priority, report)
         self._wake()
 
     def end_batch(self, batch: RunnableBatch) -> None:
@@ -202,7 +211,9 @@ class DatabaseJournal:
         self, item: Work, ticket: Ticket, values: dict[str, Any], outcome: dict[str, Any]
     ) -> None:
         finish = Finish(item.id, self._owner, item.attempts, values)
-        self._page.closings[item.id] = Closing(finish, item.prompt, ticket.asker, outcome)
+        self._page.closings[item.id] = Closing(
+            finish, item.prompt, ticket.asker, outcome, ticket, self._clock()
+        )
         self._urgent.set()
         self._wake()
 
@@ -245,6 +256,8 @@ class DatabaseJournal:
             by_origin[closing.asker.origin][chat_id] = closing.outcome
         for origin, outcomes in by_origin.items():
             await self._tell(origin, outcomes)
+        for chat_id in finished:
+            _count(page.closings[chat_id], now=self._clock())
 
 
 def _write_page(page: Page) -> set[int]:
@@ -262,6 +275,15 @@ def _write_page(page: Page) -> set[int]:
         )
         services.end_batches([batch.id for batch in page.ended], now=datetime.now(UTC))
     return finished
+
+
+def _count(closing: Closing, *, now: float) -> None:
+    ticket, code = closing.ticket, closing.finish.values.get("error_code")
+    if code or ticket.work.called is None:
+        metrics.count_end(ticket.lane, code or metrics.ANSWERED)
+        return
+    before_s, after_s = ticket.work.called - ticket.held_until, now - closing.released
+    metrics.count_end(ticket.lane, metrics.ANSWERED, added_s=before_s + after_s)
 
 
 def _log_page(page: Page) -> None:

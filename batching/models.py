@@ -167,6 +167,20 @@ class DailyStat(models.Model):
         return f"{self.day} {Priority(self.priority).label}"
 
 
+class ProcessNumbers(models.Model):
+    """What one process of a fleet has counted for /metrics, by the database's clock."""
+
+    name = models.CharField(max_length=40, primary_key=True, help_text="stays over restarts")
+    seen_at = models.DateTimeField()
+    text = models.TextField(help_text="in Prometheus' text format")
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Worker(models.Model):
     """A process that runs batches beside others: its last report, by the database's clock."""
 

@@ -13,12 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from batching.early_ends import cancel_chats
 from batching.engine.errors import AlreadyDispatched, AmbiguousRequest, Cancelled
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
 from batching.outcomes import describe_error, describe_request, read_outcome
 from batching.selectors import estimate_wait_s, find_chats, queue_position
 from chats.models import Chat, Status
-from chats.services import cancel_chats
 from settings_app.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
 
 logger = logging.getLogger("batching")

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
+from batching.early_ends import count_ended
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import Batch, CallStatus, ModelCall, Outcome
@@ -55,6 +56,7 @@ def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
             Batch.objects.filter(owner__in=dead, outcome=Outcome.RUNNING).update(
                 outcome=Outcome.FAILED, finished_at=now
             )
+    count_ended(recovery.exhausted, error.code)
     return recovery
 
 

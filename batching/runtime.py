@@ -17,8 +17,10 @@ from batching.consumers import BatchConsumer
 from batching.database import DatabaseThreads
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
+from batching.exposition import describe_state, forget_numbers, report_numbers
 from batching.gateway import Gateway
 from batching.llm.gemini import GeminiModel
+from batching.metrics import watch_lag
 from batching.outlook import (
     ALIVE_S,
     REPORT_INTERVAL_S,
@@ -40,6 +42,7 @@ logger = logging.getLogger("batching")
 HEARTBEAT_LIMIT_S = 3.0
 FOLD_INTERVAL_S = 0.5
 LAST_USED_INTERVAL_S = 10.0
+NUMBERS_INTERVAL_S = 2.0
 WATCH_INTERVAL_S = 0.5
 RETENTION_DELAY_S = 60.0
 RETENTION_INTERVAL_S = 3600.0
@@ -114,10 +117,13 @@ class Runtime:
             "journal": self.consumer.journal.run,
             "retention": self._retain,
         }
+        both = {"lag": watch_lag}
         if self.shared:
+            both["numbers"] = self._report_numbers
             door["watch"] = self._watch
             machine["report"] = self._report
-        return (door if self.takes_requests else {}) | (machine if self.runs_batches else {})
+        own = (door if self.takes_requests else {}) | (machine if self.runs_batches else {})
+        return own | both
 
     def look(self) -> Outlook:
         """In a fleet what was read last; alone, what the consumer of this process knows."""
@@ -146,13 +152,20 @@ class Runtime:
             await self.database.run(report_worker, self.consumer.owner, capacity)
             await asyncio.sleep(REPORT_INTERVAL_S)
 
+    async def _report_numbers(self) -> None:
+        """Leaves what /metrics shows of this process where every door can read it."""
+        while True:
+            await self.database.run(report_numbers, self.name, describe_state(self))
+            await asyncio.sleep(NUMBERS_INTERVAL_S)
+
     async def _sign_off(self) -> None:
-        """Nobody counts on this worker any more."""
+        """Nobody counts on this process any more."""
         try:
             async with asyncio.timeout(REPORT_INTERVAL_S):
+                await self.database.run(forget_numbers, self.name)
                 await self.database.run(forget_worker, self.consumer.owner)
         except (TimeoutError, DatabaseError) as error:
-            logger.warning("This worker could not sign off (%s).", type(error).__name__)
+            logger.warning("This process could not sign off (%s).", type(error).__name__)
 
     async def _fold(self) -> None:
         """Keeps the roll-up at most a second behind what has ended."""
@@ -197,7 +210,7 @@ class Runtime:
         if self.runs_batches:
             await self.consumer.stop()
         await self.supervisor.stop()
-        if self.runs_batches and self.shared:
+        if self.shared:
             await self._sign_off()
         await self.model.close()
         await self.database.close()

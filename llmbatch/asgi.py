@@ -9,7 +9,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")
 django_application = get_asgi_application()
 
-from batching.runtime import get_runtime  # noqa: E402 - models need the line above
+from batching.metrics_view import MetricsView  # noqa: E402 - models need the line above
+from batching.runtime import get_runtime  # noqa: E402
 from batching.sockets.routes import serve_socket  # noqa: E402
 from batching.views import ModelKeyTestView, QueryView  # noqa: E402
 from llmbatch.health import HealthView, ReadyView  # noqa: E402
@@ -18,6 +19,7 @@ from llmbatch.lean import LeanApplication  # noqa: E402
 LEAN_VIEWS = {
     "/v1/query": QueryView.as_view(),
     "/v1/settings/test-key": ModelKeyTestView.as_view(),
+    "/metrics": MetricsView.as_view(),
     "/health": HealthView.as_view(),
     "/health/ready": ReadyView.as_view(),
 }

@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 
 from batching.engine.errors import GatewayError
+from batching.metrics import count_api_error
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def json_error(
         "detail": detail or _DETAILS.get(status, "The gateway could not do this."),
         "code": code or _CODES.get(status, "internal_error" if status >= 500 else "invalid"),
     }
+    count_api_error(document["code"])
     if errors:
         document["errors"] = errors
     body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")

@@ -40,6 +40,8 @@ class Work:
     finished: bool = False
     calling: bool = False
     """a call that counts among `attempts` has not ended"""
+    called: float | None = None
+    """when its first call began"""
     suspicion: str = ""
     """why an answer to it was not trusted; it is asked for again alone"""
     spent: TokenUsage = field(default_factory=TokenUsage)
@@ -120,6 +122,7 @@ class Call:
         for item in self._items:
             item.attempts += 1
             item.calling = True
+            item.called = self._started if item.called is None else item.called
         try:
             await self._read_reply()
         except CallFailed as raised:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from batching.engine.errors import ERRORS_BY_CODE
 from llmbatch.asgi import LEAN_VIEWS
+from llmbatch.tests.scrape import promtool_mark, run_promtool
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
+ALERTS = ROOT / "docs/alerts.yml"
 SETTINGS = (ROOT / "llmbatch/settings.py").read_text()
 
 
@@ -38,6 +40,11 @@ def test_every_command_and_make_target_is_in_the_readme() -> None:
 
 def test_every_error_code_is_in_the_readme() -> None:
     assert {code for code in ERRORS_BY_CODE if f"`{code}`" not in README} == set()
+
+
+@promtool_mark()
+def test_promtool_is_content_with_the_alerts() -> None:
+    assert run_promtool("check", "rules", str(ALERTS)) == ""
 
 
 def test_layout_names_files_that_exist() -> None:

@@ -1,0 +1,40 @@
+"""Ends of requests that no call answered: stored, and counted by lane."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from batching import metrics
+from batching.engine.lanes import Priority
+from batching.engine.planner import Item
+from chats import services
+from chats.models import Chat
+
+
+def expire_items(items: Sequence[Item], *, now: datetime, code: str, detail: str) -> None:
+    """Every worker of a fleet tries; each request is counted by the one that finds it queued."""
+    for lane in {item.priority for item in items}:
+        ids = [item.id for item in items if item.priority is lane]
+        expired = services.expire_chats(ids, now=now, code=code, detail=detail)
+        metrics.count_end(lane, code, number=expired)
+
+
+def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
+    """Call it in a transaction; gives those that were still queued."""
+    cancelled = services.cancel_chats(ids, now=now, code=code, detail=detail)
+    count_ended(cancelled, code)
+    return cancelled
+
+
+def release_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
+    """One waiter less for each chat; gives those that nobody holds now and that were cancelled."""
+    cancelled = services.release_chats(ids, now=now, code=code, detail=detail)
+    count_ended(cancelled, code)
+    return cancelled
+
+
+def count_ended(ids: Sequence[int], outcome: str) -> None:
+    """Of chats that have just ended."""
+    lanes = Chat.objects.filter(pk__in=ids).values_list("priority", flat=True) if ids else ()
+    for lane, number in Counter(lanes).items():
+        metrics.count_end(Priority(lane), outcome, number=number)

@@ -1,0 +1,119 @@
+"""The numbers of this process, and in a fleet of every process, as Prometheus reads them."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.db.models import Count, Min
+from django.db.models.functions import Now
+from prometheus_client import Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from batching.engine.lanes import Priority
+from batching.metrics import REGISTRY
+from batching.models import ProcessNumbers
+from batching.outlook import ALIVE_S, FORGOTTEN_S
+from chats.models import Chat, Status
+
+if TYPE_CHECKING:
+    from batching.runtime import Runtime
+
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Families:
+    """Metric families as `generate_latest` collects them; those of one name are one family."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Metric] = {}
+
+    def add(self, families: Iterable[Metric], *, process: str | None = None) -> None:
+        """With the name of their `process` as a label."""
+        for family in families:
+            known = self._found.get(family.name)
+            if known is None:
+                known = Metric(family.name, family.documentation, family.type)
+                self._found[family.name] = known
+            for sample in family.samples:
+                labels = sample.labels if process is None else sample.labels | {"process": process}
+                known.add_sample(sample.name, labels, sample.value)
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._found.values())
+
+
+class OwnNumbers:
+    """Everything that this process counts, and its state at this moment."""
+
+    def __init__(self, state: Iterable[Metric]) -> None:
+        self._state = list(state)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from REGISTRY.collect()
+        yield from self._state
+
+
+def describe_state(runtime: "Runtime") -> list[Metric]:
+    """Call it on the event loop."""
+    state = []
+
+    def show(name: str, text: str, value: float) -> None:
+        state.append(GaugeMetricFamily(f"llmbatch_{name}", text, value=value))
+
+    if runtime.takes_requests:
+        show("waiting_clients", "Clients that wait for an answer.", len(runtime.gateway.inbox))
+    if runtime.runs_batches:
+        slots = runtime.consumer.dispatcher.slots
+        show("call_slots", "Model calls that may run at once.", slots.total)
+        show("call_slots_used", "Model calls that run.", slots.running)
+        show(
+            "breaker_open",
+            "1 while the failing model service is left alone.",
+            slots.breaker.is_open,
+        )
+        show("breaker_pause_seconds", "How long no model call starts.", slots.capacity.paused_s)
+    return state
+
+
+def report_numbers(name: str, state: list[Metric]) -> None:
+    """For the scrapes that other processes answer; forgets those of processes long gone."""
+    text = generate_latest(OwnNumbers(state)).decode()
+    ProcessNumbers.objects.update_or_create(name=name, defaults={"text": text, "seen_at": Now()})
+    ProcessNumbers.objects.filter(seen_at__lt=Now() - timedelta(seconds=FORGOTTEN_S)).delete()
+
+
+def forget_numbers(name: str) -> None:
+    ProcessNumbers.objects.filter(name=name).delete()
+
+
+def expose(name: str, state: list[Metric], *, openly: bool, fleet: bool) -> bytes:
+    """This process's numbers as they are, the others' as they reported them last."""
+    families = Families()
+    families.add(read_queue(now=datetime.now(UTC)))
+    families.add(OwnNumbers(state).collect(), process=name)
+    if fleet:
+        alive = ProcessNumbers.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
+        for other, text in alive.exclude(name=name).values_list("name", "text"):
+            families.add(text_string_to_metric_families(text), process=other)
+    return (openmetrics.generate_latest if openly else generate_latest)(families)
+
+
+def read_queue(*, now: datetime) -> list[Metric]:
+    """The queue of record, which is every process's."""
+    depth = GaugeMetricFamily(
+        "llmbatch_queue_depth", "Requests that wait for a batch.", labels=["lane"]
+    )
+    age = GaugeMetricFamily(
+        "llmbatch_queue_oldest_age_seconds",
+        "How long the oldest of them has waited; 0 if none waits.",
+        labels=["lane"],
+    )
+    waiting = Chat.objects.filter(status=Status.QUEUED).order_by().values_list("priority")
+    found = {row[0]: row[1:] for row in waiting.annotate(Count("pk"), Min("received_at"))}
+    for lane in Priority:
+        number, oldest = found.get(lane, (0, now))
+        depth.add_metric([lane.name], number)
+        age.add_metric([lane.name], max(0.0, (now - oldest).total_seconds()))
+    return [depth, age]
