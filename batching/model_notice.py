@@ -2,6 +2,7 @@
 fails."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from batching.models import CallStatus, ModelCall
@@ -17,6 +18,7 @@ UPSTREAM = "upstream_"
 class Notice:
     level: Literal["info", "bad"]
     text: str
+    at: datetime | None = None
 
 
 def list_notices() -> list[Notice]:
@@ -51,9 +53,8 @@ def _list_call_trouble() -> list[Notice]:
     call = ended.order_by("-id").first()
     if call is None or not call.error_code.startswith(UPSTREAM):
         return []
-    moment = f"{call.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    text = f"The newest model call failed ({moment}, {call.error_code}): {call.error_detail}"
-    return [Notice("bad", text[:500])]
+    text = f"The newest model call failed ({call.error_code}): {call.error_detail}"
+    return [Notice("bad", text[:500], at=call.started_at)]
 
 
 async def explain_key_trouble() -> str:

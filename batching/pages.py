@@ -1,38 +1,20 @@
 """Pages for people: the dashboard, and the button that tests the model key."""
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime
-from functools import wraps
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from batching.analytics import summarize_now
 from batching.dashboard import draw_charts, list_figures
-from batching.model_notice import explain_key_trouble, list_notices
+from batching.model_notice import explain_key_trouble
 from batching.periods import DAY_CHOICES, Period, PeriodForm
+from settings_app.readers import for_readers
 from settings_app.snapshot import refresh_if_stale
-
-View = Callable[..., HttpResponse]
-
-
-def for_readers(view: View) -> View:
-    """Staff, and everybody under `API_ACCESS=open`; others are asked to log in."""
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if settings.API_ACCESS == "open" or request.user.is_staff:
-            return view(request, *args, **kwargs)
-        return redirect_to_login(request.get_full_path(), reverse("admin:login"))
-
-    return guarded
 
 
 def today_utc() -> date:
@@ -55,7 +37,7 @@ def describe_period(period: Period) -> dict[str, Any]:
 def dashboard(request: HttpRequest) -> HttpResponse:
     form = PeriodForm(request.GET)
     context = describe_period(form.read_period(today=today_utc()))
-    context |= {"form": form, "choices": DAY_CHOICES, "notices": list_notices()}
+    context |= {"form": form, "choices": DAY_CHOICES}
     status = 200 if form.is_valid() else 400
     return render(request, "dashboard.html", context, status=status)
 

@@ -7,7 +7,6 @@ from typing import Any
 from django import template
 from django.contrib.admin.views.main import ChangeList
 
-from batching.model_notice import list_notices
 from batching.models import DailyStat
 from batching.pages import describe_period, today_utc
 from batching.periods import recent_days
@@ -19,7 +18,6 @@ register = template.Library()
 def front_page() -> dict[str, Any]:
     today = today_utc()
     return {
-        "notices": list_notices(),
         "today": describe_period(recent_days(1, today=today)),
         "week": describe_period(recent_days(7, today=today)),
     }

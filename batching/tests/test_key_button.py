@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
+from batching.outlook import Outlook
 from batching.runtime import use_runtime
 from settings_app.snapshot import refresh_snapshot
 
@@ -27,6 +28,9 @@ class AskedModel:
     async def test_key(self, model: str) -> str:
         self.asked.append(model)
         return self.trouble
+
+    def look(self) -> Outlook:
+        return Outlook()
 
     async def run(self, function: Any) -> Any:
         return await sync_to_async(function)()

@@ -1,0 +1,78 @@
+"""What every page carries, and the pages for errors."""
+
+import re
+
+import pytest
+from django.test import RequestFactory
+from django.views.defaults import server_error
+
+from batching.models import CallStatus
+from batching.templatetags.shell import moment
+from batching.tests.rows import make_batch, make_call
+from chats.tests.rows import NOON
+from settings_app.snapshot import refresh_snapshot
+
+pytestmark = pytest.mark.django_db
+
+
+def read_nav(page: str) -> list[tuple[str, str]]:
+    nav = re.search(r'<nav[^>]*aria-label="Pages">(.*?)</nav>', page, re.S)
+    return re.findall(r'<a href="([^"]+)"([^>]*)>', nav[1])
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/admin/", "/admin/chats/chat/"])
+def test_every_page_leads_to_the_others_and_none_nowhere(admin_client, path):
+    links = read_nav(admin_client.get(path).text)
+    assert {"/dashboard", "/admin/"} <= {link for link, _ in links}
+    for link, _ in links:
+        assert admin_client.get(link).status_code == 200, link
+
+
+def test_navigation_marks_the_page_it_is_on(admin_client):
+    marks = dict(read_nav(admin_client.get("/dashboard").text))
+    assert [link for link, mark in marks.items() if "aria-current" in mark] == ["/dashboard"]
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/admin/", "/admin/chats/chat/"])
+def test_banner_is_on_every_page_once(admin_client, settings, path):
+    settings.GEMINI_API_KEY = ""
+    refresh_snapshot()
+    assert admin_client.get(path).text.count("503 no_api_key") == 1
+
+
+def test_strangers_see_no_banner(client, settings):
+    settings.API_ACCESS, settings.GEMINI_API_KEY = "key", "test-key-0123456789"
+    detail = {"error_code": "upstream_error", "error_detail": "secret words"}
+    make_call(make_batch(), status=CallStatus.FAILED, **detail)
+    for path in ("/admin/login/", "/nothing"):
+        assert "secret words" not in client.get(path).text
+    settings.API_ACCESS = "open"
+    assert "secret words" in client.get("/dashboard").text
+
+
+def test_moment_of_a_failed_call_names_its_zone(client, settings):
+    settings.API_ACCESS, settings.GEMINI_API_KEY = "open", "test-key-0123456789"
+    make_call(make_batch(), at=NOON, status=CallStatus.FAILED, error_code="upstream_error")
+    written = '<time datetime="2026-03-10T12:00:00Z">2026-03-10 12:00:00 UTC</time>'
+    assert written in client.get("/dashboard").text
+    assert moment(None) == "–"
+
+
+def test_unknown_page_says_so_in_words(client):
+    response = client.get("/nothing")
+    assert "There is no such page" in response.text
+    assert response.status_code == 404
+
+
+def test_page_of_a_failure_needs_no_database(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        response = server_error(RequestFactory().get("/dashboard"))
+    assert "The page could not be made" in response.text
+    assert response.status_code == 500
+
+
+def test_form_without_its_token_is_explained(admin_client, client):
+    admin_client.handler.enforce_csrf_checks = True
+    response = admin_client.post("/admin/test-key")
+    assert "The form was not sent" in response.text
+    assert response.status_code == 403

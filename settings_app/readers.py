@@ -1,0 +1,46 @@
+"""Who may open the pages for people."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+
+View = Callable[..., HttpResponse]
+AsyncView = Callable[..., Awaitable[HttpResponseBase]]
+
+
+def may_read(request: HttpRequest) -> bool:
+    """Staff, and everybody under `API_ACCESS=open`."""
+    user = getattr(request, "user", None)
+    return settings.API_ACCESS == "open" or bool(user and user.is_staff)
+
+
+def for_readers(view: View) -> View:
+    """Others than readers are asked to log in."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return view(request, *args, **kwargs) if may_read(request) else _ask_to_log_in(request)
+
+    return guarded
+
+
+def for_readers_async(view: AsyncView) -> AsyncView:
+    """`for_readers` of a view that does not block."""
+
+    @wraps(view)
+    async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if settings.API_ACCESS == "open" or (await request.auser()).is_staff:
+            return await view(request, *args, **kwargs)
+        return _ask_to_log_in(request)
+
+    return guarded
+
+
+def _ask_to_log_in(request: HttpRequest) -> HttpResponse:
+    return redirect_to_login(request.get_full_path(), reverse("admin:login"))

@@ -1,0 +1,41 @@
+// Writes moments in the viewer's zone; the title keeps UTC. Without scripts the pages say UTC.
+"use strict";
+
+function twoDigits(number) {
+  return String(number).padStart(2, "0");
+}
+
+function writeLocal(moment) {
+  const day = [moment.getFullYear(), twoDigits(moment.getMonth() + 1), twoDigits(moment.getDate())];
+  const time = [moment.getHours(), moment.getMinutes(), moment.getSeconds()].map(twoDigits);
+  return `${day.join("-")} ${time.join(":")}`;
+}
+
+function localizeElement(element, moment, utc) {
+  if (Number.isNaN(moment.getTime())) return;
+  element.textContent = writeLocal(moment);
+  element.title = utc;
+}
+
+/** Every <time datetime> inside `root`; pages that add some later call it again. */
+function localizeTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]:not([title])")) {
+    localizeElement(element, new Date(element.dateTime), element.textContent);
+  }
+}
+
+/** The admin writes moments as plain text, in columns and fields whose name ends in _at. */
+function localizeAdmin() {
+  const cells = 'td[class*="_at"], th[class*="_at"], [class*="_at"] > .readonly, [class*="_at"] .readonly';
+  for (const cell of document.querySelectorAll(cells)) {
+    const inner = cell.querySelector("a") || cell;
+    const text = inner.textContent.trim();
+    if (/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(text)) {
+      localizeElement(inner, new Date(`${text.replace(" ", "T")}Z`), `${text} UTC`);
+    }
+  }
+}
+
+window.localizeTimes = localizeTimes;
+localizeTimes(document);
+localizeAdmin();
