@@ -34,6 +34,7 @@ class Query:
     timeout_s: float | None = None
     client_id: int = OPEN_ACCESS_CLIENT_ID
     respond_async: bool = False
+    streamed: bool = False
 
 
 class Admission:
@@ -106,6 +107,7 @@ class Admission:
             due_at=received_at + timedelta(seconds=rule.window_s),
             deadline=received_at + timedelta(seconds=wait_s),
             origin=self._process,
+            streamed=query.streamed,
         )
 
     def _make_item(self, query: Query, rule: LaneRule, *, accepted: float, wait_s: float) -> Item:

@@ -22,6 +22,7 @@ from batching.engine.lanes import LaneRule, Priority
 from batching.engine.model import Model
 from batching.engine.planner import Batch, Item, Planner
 from batching.engine.runner import BatchRunner, RunnableBatch
+from batching.growth import GrowthTeller
 from batching.journal import DatabaseJournal, Ticket
 from batching.messages import (
     BATCHING_CHANNEL,
@@ -80,9 +81,14 @@ class BatchConsumer:
             expire=self._start_expiry,
             clock=clock,
         )
+        self.growth = GrowthTeller(send)
         self.claimer = Claimer(database=database, owner=self.owner)
         self.journal = DatabaseJournal(
-            database=database, owner=self.owner, tell=self._tell_finished, clock=clock
+            database=database,
+            owner=self.owner,
+            tell=self._tell_finished,
+            tell_growth=self.growth.tell,
+            clock=clock,
         )
         self._runner = BatchRunner(
             model=model,

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +15,7 @@ from batching.database import DatabaseThreads
 from batching.early_ends import release_chats
 from batching.engine.errors import (
     Cancelled,
+    GatewayError,
     ShuttingDown,
     TimedOut,
 )
@@ -25,9 +28,11 @@ from batching.messages import (
     accepted_message,
     cancelled_message,
     read_finished,
+    read_growing,
 )
 from batching.outcomes import describe_request, read_outcome, read_outcomes
 from batching.outlook import Outlook
+from batching.streaming import Event, Reader, describe_failure
 from chats.models import Chat
 
 logger = logging.getLogger("batching")
@@ -77,8 +82,43 @@ class Gateway:
     async def submit(self, query: Query) -> dict[str, Any]:
         """Returns the 200 document of POST /v1/query; raises GatewayError."""
         chat, item = self._admit(query)
-        stored, answer = await self._wait(chat, item, named=query.request_id is not None)
+        async with self._waiting(chat, item, named=query.request_id is not None) as stored:
+            async with asyncio.timeout(item.deadline - self._clock()):
+                answer = await stored.waiter.answer
         return describe_request(stored.chat) | answer
+
+    async def stream(self, query: Query) -> AsyncGenerator[Event, None]:
+        """First `{"type": "accepted"}` or GatewayError; then the answer's events until its end."""
+        chat, item = self._admit(replace(query, streamed=True))
+        async with self._waiting(chat, item, named=query.request_id is not None) as stored:
+            request = describe_request(stored.chat)
+            yield {"type": "accepted"} | request
+            try:
+                async with aclosing(self._follow(stored.waiter, until=item.deadline)) as events:
+                    async for event in events:
+                        yield event
+            except GatewayError as error:
+                yield describe_failure(error) | {"request_id": request["request_id"]}
+                return
+            answer = dict(stored.waiter.answer.result())
+            del answer["text"]
+            yield {"type": "done"} | request | answer
+
+    async def _follow(self, waiter: Waiter, *, until: float) -> AsyncGenerator[Event, None]:
+        """The text as it grows, until the answer has been told whole; raises GatewayError."""
+        reader = Reader()
+        while not waiter.answer.done():
+            growing = self.inbox.find_growing(waiter.chat_id)
+            if growing is not None:
+                for event in reader.follow(growing):
+                    yield event
+            try:
+                async with asyncio.timeout(until - self._clock()):
+                    await waiter.hear_news()
+            except TimeoutError:
+                raise TimedOut() from None
+        for event in reader.end(waiter.answer.result()["text"]):
+            yield event
 
     async def enqueue(self, query: Query) -> dict[str, Any]:
         """Returns the 202 document as soon as the request is stored; raises GatewayError."""
@@ -118,19 +158,20 @@ class Gateway:
                 # One message that cannot be understood must not end the listening.
                 logger.exception("A message of the inbox could not be handled.")
 
-    async def _wait(self, chat: Chat, item: Item, *, named: bool) -> tuple[Stored, dict[str, Any]]:
-        """Counts the request as queued for as long as it is, and waits until its deadline."""
+    @asynccontextmanager
+    async def _waiting(self, chat: Chat, item: Item, *, named: bool) -> AsyncIterator[Stored]:
+        """The stored request, counted as queued for as long as it is; a client may leave it."""
         self._depths[item.priority] += 1
         stored: Stored | None = None
         try:
             async with asyncio.timeout(item.deadline - self._clock()):
                 stored = await self.intake.store(chat, item, named=named)
-                if not stored.fresh:
-                    self._join(stored)
-                return stored, await stored.waiter.answer
+            if not stored.fresh:
+                self._join(stored)
+            yield stored
         except TimeoutError:
             raise TimedOut() from None
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             if stored is not None:
                 self._abandon(stored.waiter.chat_id)
             raise
@@ -199,6 +240,9 @@ class Gateway:
             case "requests.dispatched":
                 for waiter in self.inbox.mark_dispatched(message["ids"]):
                     self._depths[waiter.priority] -= 1
+            case "requests.growing":
+                for piece in read_growing(message):
+                    self.inbox.grow(piece)
             case "requests.finished":
                 for chat_id, outcome in read_finished(message):
                     self._deliver(chat_id, outcome)

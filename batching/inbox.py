@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from batching.engine.errors import GatewayError, error_from_code
+from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
+from batching.streaming import GrowingText
 
 
 class Waiter:
@@ -20,6 +22,20 @@ class Waiter:
         self.due = due
         self.queued = True
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._news: asyncio.Event | None = None
+
+    async def hear_news(self) -> None:
+        """Returns when there is an answer, or more of its text than at the last call."""
+        if self._news is None:
+            self._news = asyncio.Event()
+            self.answer.add_done_callback(lambda _: self.tell_news())
+        elif not self.answer.done():
+            await self._news.wait()
+        self._news.clear()
+
+    def tell_news(self) -> None:
+        if self._news is not None:
+            self._news.set()
 
 
 class Inbox:
@@ -27,6 +43,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._waiters: dict[int, list[Waiter]] = {}
+        self._growing: dict[int, GrowingText] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiters.values()))
@@ -40,6 +57,23 @@ class Inbox:
             waiters.remove(waiter)
         if not waiters:
             self._waiters.pop(waiter.chat_id, None)
+            self._growing.pop(waiter.chat_id, None)
+
+    def find_growing(self, chat_id: int) -> GrowingText | None:
+        """What is written so far, if anything is."""
+        return self._growing.get(chat_id)
+
+    def grow(self, piece: Growth) -> None:
+        """Takes a piece of an answer that is still being written, if anybody waits for it."""
+        waiters = self._waiters.get(piece.item_id, [])
+        growing = self._growing.get(piece.item_id)
+        if not waiters or (growing is not None and growing.call_id > piece.call_id):
+            return
+        if growing is None or growing.call_id < piece.call_id:
+            growing = self._growing[piece.item_id] = GrowingText(piece.call_id)
+        growing.add(piece.start, piece.text)
+        for waiter in waiters:
+            waiter.tell_news()
 
     def list_overdue(self, before: float) -> list[int]:
         """The chats whose waiters should have heard something since their due time."""
@@ -56,6 +90,7 @@ class Inbox:
                 waiter.answer.set_exception(error)
                 waiter.answer.exception()  # nobody may be left to look at it
         self._waiters.clear()
+        self._growing.clear()
 
     def mark_dispatched(self, chat_ids: Iterable[int]) -> list[Waiter]:
         """The waiters whose chats have just left the queue."""
@@ -70,6 +105,7 @@ class Inbox:
     def deliver(self, chat_id: int, outcome: dict[str, Any]) -> bool:
         """Hands an answer or an error over; False if nobody waits for it any more."""
         waiters = self._waiters.pop(chat_id, [])
+        self._growing.pop(chat_id, None)
         for waiter in waiters:
             self.deliver_to(waiter, outcome)
         return bool(waiters)

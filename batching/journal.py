@@ -15,6 +15,7 @@ from batching import log, metrics, services
 from batching.database import DatabaseThreads
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.errors import GatewayError
+from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
 from batching.outcomes import describe_answer, describe_error
@@ -80,7 +81,10 @@ class Page:
 
 
 class DatabaseJournal:
-    """The runner's journal over the ORM. `tell(origin, outcomes)` hands finished chats over."""
+    """The runner's journal over the ORM.
+
+    `tell(origin, outcomes)` hands finished chats over, `tell_growth` what is written of others.
+    """
 
     def __init__(
         self,
@@ -88,11 +92,13 @@ class DatabaseJournal:
         database: DatabaseThreads,
         owner: str,
         tell: Tell,
+        tell_growth: Callable[[str, Growth], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._owner = owner
         self._tell = tell
+        self._tell_growth = tell_growth
         self._clock = clock
         self._tickets: dict[tuple[int, int], Ticket] = {}
         """by batch and chat: a chat that was lost may have come back in another batch"""
@@ -172,6 +178,12 @@ class DatabaseJournal:
         log.suspected(batch, item.id, reason)
         self._page.suspects[item.id] = reason
         self._wake()
+
+    def grow(self, batch: RunnableBatch, growth: Growth) -> None:
+        """Not written down: the whole answer will be."""
+        ticket = self._tickets.get((batch.id, growth.item_id))
+        if ticket is not None:
+            self._tell_growth(ticket.asker.origin, growth)
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._page.reports.append((batch, report))

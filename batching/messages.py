@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
+from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
 
@@ -75,6 +76,16 @@ def dispatched_message(chat_ids: Iterable[int]) -> dict[str, Any]:
 
 def cancelled_message(chat_ids: Iterable[int]) -> dict[str, Any]:
     return {"type": "requests.cancelled", "ids": list(chat_ids)}
+
+
+def growing_message(pieces: Iterable[Growth]) -> dict[str, Any]:
+    """Texts of answers that are still being written."""
+    rows = [[piece.item_id, piece.call_id, piece.start, piece.text] for piece in pieces]
+    return {"type": "requests.growing", "pieces": json.dumps(rows)}
+
+
+def read_growing(message: Mapping[str, Any]) -> list[Growth]:
+    return [Growth(*row) for row in json.loads(message["pieces"])]
 
 
 def finished_message(outcomes: Mapping[int, dict[str, Any]]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Runtime:
             "claims": self.consumer.claimer.run,
             "fold": self._fold,
             "journal": self.consumer.journal.run,
+            "growth": self.consumer.growth.run,
             "retention": self._retain,
         }
         both = {"lag": watch_lag}

@@ -219,6 +219,7 @@ def _make_works(
             deadline=item.deadline,
             target=item.target,
             attempts=rows[item.id].attempt,
+            streamed=rows[item.id].streamed,
         )
         for item in items
     )

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -15,6 +16,7 @@ from batching.admission import Query
 from batching.model_notice import explain_key_trouble
 from batching.runtime import get_runtime
 from batching.serializers import read_plain_query, read_query
+from batching.streaming import EventStream
 from settings_app.api_keys import Principal
 from settings_app.auth import (
     ListedOriginForWrites,
@@ -78,11 +80,15 @@ class QueryView(AsyncAPIView):
 
     async def _answer(
         self, request: HttpRequest | Request, query: Query, principal: Principal | None
-    ) -> HttpResponse:
+    ) -> HttpResponseBase:
         if principal is not None:
             await take_turn(principal)
             query = replace(query, client_id=principal.client_id)
         gateway = (await get_runtime()).gateway
+        if _accepts_events(request) and not _prefers_async(request):
+            events = gateway.stream(query)
+            await anext(events)  # a refusal keeps its HTTP status
+            return EventStream(events)
         if not _prefers_async(request):
             return respond_json(await gateway.submit(query))
         document = await gateway.enqueue(replace(query, respond_async=True))
@@ -105,6 +111,11 @@ class ModelKeyTestView(AsyncAPIView):
 def _prefers_async(request: HttpRequest | Request) -> bool:
     wishes = request.headers.get("Prefer", "")
     return any(wish.strip().lower() == "respond-async" for wish in wishes.split(","))
+
+
+def _accepts_events(request: HttpRequest | Request) -> bool:
+    kinds = request.headers.get("Accept", "").lower().split(",")
+    return any(kind.partition(";")[0].strip() == "text/event-stream" for kind in kinds)
 
 
 def respond_json(document: Any, *, status: int = 200) -> HttpResponse:

@@ -13,7 +13,8 @@ from chats.statements import BulkInsert
 RequestKey = tuple[int, str, str]
 
 _INSERT = BulkInsert(Chat)
-_RENEWED = ["prompt", "created_at", "received_at", "due_at", "deadline", "origin", "holders"]
+_RENEWED = ["prompt", "created_at", "received_at", "due_at", "deadline"]
+_RENEWED += ["origin", "holders", "streamed"]
 MOST_HOLDERS = 32_000  # what its column takes
 _CLEARED = {
     "status": Status.QUEUED,
@@ -101,8 +102,9 @@ def _take_up(held: Chat, chat: Chat) -> bool:
     if held.status in OPEN_STATUSES:
         held.holders = min(held.holders + 1, MOST_HOLDERS)
         held.deadline = max(held.deadline, chat.deadline)
+        held.streamed |= chat.streamed  # in time if it is still queued
         if held.pk is not None:
-            held.save(update_fields=["holders", "deadline"])  # the row is locked
+            held.save(update_fields=["holders", "deadline", "streamed"])  # the row is locked
         return False
     for name in _RENEWED:
         setattr(held, name, getattr(chat, name))

@@ -58,6 +58,9 @@ class Chat(models.Model):
     lease_until = models.DateTimeField(null=True)
     origin = models.CharField(max_length=64, default="", help_text="the process whose client waits")
 
+    streamed = models.BooleanField(
+        default=False, help_text="a client reads the answer while it is written"
+    )
     holders = models.PositiveSmallIntegerField(
         default=1, help_text="how many wait for it; having asked to keep it counts as one"
     )

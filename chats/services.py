@@ -51,16 +51,17 @@ class QueuedRow:
     attempt: int
     asker: tuple[str, str, str]
     client_id: int
+    streamed: bool
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
     """Those of the chats that still wait, locked until the transaction ends."""
     rows = lock_free(Chat.objects.filter(pk__in=ids, status=Status.QUEUED)).values_list(
-        "pk", "prompt", "attempt", "client_id", "origin", "username", "request_id"
+        "pk", "prompt", "attempt", "client_id", "streamed", "origin", "username", "request_id"
     )
     return {
-        pk: QueuedRow(prompt, attempt, tuple(asker), client_id)
-        for pk, prompt, attempt, client_id, *asker in rows
+        pk: QueuedRow(prompt, attempt, tuple(asker), client_id, streamed)
+        for pk, prompt, attempt, client_id, streamed, *asker in rows
     }
 
 

@@ -7,7 +7,8 @@ alone: no session, no CSRF cookie, no template.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Mapping
+from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
@@ -16,7 +17,9 @@ from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 
+from batching.streaming import Event, EventStream
 from llmbatch.errors import json_error
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,9 @@ class LeanApplication:
         listener.add_done_callback(lambda task: _leave(task, request_task))
         try:
             response = await self._answer(scope, body)
+            if isinstance(response, EventStream):
+                await _send_events(response, send)  # its client may leave in the middle
+                return
         finally:
             listener.cancel()
         await _send_response(response, send)
@@ -97,7 +103,39 @@ async def _read_body(receive: Any) -> bytes | None:
 
 
 async def _send_response(response: HttpResponse, send: Any) -> None:
-    headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.items()]
+    headers = _list_headers(response)
     headers.append((b"Content-Length", str(len(response.content)).encode()))
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})
+
+
+async def _send_events(response: EventStream, send: Any) -> None:
+    headers = _list_headers(response)
+    async with aclosing(response.events) as events:
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        )
+        # Daphne keeps the headers back until the first body, and an empty one will do.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async for event in _survive(events):
+            frame = response.write_frame(event)
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _survive(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """The status has gone out as 200: a failure of the gateway's own can only be an event."""
+    try:
+        async for event in events:
+            yield event
+    except Exception:
+        logger.exception("A stream broke off.")
+        yield {
+            "type": "error",
+            "code": "internal_error",
+            "detail": "The gateway failed on this request; the server log has the cause.",
+        }
+
+
+def _list_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
+    return [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.items()]

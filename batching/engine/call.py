@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from batching.engine.checks import AnswerCheck
 from batching.engine.combine import CombinedPrompt
 from batching.engine.errors import GatewayError
+from batching.engine.growth import Growth, GrowthReader
 from batching.engine.lanes import estimate_tokens
 from batching.engine.model import CallFailed, Model, Piece
 from batching.engine.split import Splitter
@@ -37,6 +38,8 @@ class Work:
     deadline: float
     target: float
     attempts: int = 0
+    streamed: bool = False
+    """its client reads the answer while it is written"""
     finished: bool = False
     calling: bool = False
     """a call that counts among `attempts` has not ended"""
@@ -91,6 +94,7 @@ class Call:
         model: Model,
         release: Callable[[Work, Answer], None],
         suspect: Callable[[Work, str], None],
+        grow: Callable[[Growth], None] = lambda growth: None,
         alive: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
         stall_s: float,
@@ -112,6 +116,11 @@ class Call:
         self._clock = clock
         self._stall_s = stall_s
         self._splitter = Splitter(call.prompt.keys)
+        self._growth: GrowthReader | None = None
+        if any(item.streamed for item in items) and not self._hold:
+            self._growth = GrowthReader(
+                call.id, items, splitter=self._splitter, check=self._check, tell=grow
+            )
         self._block_reason: str | None = None
         self._lengths = [0] * len(items)
         self._started = clock()
@@ -192,6 +201,8 @@ class Call:
         self._block_reason = piece.block_reason or self._block_reason
         if piece.text:
             self._take_closed(self._splitter.feed(piece.text))
+            if self._growth is not None:
+                self._growth.look()
             self._stop_settling()
             if self._splitter.is_unsettled:
                 loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ bent in its own words passes. Only `batch_scope` keeps prompts apart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 PIECE = 80
 """characters of another prompt, word for word, that no answer holds by chance"""
@@ -17,7 +18,9 @@ _LONGEST_DICTATED = 400
 COMPARED = 100_000
 """characters of each prompt that are looked at, and"""
 MOST_LOOKED_AT = 200
-"""suspicious places in an answer: no prompt may hold up the event loop"""
+"""suspicious places in an answer, and"""
+MOST_PLACES = 3
+"""of the same gram in one prompt: no prompt may hold up the event loop"""
 
 
 class AnswerCheck:
@@ -27,8 +30,25 @@ class AnswerCheck:
         self._keys = keys
         self._prompts = [prompt[:COMPARED] for prompt in prompts]
 
-    def find_leak(self, index: int, text: str) -> str:
-        """What of another item stands in this answer; "" if nothing does."""
+    @cached_property
+    def _places(self) -> dict[str, list[tuple[int, int]]]:
+        """Where each aligned gram of the prompts stands: of which item, from which character."""
+        places: dict[str, list[tuple[int, int]]] = {}
+        for index, prompt in enumerate(self._prompts):
+            if len(prompt) < PIECE:
+                continue
+            for start in range(0, len(prompt) - GRAM + 1, GRAM):
+                found = places.setdefault(prompt[start : start + GRAM], [])
+                if sum(owner == index for owner, _ in found[-MOST_PLACES:]) < MOST_PLACES:
+                    found.append((index, start))
+        return places
+
+    def find_leak(self, index: int, text: str, *, since: int = 0) -> str:
+        """What of another item stands in this answer; "" if nothing does.
+
+        A growing text that was clean up to the character `since` is looked at from there on.
+        """
+        text = text[max(0, since - PIECE) :]
         for other, key in enumerate(self._keys):
             if other != index and key in text:
                 return "it holds the key of another request"
@@ -56,21 +76,17 @@ class AnswerCheck:
 
     def _list_repeats(self, index: int, text: str) -> Iterator[str]:
         """The aligned grams of other prompts that stand in the text, and not in its own prompt."""
-        own, looked_at = self._prompts[index], 0
-        seen: dict[str, int] = {}
+        own, looked_at, places = self._prompts[index], 0, self._places
         grams = {text[start : start + GRAM] for start in range(len(text) - GRAM + 1)}
-        for other, prompt in enumerate(self._prompts):
-            if other == index or len(prompt) < PIECE:
+        for gram in grams & places.keys():
+            others = [place for place in places[gram] if place[0] != index]
+            if not others or gram in own:
                 continue
-            for start in range(0, len(prompt) - GRAM + 1, GRAM):
-                gram = prompt[start : start + GRAM]
-                if gram not in grams or seen.setdefault(gram, 0) >= 3 or gram in own:
-                    continue
-                seen[gram] += 1
+            for other, start in others:
                 looked_at += 1
                 if looked_at > MOST_LOOKED_AT:
                     return
-                if _is_long(text, prompt, start):
+                if _is_long(text, self._prompts[other], start):
                     yield gram
 
 

@@ -15,6 +15,7 @@ from batching.engine.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
+from batching.engine.growth import Growth
 from batching.engine.lanes import LaneRule
 from batching.engine.model import Model, Remedy
 from batching.engine.slots import CallSlots
@@ -48,6 +49,8 @@ class Journal(Protocol):
     def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None: ...
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None: ...
+
+    def grow(self, batch: RunnableBatch, growth: Growth) -> None: ...
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None: ...
 
@@ -96,6 +99,7 @@ class BatchRunner:
             model=self._model,
             release=partial(self._journal.answer, batch),
             suspect=partial(self._journal.suspect, batch),
+            grow=partial(self._journal.grow, batch),
             alive=self._slots.report_reply,
             clock=self._clock,
             stall_s=self._stall_s,

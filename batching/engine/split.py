@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import jiter
 
 _STRING_BODY = re.compile(r'(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
+_HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
 _OPEN_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
@@ -43,6 +44,7 @@ class Splitter:
         self._at = 0
         self._open: int | None = None
         self._start = 0
+        self._told = 0
         self._fresh: dict[int, str] = {}
         self._ended = False
 
@@ -77,16 +79,25 @@ class Splitter:
             del self.flaws[index]
         return self._fresh
 
-    def read_growing(self) -> tuple[int, str] | None:
-        """The item whose value is open, and its text so far."""
-        if self._open is None or self._open not in self.flaws:
-            return None
+    @property
+    def growing(self) -> int | None:
+        """The item whose value is open, and in order so far."""
+        cut = self._open is not None and self.flaws.get(self._open) is Flaw.CUT
+        return self._open if cut else None
+
+    def read_growth(self) -> str:
+        """What the text of the growing item has become longer by since the last look at it."""
+        if self.growing is None:
+            return ""
+        piece = self._buffer[self._told : self._at]
+        if _HIGH_SURROGATE.match(piece[-6:]) and not _count_backslashes(piece[:-6]) % 2:
+            piece = piece[:-6]  # it needs the other half
         try:
-            head = self._buffer[self._start : self._at].encode()
-            text = jiter.from_json(head, partial_mode="trailing-strings")
+            text = jiter.from_json(f'"{piece}"'.encode())
         except ValueError:
-            return None
-        return self._open, text
+            return ""  # half a character alone: the value is judged when it closes
+        self._told += len(piece)
+        return _without_nul(text)
 
     def _find_member(self) -> bool:
         match = self._member.search(self._buffer, self._at)
@@ -102,6 +113,7 @@ class Splitter:
             self._spoil(index, Flaw.MALFORMED)
             return True
         self._open, self._start, self._at = index, self._at, self._at + 1
+        self._told = self._at
         if index in self._fresh or self.flaws.get(index) not in (None, Flaw.MISSING):
             self._spoil(index, Flaw.DUPLICATE)
         return True
@@ -144,9 +156,18 @@ class Splitter:
         elif not text.strip():
             self._spoil(index, Flaw.EMPTY)
         else:
-            self._fresh[index] = text.replace("\x00", "\ufffd")
+            self._fresh[index] = _without_nul(text)
 
     def _spoil(self, index: int, flaw: Flaw) -> None:
         self._fresh.pop(index, None)
         if index in self.flaws:
             self.flaws[index] = flaw
+
+
+def _without_nul(text: str) -> str:
+    """No database keeps one."""
+    return text.replace("\x00", "\ufffd")
+
+
+def _count_backslashes(text: str) -> int:
+    return len(text) - len(text.rstrip("\\"))

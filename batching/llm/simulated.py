@@ -47,7 +47,7 @@ class Responder:
         self.most_running = 0
         self._script = script if callable(script) else _take_turns(iter(script or ()))
         self._seed = seed
-        self._pace = pace
+        self.pace = pace
         self._clock = clock
         self._kept_calls = kept_calls
 
@@ -61,7 +61,7 @@ class Responder:
         self._remember(call)
         fault = self._script(call) or NO_FAULT
         call.fault = fault.name
-        return call, make_reply(call, fault=fault, seed=self._seed, pace=self._pace)
+        return call, make_reply(call, fault=fault, seed=self._seed, pace=self.pace)
 
     def end(self, call: SimulatedCall, state: str) -> None:
         """Only the first end counts."""

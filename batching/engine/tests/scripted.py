@@ -9,6 +9,7 @@ from typing import Any
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.combine import CombinedPrompt, combine
 from batching.engine.errors import GatewayError, UpstreamUnavailable
+from batching.engine.growth import Growth
 from batching.engine.lanes import Priority, TokenBudget
 from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.runner import BatchRunner, RunnableBatch
@@ -89,6 +90,7 @@ class MemoryJournal:
         self.answers: dict[int, Answer] = {}
         self.errors: dict[int, GatewayError] = {}
         self.suspicions: dict[int, str] = {}
+        self.growths: list[Growth] = []
         self.times: dict[int, float] = {}
         self.reports: list[CallReport] = []
         self.ended: list[int] = []
@@ -122,6 +124,10 @@ class MemoryJournal:
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
         self.suspicions[item.id] = reason
+
+    def grow(self, batch: RunnableBatch, growth: Growth) -> None:
+        assert growth.item_id not in self.answers, "grew after its answer"
+        self.growths.append(growth)
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self.batch_ids.add(batch.id)
@@ -165,6 +171,7 @@ class Bench:
         count: int = 6,
         wait_s: float | Sequence[float] = 30.0,
         slots: int = 16,
+        prompts: Sequence[str] = (),
     ) -> None:
         loop = asyncio.get_running_loop()
         self.model = ScriptedModel(script)
@@ -172,8 +179,9 @@ class Bench:
         self.slots = CallSlots(slots, clock=loop.time)
         self.began = loop.time()
         waits = [wait_s] * count if isinstance(wait_s, float | int) else wait_s
+        asked = prompts or [ask(index) for index in range(count)]
         self.items = tuple(
-            Work(i, ask(i), 1000, self.began + waits[i], self.began + 0.5) for i in range(count)
+            Work(i, asked[i], 1000, self.began + waits[i], self.began + 0.5) for i in range(count)
         )
         self.runner = BatchRunner(
             model=self.model,
@@ -203,7 +211,8 @@ class Bench:
             range(len(self.items))
         )
         for index, answer in self.journal.answers.items():
-            assert answer.text == answer_of(ask(index)), "an answer went to the wrong item"
+            expected = answer_of(self.items[index].prompt)
+            assert answer.text == expected, "an answer went to the wrong item"
         return self
 
     @property

@@ -1,0 +1,95 @@
+"""What is told of answers while the model still writes them."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from batching.engine.combine import CombinedPrompt
+from batching.engine.model import Piece
+from batching.engine.tests.scripted import Bench, Step, answer_of, ask, reply_to
+from batching.engine.tests.virtual import run_virtual
+
+SECRET = "My account number is 4711 0815 2342 and my mother's maiden name is Rumpelstilzchen, so: "
+
+
+def run_streamed(
+    script: Callable[[int, CombinedPrompt], Sequence[Step]],
+    *,
+    count: int = 3,
+    streamed: Sequence[int] = (0, 1, 2),
+    hold: bool = False,
+    prompts: Sequence[str] = (),
+) -> Bench:
+    async def main() -> Bench:
+        bench = Bench(script, count=len(prompts) or count, prompts=prompts)
+        for index in streamed:
+            bench.items[index].streamed = True
+        rule = dataclasses.replace(bench.batch.rule, hold=hold)
+        bench.batch = dataclasses.replace(bench.batch, rule=rule)
+        return await bench.run()
+
+    return run_virtual(main())
+
+
+def letters(text: str) -> list[Step]:
+    return [Piece(letter) for letter in text] + [Piece(finish_reason="STOP")]
+
+
+def grown(bench: Bench, index: int, *, call: int = 1) -> str:
+    """Put together as a reader does, which sees that every piece joins on."""
+    text = ""
+    for growth in bench.journal.growths:
+        if (growth.item_id, growth.call_id) == (index, call):
+            assert growth.start == len(text)
+            text += growth.text
+    return text
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_each_position_of_a_batch_grows_by_its_own_letters(count: int) -> None:
+    bench = run_streamed(lambda n, p: letters(reply_to(p)), count=count, streamed=range(count))
+    for index in range(count):
+        assert grown(bench, index) == answer_of(ask(index))
+
+
+def test_only_what_somebody_reads_is_told() -> None:
+    bench = run_streamed(lambda n, p: letters(reply_to(p)), streamed=[1])
+    assert {growth.item_id for growth in bench.journal.growths} == {1}
+
+
+def test_lane_that_holds_until_checked_tells_nothing_before() -> None:
+    bench = run_streamed(lambda n, p: letters(reply_to(p)), hold=True)
+    assert bench.journal.growths == []
+    assert len(bench.journal.answers) == 3
+
+
+def test_retry_grows_anew_under_another_call() -> None:
+    def script(number: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        reply = reply_to(prompt)
+        return letters(reply[: len(reply) // 2] if number == 1 else reply)
+
+    bench = run_streamed(script)
+    retried = {growth.item_id for growth in bench.journal.growths if growth.call_id > 1}
+    assert retried, "half a reply leaves somebody without an answer"
+    for index in retried:
+        calls = {g.call_id for g in bench.journal.growths if g.item_id == index and g.call_id > 1}
+        assert [grown(bench, index, call=call) for call in calls] == [answer_of(ask(index))]
+
+
+def test_text_that_repeats_a_neighbours_prompt_is_told_no_further() -> None:
+    """Letter by letter, so the check never sees more than one at once."""
+
+    def script(number: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        asked = json.loads(prompt.contents)
+        answers = {key: answer_of(text) for key, text in asked.items()}
+        if len(asked) > 1:
+            answers[prompt.keys[0]] = f"They asked: {SECRET}{ask(1)}"
+        return letters(json.dumps(answers))
+
+    bench = run_streamed(script, prompts=[ask(0), SECRET + ask(1)], streamed=[0])
+    told = grown(bench, 0)
+    assert told.startswith("They asked: My account")
+    assert not any(SECRET[at : at + 80] in told for at in range(len(SECRET) - 79))
+    assert "repeats" in bench.journal.suspicions[0]

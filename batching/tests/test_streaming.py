@@ -1,0 +1,285 @@
+"""POST /v1/query with `Accept: text/event-stream`, through real parts, before a slow model."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from batching.admission import Query
+from batching.engine.growth import Growth
+from batching.engine.lanes import Priority
+from batching.inbox import Inbox, Waiter
+from batching.llm.fault_names import Script, find_fault
+from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated_wire import Pace
+from batching.streaming import GrowingText, Reader
+from batching.tests.test_gateway import change, wait_until
+from chats.models import Chat
+from conftest import Harness
+
+EVENTS = {"accept": "text/event-stream"}
+
+
+def read_frames(body: str) -> list[dict[str, Any]]:
+    frames = body.split("\n\n")
+    assert frames.pop() == "", "the last frame ends with a blank line too"
+    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
+    return [json.loads(frame.removeprefix("data: ")) for frame in frames]
+
+
+def read_text(events: list[dict[str, Any]]) -> str:
+    """What a reader has in the end, who forgets everything at a restart."""
+    text = ""
+    for event in events:
+        if event["type"] == "restart":
+            text = ""
+        text += event["content"] if event["type"] == "text" else ""
+    return text
+
+
+async def stream(harness: Harness, prompt: str, **fields: Any) -> list[dict[str, Any]]:
+    body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
+    reply = await harness.client.post("/v1/query", json=body, headers=EVENTS)
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"] == "text/event-stream"
+    return read_frames(reply.text)
+
+
+def slow_down(harness: Harness, *, seconds: float) -> None:
+    harness.server.responder.pace = Pace(total_s=seconds)
+
+
+# --- what a client reads -------------------------------------------------------------------------
+
+
+async def test_every_position_of_a_batch_reads_its_own_text(harness: Harness) -> None:
+    slow_down(harness, seconds=0.5)
+    prompts = [f"question {index} [[words:300]]" for index in range(6)]
+    all_events = await asyncio.gather(*(stream(harness, prompt) for prompt in prompts))
+    assert harness.server.sizes == [6]
+    for prompt, events in zip(prompts, all_events, strict=True):
+        assert [event["type"] for event in events[:-1]].count("text") == len(events) - 1
+        assert read_text(events) == answer_prompt(prompt)
+    assert sum(map(len, all_events)) > 2 * 2 * 6, "they came while they were written"
+
+
+async def test_end_brings_every_field_of_the_plain_answer_but_the_text(harness: Harness) -> None:
+    events = await stream(harness, "Why?", request_id="r-1")
+    replay = (await harness.ask("Why?", request_id="r-1")).json()
+    assert read_text(events) == replay.pop("text")
+    assert events[-1] == {"type": "done"} | replay
+
+
+async def test_text_comes_before_the_answer_is_whole(harness: Harness) -> None:
+    slow_down(harness, seconds=0.6)
+    events = harness.runtime.gateway.stream(Query("ann", "[[words:200]]", Priority.HIGH))
+    assert (await anext(events))["type"] == "accepted"
+    first = await anext(events)
+    assert first["type"] == "text"
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.text) == ("running", None)
+    rest = [event async for event in events]
+    assert read_text([first, *rest]) == answer_prompt("[[words:200]]")
+
+
+async def test_stored_answer_is_replayed_in_one_piece(harness: Harness) -> None:
+    text = (await harness.ask("Why?", request_id="r-1")).json()["text"]
+    events = await stream(harness, "Why?", request_id="r-1")
+    assert [event["type"] for event in events] == ["text", "done"]
+    assert events[0]["content"] == text
+    assert len(harness.server.sizes) == 1
+
+
+async def test_who_joins_in_the_middle_reads_from_the_beginning(harness: Harness) -> None:
+    slow_down(harness, seconds=0.8)
+    prompt = "[[words:300]]"
+    first = asyncio.create_task(stream(harness, prompt, request_id="r-1"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox._growing) == 1)
+    joined = await stream(harness, prompt, request_id="r-1")
+    assert read_text(joined) == read_text(await first) == answer_prompt(prompt)
+    assert len([event for event in joined if event["type"] == "text"]) > 2
+    assert harness.server.sizes == [1]
+
+
+async def test_stream_that_joins_a_plain_request_in_the_queue_grows(harness: Harness) -> None:
+    slow_down(harness, seconds=0.5)
+    prompt = "[[words:300]]"
+    plain = asyncio.create_task(harness.ask(prompt, request_id="r-1", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    events = await stream(harness, prompt, request_id="r-1", priority="MEDIUM")
+    assert len(events) > 3
+    assert read_text(events) == (await plain).json()["text"]
+
+
+async def test_lane_that_holds_tells_the_text_at_once(harness: Harness) -> None:
+    await change(harness, high_priority={"hold_until_checked": True})
+    slow_down(harness, seconds=0.3)
+    both = await asyncio.gather(stream(harness, "[[words:90]]"), stream(harness, "Why?"))
+    assert [[event["type"] for event in events] for events in both] == [["text", "done"]] * 2
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+class Faulty:
+    """The named fault strikes the first calls."""
+
+    name = ""
+    calls = 0
+
+    def __call__(self, call: Any) -> Any:
+        self.calls += 1
+        return find_fault(self.name) if self.name and self.calls <= 1 else None
+
+
+@pytest.fixture
+def script() -> Script:
+    return Faulty()
+
+
+@pytest.mark.parametrize("fault", ["reset", "early-close"])
+async def test_retry_says_that_what_was_read_is_void(
+    harness: Harness, script: Faulty, fault: str
+) -> None:
+    slow_down(harness, seconds=0.3)
+    script.name = fault
+    prompts = [f"{index} [[words:300]]" for index in range(3)]
+    all_events = await asyncio.gather(*(stream(harness, prompt) for prompt in prompts))
+    assert script.calls > 1
+    for prompt, events in zip(prompts, all_events, strict=True):
+        assert events[-1]["type"] == "done"
+        assert read_text(events) == answer_prompt(prompt)
+    restarts = [event for events in all_events for event in events if event["type"] == "restart"]
+    assert len(restarts) >= 1
+
+
+async def test_refusal_keeps_its_status_and_its_form(harness: Harness) -> None:
+    body = {"username": "ann", "prompt": ""}
+    reply = await harness.client.post("/v1/query", json=body, headers=EVENTS)
+    assert (reply.status_code, reply.json()["code"]) == (400, "invalid")
+    await stream(harness, "Why?", request_id="r-1")
+    body = {"username": "ann", "prompt": "Other", "priority": "HIGH", "request_id": "r-1"}
+    reply = await harness.client.post("/v1/query", json=body, headers=EVENTS)
+    assert (reply.status_code, reply.json()["code"]) == (409, "request_conflict")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("blocked", "blocked"), ("status-400-key", "upstream_rejected_key")]
+)
+async def test_failure_ends_the_stream_with_its_code(
+    harness: Harness, script: Faulty, fault: str, code: str
+) -> None:
+    script.name = fault
+    events = await stream(harness, "Why?", request_id="r-1")
+    (event,) = events
+    assert (event["type"], event["code"], event["request_id"]) == ("error", code, "r-1")
+    assert event["detail"]
+
+
+async def test_time_that_is_up_ends_the_stream(harness: Harness, script: Faulty) -> None:
+    script.name = "hang"
+    *texts, end = await stream(harness, "Why?", timeout_s=0.5)
+    assert {event["type"] for event in texts} <= {"text"}
+    assert (end["type"], end["code"]) == ("error", "timeout")
+
+
+async def test_wish_to_answer_later_goes_first(harness: Harness) -> None:
+    body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"}
+    headers = EVENTS | {"prefer": "respond-async"}
+    reply = await harness.client.post("/v1/query", json=body, headers=headers)
+    assert reply.status_code == 202
+
+
+# --- clients that leave, messages that are lost ---------------------------------------------------
+
+
+async def test_reader_who_leaves_the_queue_takes_the_request_along(harness: Harness) -> None:
+    events = harness.runtime.gateway.stream(Query("ann", "Why?", Priority.LOW))
+    await anext(events)
+    await events.aclose()
+    await harness.settle()
+    assert (await Chat.objects.aget()).status == "cancelled"
+    assert harness.server.sizes == []
+    assert len(harness.runtime.gateway.inbox) == 0
+
+
+async def test_answer_of_a_reader_who_left_is_stored(harness: Harness) -> None:
+    slow_down(harness, seconds=0.4)
+    events = harness.runtime.gateway.stream(Query("ann", "[[words:90]]", Priority.HIGH))
+    await anext(events)
+    await anext(events)
+    await events.aclose()
+    assert harness.runtime.gateway.inbox._growing == {}
+    await harness.settle()
+    assert (await Chat.objects.aget()).text == answer_prompt("[[words:90]]")
+
+
+async def test_lost_messages_lose_no_letter(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_down(harness, seconds=0.5)
+    gateway, count = harness.runtime.gateway, 0
+    send = gateway._layer.send
+
+    async def lose_some(channel: str, message: dict[str, Any]) -> None:
+        nonlocal count
+        if message["type"] == "requests.growing":
+            count += 1
+            if count % 3 == 0:
+                return
+        await send(channel, message)
+
+    monkeypatch.setattr(gateway._layer, "send", lose_some)
+    events = await stream(harness, "[[words:200]]")
+    assert count > 3
+    assert read_text(events) == answer_prompt("[[words:200]]")
+    assert "restart" not in [event["type"] for event in events]
+
+
+def test_pieces_join_on_whatever_comes() -> None:
+    growing = GrowingText(7)
+    growing.add(0, "ab")
+    growing.add(4, "ef")
+    assert growing.text == "ab", "behind a lost piece nothing joins on"
+    growing.add(1, "bcd")
+    growing.add(0, "a")
+    assert growing.text == "abcd"
+
+
+async def test_pieces_of_an_earlier_call_are_too_late() -> None:
+    inbox = Inbox()
+    inbox.add(Waiter(1, Priority.HIGH, due=0.0))
+    inbox.grow(Growth(1, 8, 0, "new"))
+    inbox.grow(Growth(1, 7, 0, "old and longer"))
+    inbox.grow(Growth(2, 8, 0, "nobody's"))
+    growing = inbox.find_growing(1)
+    assert growing is not None
+    assert growing.text == "new"
+    assert inbox.find_growing(2) is None
+
+
+def test_reader_never_reads_a_letter_twice() -> None:
+    reader = Reader()
+    assert list(reader.follow(GrowingText(1, "ab"))) == [{"type": "text", "content": "ab"}]
+    assert list(reader.follow(GrowingText(1, "ab"))) == []
+    assert list(reader.follow(GrowingText(1, "abc"))) == [{"type": "text", "content": "c"}]
+    assert list(reader.end("abcd")) == [{"type": "text", "content": "d"}]
+
+
+def test_reader_is_told_when_another_text_begins() -> None:
+    reader = Reader()
+    assert list(reader.follow(GrowingText(1))) == []
+    assert list(reader.follow(GrowingText(2))) == [], "nothing was read that could be void"
+    list(reader.follow(GrowingText(2, "ab")))
+    again = list(reader.follow(GrowingText(3, "ab")))
+    assert again == [{"type": "restart"}, {"type": "text", "content": "ab"}]
+    assert list(reader.end("xy")) == [{"type": "restart"}, {"type": "text", "content": "xy"}]
+
+
+async def test_failure_of_the_gateways_own_ends_the_stream(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reader, "end", lambda *_: 1 / 0)
+    *_, end = await stream(harness, "Why?")
+    assert (end["type"], end["code"]) == ("error", "internal_error")
