@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
 
+from batching.combining import estimate_overhead
 from batching.histogram import count_values, percentile
 from batching.models import DailyStat
 from batching.rollup import add_stat, fold_pending
@@ -25,6 +26,7 @@ def summarize(*, first: date | None = None, last: date | None = None) -> dict[st
         for priority in Priority
     }
     total = _total(by_priority.values())
+    overhead = estimate_overhead(by_priority)
     days = _by_day(stats)
     return {
         "total_requests": total.batches,
@@ -35,7 +37,11 @@ def summarize(*, first: date | None = None, last: date | None = None) -> dict[st
             for priority, stat in by_priority.items()
         ],
         **_describe(total),
-        "by_priority": {p.name: _describe(stat) for p, stat in by_priority.items()},
+        "combining": _weigh(total, overhead=sum(overhead.values())),
+        "by_priority": {
+            p.name: _describe(stat) | {"combining": _weigh(stat, overhead=overhead[p])}
+            for p, stat in by_priority.items()
+        },
         "by_day": [{"date": stat.day.isoformat(), **_describe(stat)} for stat in days],
     }
 
@@ -85,15 +91,18 @@ def _describe(stat: DailyStat) -> dict[str, Any]:
     """`calls_saved` = requests that left in batches - model calls made for them.
 
     Retries count as calls, so a bad day can be negative. `slo_attainment` = requests answered
-    within their lane's `latency_ms` / all answered requests.
+    within their lane's `latency_ms` / all answered requests. `fill` = requests / places of the
+    batches whose maximum is known: that of their lane when they left.
     """
     return {
         "requests": stat.requests,
         "answered": stat.answered,
+        "failed": stat.requests - stat.answered,
         "batches": stat.batches,
         "model_calls": stat.model_calls,
         "calls_saved": stat.batched_requests - stat.model_calls,
         "mean_batch_size": _ratio(stat.batched_requests, stat.batches),
+        "fill": _ratio(stat.placed_requests, stat.places),
         "tokens": {
             "prompt": stat.prompt_tokens,
             "output": stat.output_tokens,
@@ -104,6 +113,15 @@ def _describe(stat: DailyStat) -> dict[str, Any]:
         "queue_ms": _describe_times(stat.queue_hist, total=stat.queue_ms_sum),
         "slo_attainment": _ratio(stat.in_time, stat.answered),
         "failures": stat.failures,
+    }
+
+
+def _weigh(stat: DailyStat, *, overhead: int) -> dict[str, Any]:
+    """What combining cost: tokens (see `combining`), and the sum of all waits in the queue."""
+    return {
+        "overhead_tokens": overhead,
+        "estimated": True,
+        "waited_s": round(stat.queue_ms_sum / 1000, 3),
     }
 
 

@@ -16,7 +16,7 @@ from batching.demo_rows import DEMO_OWNER, DemoBatch
 from batching.demo_texts import USERNAME_PREFIX
 from batching.histogram import add_value
 from batching.models import Batch, DailyStat, ModelCall
-from batching.rollup import COUNTERS, COUNTS_BY_KEY, add_stat
+from batching.rollup import COUNTERS, COUNTS_BY_KEY, add_batch, add_stat
 from chats.models import Chat, Status
 from chats.statements import BulkInsert
 
@@ -75,8 +75,7 @@ def measure_history(entries: Iterable[DemoBatch]) -> Figures:
     for entry in entries:
         if entry.batch is not None:
             stat = _stat_of(figures, entry.batch.created_at, entry.batch.priority)
-            stat.batches += 1
-            stat.batched_requests += entry.batch.size
+            add_batch(stat, entry.batch)
         for call in entry.calls:
             _measure_call(_stat_of(figures, call.started_at, entry.batch.priority), call)
         for chat in entry.chats:
@@ -128,7 +127,8 @@ def _change_figures(figures: Figures, change: Callable[[DailyStat, DailyStat], N
 
 def _subtract_stat(total: DailyStat, part: DailyStat) -> None:
     for name in COUNTERS:
-        setattr(total, name, getattr(total, name) - getattr(part, name))
+        # Not below zero: figures that are newer than the history were never added.
+        setattr(total, name, max(0, getattr(total, name) - getattr(part, name)))
     for name in COUNTS_BY_KEY:
         counts = Counter(getattr(total, name))
         counts.subtract(getattr(part, name))

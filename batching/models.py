@@ -146,6 +146,12 @@ class DailyStat(models.Model):
     in_time = models.PositiveBigIntegerField(default=0, help_text="answered within latency_ms")
     batches = models.PositiveBigIntegerField(default=0)
     batched_requests = models.PositiveBigIntegerField(default=0)
+    placed_requests = models.PositiveBigIntegerField(
+        default=0, help_text="requests of batches whose maximum is known"
+    )
+    places = models.PositiveBigIntegerField(
+        default=0, help_text="how many those batches could have held when they left"
+    )
     model_calls = models.PositiveBigIntegerField(default=0)
     prompt_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)

@@ -19,6 +19,8 @@ COUNTERS = (
     "in_time",
     "batches",
     "batched_requests",
+    "placed_requests",
+    "places",
     "model_calls",
     "prompt_tokens",
     "output_tokens",
@@ -76,7 +78,7 @@ def _pending_chats() -> QuerySet[Chat]:
 
 def _pending_batches() -> QuerySet[Batch]:
     pending = Batch.objects.filter(folded=False).exclude(outcome=Outcome.RUNNING)
-    return pending.only("priority", "size", "created_at")
+    return pending.only("priority", "size", "settings", "created_at")
 
 
 def _pending_calls() -> QuerySet[ModelCall]:
@@ -100,8 +102,7 @@ def _measure(
     added: dict[DayAndLane, DailyStat] = {}
     for batch in batches:
         stat = _stat_of(added, batch.created_at, batch.priority)
-        stat.batches += 1
-        stat.batched_requests += batch.size
+        add_batch(stat, batch)
     for call in calls:
         stat = _stat_of(added, call.started_at, origins[call.batch_id].priority)
         _add_call(stat, call)
@@ -118,6 +119,14 @@ def _stat_of(added: dict[DayAndLane, DailyStat], moment: datetime, priority: int
     if key not in added:
         added[key] = DailyStat(day=key[0], priority=priority)
     return added[key]
+
+
+def add_batch(stat: DailyStat, batch: Batch) -> None:
+    stat.batches += 1
+    stat.batched_requests += batch.size
+    if places := batch.settings.get("max_batch"):
+        stat.placed_requests += batch.size
+        stat.places += places
 
 
 def _add_chat(stat: DailyStat, chat: Chat, *, target_ms: int) -> None:

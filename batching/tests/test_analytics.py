@@ -1,5 +1,6 @@
 """The analytics document against numbers counted by hand."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -7,12 +8,17 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batching.analytics import summarize
+from batching.engine.combine import combine
+from batching.engine.lanes import Priority as EnginePriority
+from batching.engine.lanes import TokenBudget
 from batching.models import CallStatus, DailyStat, Outcome
 from batching.rollup import fold_pending
+from batching.rules import current_rules
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
 from chats.tests.rows import make_chat
 from settings_app.models import Priority
+from settings_app.snapshot import current_snapshot
 
 pytestmark = pytest.mark.django_db
 
@@ -22,16 +28,19 @@ NO_TIMES = {"p50": None, "p90": None, "p95": None, "p99": None, "mean": None}
 NOTHING = {
     "requests": 0,
     "answered": 0,
+    "failed": 0,
     "batches": 0,
     "model_calls": 0,
     "calls_saved": 0,
     "mean_batch_size": None,
+    "fill": None,
     "tokens": {"prompt": 0, "output": 0, "thoughts": 0, "cached": 0},
     "latency_ms": NO_TIMES,
     "queue_ms": NO_TIMES,
     "slo_attainment": None,
     "failures": {},
 }
+NO_COST = {"combining": {"overhead_tokens": 0, "estimated": True, "waited_s": 0}}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +54,8 @@ def week():
 
     A MEDIUM request of Tuesday expired before any batch.
     """
-    high = make_batch(Priority.HIGH, at=MONDAY, size=3, settings={"latency_ms": 500})
+    rule = {"latency_ms": 500, "max_batch": 6}
+    high = make_batch(Priority.HIGH, at=MONDAY, size=3, settings=rule)
     make_call(high, prompt_tokens=30, output_tokens=90, thoughts_tokens=6, cached_tokens=10)
     for latency_ms in (400, 500, 900):
         make_chat(
@@ -91,7 +101,8 @@ def test_an_empty_gateway_invents_no_numbers():
             {"name": "Low", "value": 0},
         ],
         **NOTHING,
-        "by_priority": {"HIGH": NOTHING, "MEDIUM": NOTHING, "LOW": NOTHING},
+        **NO_COST,
+        "by_priority": dict.fromkeys(("HIGH", "MEDIUM", "LOW"), NOTHING | NO_COST),
         "by_day": [],
     }
 
@@ -138,13 +149,17 @@ def test_the_total_counts_requests_calls_tokens_and_failures():
 @pytest.mark.usefixtures("week")
 def test_each_priority_has_its_own_numbers():
     by_priority = summarize()["by_priority"]
+    costs = {name: lane.pop("combining") for name, lane in by_priority.items()}
+    assert [cost["waited_s"] for cost in costs.values()] == [0.6, 0, 0.3]
     assert by_priority["HIGH"] == {
         "requests": 3,
         "answered": 3,
+        "failed": 0,
         "batches": 1,
         "model_calls": 1,
         "calls_saved": 2,
         "mean_batch_size": 3,
+        "fill": 0.5,
         "tokens": {"prompt": 30, "output": 90, "thoughts": 6, "cached": 10},
         "latency_ms": {
             "p50": near(500),
@@ -157,7 +172,11 @@ def test_each_priority_has_its_own_numbers():
         "slo_attainment": 0.6667,
         "failures": {},
     }
-    assert by_priority["MEDIUM"] == NOTHING | {"requests": 1, "failures": {"timeout": 1}}
+    assert by_priority["MEDIUM"] == NOTHING | {
+        "requests": 1,
+        "failed": 1,
+        "failures": {"timeout": 1},
+    }
     assert by_priority["LOW"]["calls_saved"] == 3 - 4
     assert by_priority["LOW"]["mean_batch_size"] == 1.5
     assert by_priority["LOW"]["slo_attainment"] == 0
@@ -172,8 +191,41 @@ def test_each_day_has_its_own_numbers_over_all_lanes():
     assert days[1] == NOTHING | {
         "date": "2026-03-10",
         "requests": 1,
+        "failed": 1,
         "failures": {"timeout": 1},
     }
+
+
+def test_fill_counts_only_batches_whose_maximum_is_known():
+    make_batch(size=3, at=MONDAY, settings={"max_batch": 4})
+    make_batch(size=1, at=MONDAY, settings={"max_batch": 6})
+    make_batch(size=2, at=MONDAY, settings={})
+    fold_pending()
+    document = summarize()
+    assert document["mean_batch_size"] == 2
+    assert document["fill"] == 0.4
+    assert document["by_day"][0]["fill"] == 0.4
+
+
+@pytest.mark.usefixtures("week")
+def test_tokens_that_combining_adds_are_what_the_calls_really_carried_beside_the_prompts():
+    rule = current_rules()[EnginePriority.HIGH]
+    prompt = combine(
+        ["Why?"] * 3,
+        model="m",
+        style=rule.style,
+        output_tokens=9,
+        draw=lambda: "abcdefghij",
+        budget=TokenBudget(),
+    )
+    carried = len(str(prompt).encode()) - 3 * len("Why?")
+    reply = len(json.dumps(dict.fromkeys(prompt.keys, "")).encode())
+    told = summarize()["by_priority"]["HIGH"]["combining"]
+    assert told["overhead_tokens"] == pytest.approx((carried + reply) / 3, rel=0.05)
+    assert told["estimated"] is True
+    assert summarize()["combining"]["overhead_tokens"] == sum(
+        lane["combining"]["overhead_tokens"] for lane in summarize()["by_priority"].values()
+    )
 
 
 def test_days_without_anything_are_zero_days():
@@ -210,6 +262,7 @@ def test_the_document_costs_one_query_however_long_the_history_is():
         for n in range(50)
         for p in Priority
     )
+    current_snapshot()
     with CaptureQueriesContext(connection) as queries:
         assert summarize()["requests"] == 150
     assert len(queries) == 1
