@@ -243,7 +243,7 @@ class BatchConsumer:
             )
             if claim.batch is not None:
                 self._open_tickets(planned, claim, claim.batch)
-                log.batch_started(claim.batch)
+                log.batch_started(claim.batch, planned)
                 metrics.count_batch(planned, size=len(claim.batch.items))
                 await self._tell_dispatched(claim.askers)
                 runs = True  # from here on the runner gives the slot back

@@ -7,6 +7,7 @@ from datetime import datetime
 from batching import metrics
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
+from batching.live.reporter import REPORTER
 from chats import services
 from chats.models import Chat
 
@@ -15,6 +16,7 @@ def expire_items(items: Sequence[Item], *, now: datetime, code: str, detail: str
     """Every worker of a fleet tries; each request is counted by the one that finds it queued."""
     for lane in {item.priority for item in items}:
         ids = [item.id for item in items if item.priority is lane]
+        REPORTER.left(ids, code)
         expired = services.expire_chats(ids, now=now, code=code, detail=detail)
         metrics.count_end(lane, code, number=expired)
 
@@ -35,6 +37,7 @@ def release_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) 
 
 def count_ended(ids: Sequence[int], outcome: str) -> None:
     """Of chats that have just ended."""
+    REPORTER.left(ids, outcome)
     lanes = Chat.objects.filter(pk__in=ids).values_list("priority", flat=True) if ids else ()
     for lane, number in Counter(lanes).items():
         metrics.count_end(Priority(lane), outcome, number=number)

@@ -1,4 +1,7 @@
-"""The lines that mark a request's way in the server log, and the blocks of the two log files."""
+"""The lines that mark a request's way in the server log, and the blocks of the two log files.
+
+The same steps are told to those who watch the live page.
+"""
 
 import json
 import logging
@@ -10,6 +13,7 @@ from batching.engine.call import CallReport, PreparedCall, Work
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import Item
 from batching.engine.runner import RunnableBatch
+from batching.live.reporter import REPORTER
 from batching.services import Asker
 from chats.services import Finish
 
@@ -22,6 +26,7 @@ _WRITTEN_OUT = {code: f"\\x{code:02x}" for code in _CONTROLS if chr(code) not in
 
 
 def enqueued(items: Sequence[Item]) -> None:
+    REPORTER.accepted(items)
     server.info(
         "[ENQUEUE] %s accepted: %s",
         _count(len(items), "request"),
@@ -41,7 +46,8 @@ def dispatched(batch: PlannedBatch) -> None:
     )
 
 
-def batch_started(batch: RunnableBatch) -> None:
+def batch_started(batch: RunnableBatch, planned: PlannedBatch) -> None:
+    REPORTER.dispatched(batch, planned)
     server.info(
         "[BATCH_START] batch %s: %s, model %s.",
         batch.id,
@@ -53,6 +59,7 @@ def batch_started(batch: RunnableBatch) -> None:
 
 
 def call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[Work]) -> None:
+    REPORTER.call_started(batch, call, items)
     server.info(
         "[LLM_BATCH] batch %s: call %s for %s starts.",
         batch.id,
@@ -63,6 +70,7 @@ def call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[Work]
 
 
 def batch_ended(batch: RunnableBatch) -> None:
+    REPORTER.batch_ended(batch)
     server.info(
         "[BATCH_COMPLETE] batch %s.",
         batch.id,
@@ -82,6 +90,7 @@ def suspected(batch: RunnableBatch, chat_id: int, reason: str) -> None:
 
 def call_ended(batch: RunnableBatch, report: CallReport) -> None:
     """Writes a file, so it runs in a database thread, off the event loop."""
+    REPORTER.call_ended(batch, report)
     outcome = report.error.code if report.error else report.finish_reason or "no finish reason"
     server.info(
         "[LLM_BATCH] batch %s: call %s ended after %.0f ms (%s).",
@@ -107,6 +116,7 @@ def call_ended(batch: RunnableBatch, report: CallReport) -> None:
 
 def chat_ended(finish: Finish, *, prompt: str, asker: Asker) -> None:
     """Writes a file, so it runs in a database thread, off the event loop."""
+    REPORTER.chat_ended(finish)
     values = finish.values
     lines = [
         f"chat={finish.chat_id} username={json.dumps(asker.username)}"

@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels.layers import get_channel_layer
 from django.conf import settings
@@ -19,6 +19,7 @@ from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.exposition import describe_state, forget_numbers, report_numbers
 from batching.gateway import Gateway
+from batching.live.relay import Relay
 from batching.llm.gemini import GeminiModel
 from batching.metrics import watch_lag
 from batching.outlook import (
@@ -36,6 +37,9 @@ from batching.sockets.room import Room
 from batching.supervisor import Supervisor
 from settings_app.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
+
+if TYPE_CHECKING:
+    from batching.live.feed import Feed
 
 logger = logging.getLogger("batching")
 
@@ -75,6 +79,8 @@ class Runtime:
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
         self.room = Room()
+        self.feed: Feed | None = None
+        """what is shown to those who watch; there is none before the first of them"""
         self.gateway: Gateway
         self.consumer: BatchConsumer
 
@@ -120,6 +126,8 @@ class Runtime:
         }
         both = {"lag": watch_lag}
         if self.shared:
+            relay = Relay(layer=self.layer, send=self.gateway.send)
+            both |= {"watched": relay.hear_watchers, "relay": relay.run}
             both["numbers"] = self._report_numbers
             door["watch"] = self._watch
             machine["report"] = self._report

@@ -1,8 +1,23 @@
 """`/ws/live`: what happens in the machine at this moment."""
 
+from batching.live.feed import Feed
+from batching.live.relay import LiveChannel
+from batching.runtime import Runtime, get_runtime
 from batching.sockets.socket import Socket
 
 
 async def watch(socket: Socket) -> None:
-    async for _ in socket:
-        await socket.send_error("invalid", "Nothing need be said here: only listen.")
+    async with find_feed(await get_runtime()).watched_by(socket):
+        async for _ in socket:
+            await socket.send_error("invalid", "There is nothing to ask here, only to hear.")
+
+
+def find_feed(runtime: Runtime) -> Feed:
+    """The process's one, begun by its first watcher."""
+    if runtime.feed is None:
+        channel = None
+        if runtime.shared:
+            channel = LiveChannel(layer=runtime.layer, send=runtime.gateway.send)
+        runtime.feed = Feed(database=runtime.database, channel=channel)
+        runtime.supervisor.start("live", runtime.feed.run)
+    return runtime.feed

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from batching.engine.errors import ERRORS_BY_CODE
+from batching.sockets.routes import SOCKETS
 from llmbatch.asgi import LEAN_VIEWS
 from llmbatch.tests.scrape import promtool_mark, run_promtool
 
@@ -26,7 +27,14 @@ def test_every_variable_is_in_the_readme_and_in_the_example() -> None:
 
 
 def test_every_path_is_in_the_readme() -> None:
-    paths = {*LEAN_VIEWS, "/v1/chat", "/v1/settings", "/v1/analytics", "/v1/query/{request_id}"}
+    paths = {
+        *LEAN_VIEWS,
+        *SOCKETS,
+        "/v1/chat",
+        "/v1/settings",
+        "/v1/analytics",
+        "/v1/query/{request_id}",
+    }
     assert {path for path in paths if f"`{path}`" not in README} == set()
 
 

@@ -1,0 +1,177 @@
+"""The machine as the events so far leave it. Pure: time is an argument, in seconds.
+
+Events may come twice, late or not at all; the database is looked at again every few seconds.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batching.engine.lanes import LaneRule, Priority
+from batching.live.reporter import Event
+
+MOST_SHOWN = 60
+MOST_RUNNING = 100
+MOST_OUTCOMES = 20
+MOST_GONE = 10_000
+
+
+@dataclass(slots=True)
+class Waiting:
+    id: int
+    lane: str
+    username: str
+    accepted: float
+    due: float
+
+    def describe(self, now: float) -> Event:
+        return {
+            "id": self.id,
+            "username": self.username,
+            "age_ms": round((now - self.accepted) * 1000),
+            "due_in_ms": round((self.due - now) * 1000),
+        }
+
+
+@dataclass(slots=True)
+class Running:
+    """`items` maps a chat's id to its username, `ended` to "" or its error's code."""
+
+    id: int
+    lane: str
+    trigger: str
+    began: float
+    items: dict[int, str]
+    ended: dict[int, str] = field(default_factory=dict)
+    calls: dict[int, float] = field(default_factory=dict)
+    """when each call that runs began"""
+    calls_made: int = 0
+
+    def describe(self, now: float) -> Event:
+        return {
+            "batch_id": self.id,
+            "lane": self.lane,
+            "trigger": self.trigger,
+            "age_ms": round((now - self.began) * 1000),
+            "items": [{"id": key, "username": name} for key, name in self.items.items()],
+            "ended": [{"id": key, "code": code} for key, code in self.ended.items()],
+            "calls": [
+                {"call_id": key, "age_ms": round((now - began) * 1000)}
+                for key, began in self.calls.items()
+            ],
+        }
+
+    def describe_end(self, now: float) -> Event:
+        failed = sum(1 for code in self.ended.values() if code)
+        return {
+            "batch_id": self.id,
+            "lane": self.lane,
+            "size": len(self.items),
+            "answered": len(self.ended) - failed,
+            "failed": failed,
+            "calls": self.calls_made,
+            "duration_ms": round((now - self.began) * 1000),
+        }
+
+
+class Board:
+    def __init__(self) -> None:
+        self.waiting: dict[int, Waiting] = {}
+        self.unlisted = dict.fromkeys(Priority.__members__, 0)
+        """queued requests that are only counted"""
+        self.running: dict[int, Running] = {}
+        self.outcomes: deque[Event] = deque(maxlen=MOST_OUTCOMES)
+        """newest first"""
+        self.gone: dict[int, None] = {}
+        """which left the queue, so that late news of their arrival does not bring them back"""
+
+    def apply(self, event: Event, now: float) -> Event:
+        """Gives the event with what only the board knows of it."""
+        match event["kind"]:
+            case "accepted":
+                for item in event["items"]:
+                    self._accept(item, now)
+            case "left":
+                self._leave(event["ids"], "")
+            case "dispatched":
+                self._dispatch(event, now)
+            case "call_started" if batch := self.running.get(event["batch_id"]):
+                batch.calls_made += event["call_id"] not in batch.calls
+                batch.calls[event["call_id"]] = now
+            case "call_ended" if batch := self.running.get(event["batch_id"]):
+                batch.calls.pop(event["call_id"], None)
+            case "item_ended":
+                return self._end_item(event)
+            case "batch_ended":
+                return self._end_batch(event, now)
+        return event
+
+    def describe(self, now: float, rules: Mapping[Priority, LaneRule]) -> Event:
+        lanes = {rule.priority.name: describe_rule(rule) for rule in rules.values()}
+        depths = self.count_waiting()
+        for name, lane in lanes.items():
+            waiting = [item for item in self.waiting.values() if item.lane == name]
+            due = min((item.due for item in waiting), default=None)
+            lane["depth"] = depths[name]
+            lane["due_in_ms"] = None if due is None else round((due - now) * 1000)
+            lane["queued"] = [item.describe(now) for item in waiting[:MOST_SHOWN]]
+        running = list(self.running.values())[:MOST_RUNNING]
+        return {
+            "lanes": lanes,
+            "running": [batch.describe(now) for batch in running],
+            "outcomes": list(self.outcomes),
+        }
+
+    def count_waiting(self) -> dict[str, int]:
+        depths = dict(self.unlisted)
+        for item in self.waiting.values():
+            depths[item.lane] += 1
+        return depths
+
+    def _accept(self, item: Event, now: float) -> None:
+        if item["id"] not in self.gone:
+            accepted, due = now - item["age_ms"] / 1000, now + item["due_in_ms"] / 1000
+            waiting = Waiting(item["id"], item["lane"], item["username"], accepted, due)
+            self.waiting.setdefault(item["id"], waiting)
+
+    def _leave(self, ids: list[int], lane: str) -> None:
+        for item_id in ids:
+            known = self.waiting.pop(item_id, None) is not None
+            if not known and lane and item_id not in self.gone and self.unlisted[lane]:
+                self.unlisted[lane] -= 1
+            self.gone[item_id] = None
+        while len(self.gone) > MOST_GONE:
+            del self.gone[next(iter(self.gone))]
+
+    def _dispatch(self, event: Event, now: float) -> None:
+        self._leave([item["id"] for item in event["items"]], event["lane"])
+        known = event["batch_id"] in self.running
+        if not known and all(end["batch_id"] != event["batch_id"] for end in self.outcomes):
+            items = {item["id"]: item["username"] for item in event["items"]}
+            batch = Running(event["batch_id"], event["lane"], event["trigger"], now, items)
+            self.running[batch.id] = batch
+
+    def _end_item(self, event: Event) -> Event:
+        for batch in self.running.values():
+            if event["id"] in batch.items:
+                batch.ended[event["id"]] = event["code"]
+                return event | {"batch_id": batch.id, "lane": batch.lane}
+        return event
+
+    def _end_batch(self, event: Event, now: float) -> Event:
+        batch = self.running.pop(event["batch_id"], None)
+        if batch is None:
+            return event
+        outcome = batch.describe_end(now)
+        self.outcomes.appendleft(outcome)
+        return event | outcome
+
+
+def describe_rule(rule: LaneRule) -> dict[str, Any]:
+    return {
+        "window_s": rule.window_s,
+        "max_batch": rule.max_batch,
+        "latency_ms": round(rule.latency_s * 1000),
+        "max_queue": rule.max_queue,
+    }
