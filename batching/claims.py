@@ -63,7 +63,11 @@ class Claimer:
                     now=datetime.now(UTC),
                 )
             except DatabaseError:
-                logger.exception("Batches could not be claimed; the sweep will see them again.")
+                items = [item for pending in group for item in pending.request.planned.items]
+                logger.exception(
+                    "Batches could not be claimed; the sweep will see them again.",
+                    extra={"request_ids": [item.request_id for item in items]},
+                )
             finally:
                 for pending, claim in zip(group, claims, strict=True):
                     if not pending.claimed.done():

@@ -23,7 +23,8 @@ from batching.engine.model import Model
 from batching.engine.planner import Batch, Item, Planner
 from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.growth import GrowthTeller
-from batching.journal import DatabaseJournal, Ticket
+from batching.journal import DatabaseJournal
+from batching.journal_page import Ticket
 from batching.messages import (
     BATCHING_CHANNEL,
     cancelled_message,
@@ -34,6 +35,7 @@ from batching.messages import (
 from batching.recovery import give_up, take_back_earlier, take_back_expired
 from batching.rules import current_rules
 from batching.services import BUDGET, Asker, Claim, ClaimRequest
+from batching.trace import note
 from chats.leases import Recovery, renew_leases
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
@@ -135,9 +137,13 @@ class BatchConsumer:
                     )
                 held_until = asked_at + settings.LEASE_S
             except (DatabaseError, TimeoutError):
-                logger.exception("The leases could not be renewed.")
+                logger.exception("The leases could not be renewed.", extra=self.journal.trace)
             if self._clock() >= held_until:
-                logger.error("The leases ran out: %s batches are given up.", len(self._batches))
+                logger.error(
+                    "The leases ran out: %s batches are given up.",
+                    len(self._batches),
+                    extra=self.journal.trace,
+                )
                 for task in self._batches:
                     task.cancel()
                 held_until = self._clock() + settings.LEASE_S  # of what is claimed from here on
@@ -162,6 +168,7 @@ class BatchConsumer:
                 "%s requests of dead processes wait again, %s have no attempt left.",
                 len(recovery.requeued),
                 len(recovery.exhausted),
+                extra={"request_ids": recovery.request_ids},
             )
 
     async def finish_running(self) -> None:
@@ -174,7 +181,7 @@ class BatchConsumer:
     async def stop(self) -> None:
         """Cancels the running batches and puts their chats back into the queue."""
         self.dispatcher.close()
-        left = self.journal.open_chats
+        left, fields = self.journal.open_chats, self.journal.trace
         while self._batches:
             for task in self._batches:
                 task.cancel()
@@ -184,7 +191,7 @@ class BatchConsumer:
                 await self.journal.flush()
                 await self._database.run(give_up, left, owner=self.owner)
         except (TimeoutError, DatabaseError):
-            logger.exception("What was running could not be put back into the queue.")
+            logger.exception("What was running could not be put back in the queue.", extra=fields)
 
     async def _push_unannounced(self) -> None:
         """Queued rows that two sweeps in a row found unknown here: their announcement was lost."""
@@ -226,9 +233,10 @@ class BatchConsumer:
         self._begin(self._expire(items), name="expire")
 
     def _begin(self, work: Any, *, name: str) -> None:
-        task = asyncio.create_task(work, name=name, context=contextvars.Context())
+        context = contextvars.Context()
+        task = asyncio.create_task(work, name=name, context=context)
         self._batches.add(task)
-        task.add_done_callback(self._end)
+        task.add_done_callback(self._end, context=context)  # it knows what its lines concern
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
@@ -237,12 +245,15 @@ class BatchConsumer:
 
     async def _run_batch(self, planned: Batch) -> None:
         claim, runs = Claim(), False
+        note(request_ids=[item.request_id for item in planned.items])
         try:
             claim = await self.claimer.claim(
                 ClaimRequest(planned, self.rules[planned.priority], current_snapshot().model)
             )
             if claim.batch is not None:
                 self._open_tickets(planned, claim, claim.batch)
+                names = [work.request_id for work in claim.batch.items]
+                note(batch_id=claim.batch.id, request_ids=names)
                 log.batch_started(claim.batch, planned)
                 metrics.count_batch(planned, size=len(claim.batch.items))
                 await self._tell_dispatched(claim.askers)
@@ -282,6 +293,7 @@ class BatchConsumer:
 
     async def _expire(self, items: list[Item]) -> None:
         """Records what nobody waits for any more; each waiting view ends by its own clock."""
+        note(request_ids=[item.request_id for item in items])
         error = TimedOut("No call slot became free within the time this request may wait.")
         try:
             await self._database.run(

@@ -115,7 +115,11 @@ class Intake:
                 accept_chats, [entry.chat for entry in group], named=named
             )
         except Exception:
-            logger.exception("%s requests could not be stored and were refused.", len(group))
+            logger.exception(
+                "%s requests could not be stored and were refused.",
+                len(group),
+                extra={"request_ids": [entry.chat.request_id for entry in group]},
+            )
             refusal = UpstreamUnavailable("The gateway's database cannot be reached.")
             for entry in group:
                 if not entry.stored.done():

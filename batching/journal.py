@@ -4,8 +4,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +15,9 @@ from batching.database import DatabaseThreads
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.errors import GatewayError
 from batching.engine.growth import Growth
-from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
+from batching.journal_page import Closing, Page, Ticket, name_askers
 from batching.outcomes import describe_answer, describe_error
-from batching.services import Asker
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 
@@ -29,55 +27,6 @@ RETRY_PAUSE_S = 0.5
 RECORDS_WAIT_S = 0.05
 
 Tell = Callable[[str, dict[int, dict[str, Any]]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """What the journal must know of a chat that runs. Times are the clock's seconds."""
-
-    work: Work
-    asker: Asker
-    accepted: float
-    dispatched: float
-    lane: Priority
-    held_until: float
-    """the end of its window, or when its batch was full"""
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """The end of one chat: what is stored, and what its client is told."""
-
-    finish: Finish
-    prompt: str
-    asker: Asker
-    outcome: dict[str, Any]
-    ticket: Ticket
-    released: float
-    """when its last call gave the answer, or the failure was known"""
-
-
-@dataclass(slots=True)
-class Page:
-    """What gathered for one transaction."""
-
-    closings: dict[int, Closing] = field(default_factory=dict)
-    reports: list[tuple[RunnableBatch, CallReport]] = field(default_factory=list)
-    ended: list[RunnableBatch] = field(default_factory=list)
-    suspects: dict[int, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.closings) + len(self.reports) + len(self.ended) + len(self.suspects)
-
-    def take_apart(self) -> Iterator["Page"]:
-        for chat_id, closing in self.closings.items():
-            yield Page(closings={chat_id: closing})
-        for report in self.reports:
-            yield Page(reports=[report])
-        for batch in self.ended:
-            yield Page(ended=[batch])
-        for chat_id, reason in self.suspects.items():
-            yield Page(suspects={chat_id: reason})
 
 
 class DatabaseJournal:
@@ -122,6 +71,11 @@ class DatabaseJournal:
         """The chats that run here and have no end yet, and how many calls of each have ended."""
         works = [ticket.work for ticket in self._tickets.values()]
         return {work.id: work.attempts - work.calling for work in works}
+
+    @property
+    def trace(self) -> dict[str, Any]:
+        """The log fields of all that runs here."""
+        return name_askers([t.asker for t in self._tickets.values()], {b for b, _ in self._tickets})
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall:
         now = datetime.now(UTC)
@@ -175,7 +129,7 @@ class DatabaseJournal:
         self._finish(item, ticket, values, {"error": told})
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
-        log.suspected(batch, item.id, reason)
+        log.suspected(batch, item, reason)
         self._page.suspects[item.id] = reason
         self._wake()
 
@@ -238,16 +192,23 @@ class DatabaseJournal:
         try:
             finished = await self._database.run(_write_page, page)
         except (OperationalError, InterfaceError):
-            logger.exception("Answers could not be stored; the gateway keeps them and tries again.")
+            logger.exception(
+                "Answers could not be stored; the gateway keeps them and tries again.",
+                extra=page.trace,
+            )
             return False
         except Exception:
-            logger.exception("A page of %s entries could not be written.", len(page))
+            logger.exception(
+                "A page of %s entries could not be written.", len(page), extra=page.trace
+            )
             return await self._commit_apart(page)
         await self._tell_origins(page, finished)
         try:
             await self._database.run(_log_page, page)  # files: off the loop, and nobody waits
         except Exception:
-            logger.exception("A page of %s entries could not be logged.", len(page))
+            logger.exception(
+                "A page of %s entries could not be logged.", len(page), extra=page.trace
+            )
         return True
 
     async def _commit_apart(self, page: Page) -> bool:
@@ -261,7 +222,11 @@ class DatabaseJournal:
 
     async def _tell_origins(self, page: Page, finished: set[int]) -> None:
         if lost := page.closings.keys() - finished:
-            logger.warning("The ends of %s chats came too late: they run elsewhere.", len(lost))
+            logger.warning(
+                "The ends of %s chats came too late: they run elsewhere.",
+                len(lost),
+                extra=name_askers([page.closings[chat_id].asker for chat_id in lost]),
+            )
         by_origin: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         for chat_id in finished:
             closing = page.closings[chat_id]
@@ -269,7 +234,7 @@ class DatabaseJournal:
         for origin, outcomes in by_origin.items():
             await self._tell(origin, outcomes)
         for chat_id in finished:
-            _count(page.closings[chat_id], now=self._clock())
+            page.closings[chat_id].count(now=self._clock())
 
 
 def _write_page(page: Page) -> set[int]:
@@ -287,15 +252,6 @@ def _write_page(page: Page) -> set[int]:
         )
         services.end_batches([batch.id for batch in page.ended], now=datetime.now(UTC))
     return finished
-
-
-def _count(closing: Closing, *, now: float) -> None:
-    ticket, code = closing.ticket, closing.finish.values.get("error_code")
-    if code or ticket.work.called is None:
-        metrics.count_end(ticket.lane, code or metrics.ANSWERED)
-        return
-    before_s, after_s = ticket.work.called - ticket.held_until, now - closing.released
-    metrics.count_end(ticket.lane, metrics.ANSWERED, added_s=before_s + after_s)
 
 
 def _log_page(page: Page) -> None:

@@ -1,6 +1,7 @@
 """The lines that mark a request's way in the server log, and the blocks of the two log files.
 
 The same steps are told to those who watch the live page.
+For machines a line names what it concerns: `request_ids`, always a list, and `batch_id`.
 """
 
 import json
@@ -31,7 +32,12 @@ def enqueued(items: Sequence[Item]) -> None:
         "[ENQUEUE] %s accepted: %s",
         _count(len(items), "request"),
         _list(f"{item.id} {item.priority.name}" for item in items),
-        extra={"action": "enqueue", "chat_ids": [item.id for item in items]},
+        extra={
+            "action": "enqueue",
+            "chat_ids": [item.id for item in items],
+            "request_ids": [item.request_id for item in items],
+            "x_request_ids": [item.exchange for item in items],
+        },
     )
 
 
@@ -42,7 +48,11 @@ def dispatched(batch: PlannedBatch) -> None:
         batch.priority.name,
         batch.trigger,
         batch.lateness_s * 1000,
-        extra={"action": "dispatch", "chat_ids": [item.id for item in batch.items]},
+        extra={
+            "action": "dispatch",
+            "chat_ids": [item.id for item in batch.items],
+            "request_ids": [item.request_id for item in batch.items],
+        },
     )
 
 
@@ -53,7 +63,7 @@ def batch_started(batch: RunnableBatch, planned: PlannedBatch) -> None:
         batch.id,
         _list(str(item.id) for item in batch.items),
         batch.model,
-        extra={"action": "batch_start", "batch_id": batch.id},
+        extra=_fields("batch_start", batch, batch.items),
     )
     call_started(batch, batch.first_call, batch.items)
 
@@ -65,7 +75,7 @@ def call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[Work]
         batch.id,
         call.id,
         _count(len(items), "request"),
-        extra={"action": "call_start", "batch_id": batch.id, "call_id": call.id},
+        extra=_fields("call_start", batch, items) | {"call_id": call.id},
     )
 
 
@@ -74,17 +84,17 @@ def batch_ended(batch: RunnableBatch) -> None:
     server.info(
         "[BATCH_COMPLETE] batch %s.",
         batch.id,
-        extra={"action": "batch_complete", "batch_id": batch.id},
+        extra=_fields("batch_complete", batch, batch.items),
     )
 
 
-def suspected(batch: RunnableBatch, chat_id: int, reason: str) -> None:
+def suspected(batch: RunnableBatch, item: Work, reason: str) -> None:
     server.warning(
         "batch %s: an answer to chat %s is not trusted: %s.",
         batch.id,
-        chat_id,
+        item.id,
         reason,
-        extra={"action": "suspect", "batch_id": batch.id, "chat_id": chat_id},
+        extra=_fields("suspect", batch, [item]),
     )
 
 
@@ -98,7 +108,12 @@ def call_ended(batch: RunnableBatch, report: CallReport) -> None:
         report.call.id,
         report.duration_s * 1000,
         outcome,
-        extra={"action": "call_end", "batch_id": batch.id, "call_id": report.call.id},
+        extra={
+            "action": "call_end",
+            "batch_id": batch.id,
+            "call_id": report.call.id,
+            "request_ids": report.request_ids,
+        },
     )
     tokens = report.usage.total if report.usage else "unknown"
     lines = [
@@ -130,6 +145,15 @@ def chat_ended(finish: Finish, *, prompt: str, asker: Asker) -> None:
     if "error_code" in values:
         lines += ["--- error", f"{values['error_code']}: {values['error_detail']}"]
     pairs.info(_join_lines(lines))
+
+
+def _fields(action: str, batch: RunnableBatch, items: Sequence[Work]) -> dict[str, object]:
+    return {
+        "action": action,
+        "batch_id": batch.id,
+        "chat_ids": [item.id for item in items],
+        "request_ids": [item.request_id for item in items],
+    }
 
 
 def _join_lines(lines: list[str]) -> str:

@@ -32,6 +32,7 @@ def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> di
                     item.output_tokens,
                     item.client,
                     item.username,
+                    item.request_id,
                 ]
                 for item in items
             ]
@@ -54,6 +55,7 @@ def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> 
             output_tokens=output_tokens,
             client=client,
             username=username,
+            request_id=request_id[0] if request_id else "",
         )
         for (
             item_id,
@@ -66,6 +68,7 @@ def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> 
             output_tokens,
             client,
             username,
+            *request_id,  # a process of an earlier version sends none
         ) in json.loads(message["items"])
     ]
 

@@ -70,7 +70,7 @@ _ended = _counter("requests", "Accepted requests by how they ended.", ["lane", "
 _calls = _counter("model_calls", "Model calls by how they ended.", ["lane", "outcome"])
 _retries = _counter("model_retries", "Model calls beyond the first of their batch.", ["lane"])
 _tokens = _counter("tokens", "Tokens as the model counted them.", ["lane", "kind"])
-_errors = _counter("api_errors", "Error documents that the API answered.", ["code"])
+_errors = _counter("api_errors", "Errors that clients were told.", ["code"])
 
 SIZE = {
     (lane, trigger): _sizes.labels(lane.name, str(trigger))

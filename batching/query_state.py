@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from batching import trace
 from batching.early_ends import cancel_chats
 from batching.engine.errors import AlreadyDispatched, AmbiguousRequest, Cancelled
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
@@ -41,6 +42,7 @@ class QueryStateView(APIView):
 def find_one(request: Request, request_id: str) -> Chat:
     """Raises NotFound or AmbiguousRequest."""
     username = request.query_params.get("username")
+    trace.note(request_ids=[request_id])
     if "\x00" in request_id + (username or ""):
         raise NotFound()
     chats = find_chats(request_id, client_id=client_of(request), username=username)

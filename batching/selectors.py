@@ -28,6 +28,7 @@ class WaitingRow:
     received_at: datetime
     due_at: datetime
     deadline: datetime
+    request_id: str
     read_at: datetime
 
     def as_item(self, *, now: float, rules: Mapping[Priority, LaneRule]) -> Item:
@@ -45,6 +46,7 @@ class WaitingRow:
             output_tokens=rule.tokens,
             client=self.client_id,
             username=self.username,
+            request_id=self.request_id,
         )
 
 
@@ -68,6 +70,7 @@ def read_waiting(ids: Sequence[int]) -> list[WaitingRow]:
             "received_at",
             "due_at",
             "deadline",
+            "request_id",
         )
     )
     return [WaitingRow(*row, read_at=now) for row in rows]

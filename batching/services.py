@@ -220,6 +220,7 @@ def _make_works(
             target=item.target,
             attempts=rows[item.id].attempt,
             streamed=rows[item.id].streamed,
+            request_id=rows[item.id].asker[2],
         )
         for item in items
     )

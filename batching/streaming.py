@@ -8,6 +8,7 @@ from typing import Any
 from django.http.response import HttpResponseBase
 
 from batching.engine.errors import GatewayError
+from batching.metrics import count_api_error
 
 Event = dict[str, Any]
 """`{"type": "text", "content"}`, `{"type": "restart"}`: what was written is void, and at the end
@@ -59,6 +60,7 @@ class Reader:
 
 
 def describe_failure(error: GatewayError) -> Event:
+    count_api_error(error.code)
     return {"type": "error", "code": error.code, "detail": str(error)}
 
 

@@ -18,6 +18,7 @@ class Recovery:
     requeued: list[int]
     exhausted: list[int]
     owners: set[str]
+    request_ids: list[str]
 
 
 def renew_leases(ids: Sequence[int], *, owner: str, until: datetime) -> int:
@@ -40,14 +41,15 @@ def recover_chats(
     Call it in a transaction: rows that another process is just taking back are passed over.
     """
     held = Chat.objects.filter(which, status=Status.RUNNING)
-    rows = list(lock_free(held).values_list("pk", "attempt", "owner"))
-    exhausted = [pk for pk, attempt, _ in rows if attempt >= max_attempts]
-    requeued = [pk for pk, attempt, _ in rows if attempt < max_attempts]
+    rows = list(lock_free(held).values_list("pk", "attempt", "owner", "request_id"))
+    exhausted = [pk for pk, attempt, *_ in rows if attempt >= max_attempts]
+    requeued = [pk for pk, attempt, *_ in rows if attempt < max_attempts]
     Chat.objects.filter(pk__in=requeued).update(
         status=Status.QUEUED, owner="", lease_until=None, batch=None
     )
     _fail(exhausted, now=now, code=code, detail=detail)
-    return Recovery(requeued, exhausted, {owner for _, _, owner in rows})
+    owners, request_ids = {row[2] for row in rows}, [row[3] for row in rows]
+    return Recovery(requeued, exhausted, owners, request_ids)
 
 
 def lock_free(rows: QuerySet[Chat]) -> QuerySet[Chat]:

@@ -13,6 +13,7 @@ from batching.metrics_view import MetricsView  # noqa: E402 - models need the li
 from batching.runtime import get_runtime  # noqa: E402
 from batching.sockets.routes import serve_socket  # noqa: E402
 from batching.views import ModelKeyTestView, QueryView  # noqa: E402
+from llmbatch.exchange import NamedExchanges  # noqa: E402
 from llmbatch.health import HealthView, ReadyView  # noqa: E402
 from llmbatch.lean import LeanApplication  # noqa: E402
 
@@ -26,7 +27,7 @@ LEAN_VIEWS = {
 lean_application = LeanApplication(LEAN_VIEWS, any_host={"/health", "/health/ready"})
 
 
-async def application(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+async def route(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     """Starts the batch consumer with the first request of any kind, if `serve` has not yet."""
     if scope["type"] == "websocket":
         await serve_socket(scope, receive, send)
@@ -38,3 +39,6 @@ async def application(scope: Mapping[str, Any], receive: Any, send: Any) -> None
         return
     await get_runtime()
     await django_application(scope, receive, send)
+
+
+application = NamedExchanges(route)

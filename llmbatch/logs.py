@@ -5,12 +5,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from batching.trace import trace_fields
+
 MEGABYTE = 1024 * 1024
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and whatever `extra` carried."""
+    """One JSON object a line: time, level, logger, message, and whatever `extra` carried.
+
+    Also what concerns every line of its exchange or batch.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -19,6 +24,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= trace_fields()
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

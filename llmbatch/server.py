@@ -18,6 +18,7 @@ from twisted.web import http
 from batching.runtime import Runtime
 from llmbatch.daphne_sockets import GatewaySocket
 from llmbatch.errors import json_error
+from llmbatch.exchange import HEADER, choose_name
 
 logger = logging.getLogger("batching")
 
@@ -119,6 +120,8 @@ def _log_nothing(request: WebRequest) -> None:
 def _write_json_error(request: WebRequest, status: int, status_text: bytes, body: str) -> None:
     """Daphne's own refusals (a bad header, a path that is not ASCII) in the API's error form."""
     response = json_error(status, detail=body if status < 500 else None)
-    headers = [(b"Content-Type", b"application/json")]
+    sent = request.requestHeaders.getRawHeaders(HEADER, [])
+    name = choose_name((HEADER, value) for value in sent)
+    headers = [(b"Content-Type", b"application/json"), (HEADER, name.encode())]
     request.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
     request.handle_reply({"type": "http.response.body", "body": response.content})

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
 
 from llmbatch.environment import (
@@ -165,6 +166,7 @@ if "*" in read_list("CORS_ALLOWED_ORIGINS", []) and not DEBUG:
 CORS_ALLOWED_ORIGINS = [o for o in read_list("CORS_ALLOWED_ORIGINS", []) if o != "*"]
 CORS_ALLOW_ALL_ORIGINS = DEBUG and read_list("CORS_ALLOWED_ORIGINS", ["*"]) == ["*"]
 CORS_URLS_REGEX = r"^/(v1|health)(/.*)?$"
+CORS_ALLOW_HEADERS = [*default_headers, "x-request-id"]
 CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-Id"]
 
 LANGUAGE_CODE = "en-us"

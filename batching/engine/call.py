@@ -43,6 +43,7 @@ class Work:
     finished: bool = False
     calling: bool = False
     """a call that counts among `attempts` has not ended"""
+    request_id: str = ""
     called: float | None = None
     """when its first call began"""
     suspicion: str = ""
@@ -81,6 +82,7 @@ class CallReport:
     shares: dict[int, TokenUsage] = field(default_factory=dict)
     first_token_s: float | None = None
     duration_s: float = 0.0
+    request_ids: tuple[str, ...] = ()
 
 
 class Call:
@@ -100,7 +102,7 @@ class Call:
         stall_s: float,
         hold: bool = False,
     ) -> None:
-        self.report = CallReport(call)
+        self.report = CallReport(call, request_ids=tuple(item.request_id for item in items))
         self._prompt = call.prompt
         self._items = items
         self._model = model

@@ -36,6 +36,9 @@ class Item:
     output_tokens: int = 0
     client: int = 0
     username: str = ""
+    request_id: str = ""
+    exchange: str = ""
+    """the HTTP exchange that brought it, where that is known"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,7 @@ async def test_hostile_requests_never_get_a_500_or_a_page(server: Server) -> Non
         if not text:
             continue  # Twisted's refusal of what is no HTTP at all
         assert b"application/json" in head.lower(), data
+        assert head.lower().count(b"\r\nx-request-id: ") == 1, data
         if status >= 400:
             assert {"detail", "code"} <= json.loads(text).keys(), data
     assert "failed" not in server.log, "a view broke off"

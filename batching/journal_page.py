@@ -1,0 +1,83 @@
+"""What the journal holds of running chats, and what gathers there for one transaction."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from batching import metrics
+from batching.engine.call import CallReport, Work
+from batching.engine.lanes import Priority
+from batching.engine.runner import RunnableBatch
+from batching.services import Asker
+from chats.services import Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What the journal must know of a chat that runs. Times are the clock's seconds."""
+
+    work: Work
+    asker: Asker
+    accepted: float
+    dispatched: float
+    lane: Priority
+    held_until: float
+    """the end of its window, or when its batch was full"""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The end of one chat: what is stored, and what its client is told."""
+
+    finish: Finish
+    prompt: str
+    asker: Asker
+    outcome: dict[str, Any]
+    ticket: Ticket
+    released: float
+    """when its last call gave the answer, or the failure was known"""
+
+    def count(self, *, now: float) -> None:
+        """It is stored, and whoever waits for it was told."""
+        ticket, code = self.ticket, self.finish.values.get("error_code")
+        if code or ticket.work.called is None:
+            metrics.count_end(ticket.lane, code or metrics.ANSWERED)
+            return
+        before_s, after_s = ticket.work.called - ticket.held_until, now - self.released
+        metrics.count_end(ticket.lane, metrics.ANSWERED, added_s=before_s + after_s)
+
+
+@dataclass(slots=True)
+class Page:
+    """What gathered for one transaction."""
+
+    closings: dict[int, Closing] = field(default_factory=dict)
+    reports: list[tuple[RunnableBatch, CallReport]] = field(default_factory=list)
+    ended: list[RunnableBatch] = field(default_factory=list)
+    suspects: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.closings) + len(self.reports) + len(self.ended) + len(self.suspects)
+
+    @property
+    def trace(self) -> dict[str, Any]:
+        batches = {batch.id for batch in [*(b for b, _ in self.reports), *self.ended]}
+        return name_askers([closing.asker for closing in self.closings.values()], batches)
+
+    def take_apart(self) -> Iterator["Page"]:
+        for chat_id, closing in self.closings.items():
+            yield Page(closings={chat_id: closing})
+        for report in self.reports:
+            yield Page(reports=[report])
+        for batch in self.ended:
+            yield Page(ended=[batch])
+        for chat_id, reason in self.suspects.items():
+            yield Page(suspects={chat_id: reason})
+
+
+def name_askers(askers: Iterable[Asker], batch_ids: Collection[int] = ()) -> dict[str, Any]:
+    """The log fields of several chats."""
+    return {
+        "request_ids": [asker.request_id for asker in askers],
+        "batch_ids": sorted(batch_ids),
+    }

@@ -1,0 +1,32 @@
+"""What all log lines of one HTTP exchange, or of one batch, have in common."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+_FIELDS: ContextVar[Mapping[str, Any]] = ContextVar("log fields", default=MappingProxyType({}))
+
+
+def trace_fields() -> Mapping[str, Any]:
+    return _FIELDS.get()
+
+
+def current_exchange() -> str:
+    """The `X-Request-Id` of the exchange that this code runs for; "" outside of one."""
+    return _FIELDS.get().get("x_request_id", "")
+
+
+def note(**fields: Any) -> None:
+    """For every further line of this task, and of those that it begins in its own context."""
+    _FIELDS.set({**_FIELDS.get(), **fields})
+
+
+@contextmanager
+def begin_exchange(name: str) -> Iterator[None]:
+    token = _FIELDS.set({"x_request_id": name})
+    try:
+        yield
+    finally:
+        _FIELDS.reset(token)

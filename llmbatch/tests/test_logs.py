@@ -1,0 +1,200 @@
+"""Every line for machines names its requests, its batch and its HTTP exchange."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from batching.trace import begin_exchange, note, trace_fields
+from chats.models import Chat
+from conftest import Harness
+from llmbatch.exchange import LONGEST, choose_name
+from llmbatch.logs import JsonFormatter
+
+PATHS = [
+    ("GET", "/health", 200),
+    ("GET", "/health/ready", 200),
+    ("GET", "/health/nothing", 404),
+    ("GET", "/metrics", 200),
+    ("GET", "/v1/chat", 200),
+    ("GET", "/v1/settings", 200),
+    ("GET", "/v1/analytics", 200),
+    ("GET", "/v1/query/nothing", 404),
+    ("GET", "/v1/query", 405),
+    ("GET", "/v1/nothing", 404),
+    ("POST", "/v1/query", 400),
+    ("PUT", "/v1/settings", 200),
+    ("OPTIONS", "/v1/query", 204),
+]
+ODD = 'odd "id"\n\x1b[2J\u202eß'
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self.texts]
+
+    def of(self, action: str) -> list[dict[str, Any]]:
+        return [line for line in self.documents if line.get("action") == action]
+
+
+@pytest.fixture
+def lines() -> Iterator[_Lines]:
+    handler = _Lines()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+
+
+async def test_every_step_names_its_requests_and_its_batch(harness: Harness, lines: _Lines) -> None:
+    names = [ODD, *(f"id {index}" for index in range(5))]
+    replies = await asyncio.gather(*(harness.ask(name, request_id=name) for name in names))
+    await harness.settle()
+    batch_id = replies[0].json()["batch_id"]
+    steps = ["batch_start", "call_start", "call_end", "batch_complete"]
+    for step in steps:
+        (line,) = lines.of(step)
+        assert line["batch_id"] == batch_id, step
+        assert sorted(line["request_ids"]) == sorted(names), step
+    (dispatched,) = lines.of("dispatch")
+    assert sorted(dispatched["request_ids"]) == sorted(names)
+    enqueued = [pair for line in lines.of("enqueue") for pair in line["request_ids"]]
+    assert sorted(enqueued) == sorted(names)
+    assert all(text.isascii() and "\n" not in text and "\x1b" not in text for text in lines.texts)
+
+
+async def test_retry_names_the_one_request_that_it_is_for(harness: Harness, lines: _Lines) -> None:
+    prompts = {"a": "one", "b": "[[fault:missing:1]] two", "c": "three"}
+    await asyncio.gather(*(harness.ask(prompt, request_id=n) for n, prompt in prompts.items()))
+    await harness.settle()
+    for step in ("call_start", "call_end"):
+        first, again = lines.of(step)
+        assert sorted(first["request_ids"]) == ["a", "b", "c"]
+        assert again["request_ids"] == ["b"], step
+        assert first["batch_id"] == again["batch_id"]
+
+
+async def test_line_from_inside_a_batch_names_it_without_being_told(
+    harness: Harness, lines: _Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*args: Any) -> None:
+        logging.getLogger("batching.elsewhere").warning("Something odd.")
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(harness.runtime.consumer.journal, "end_call", break_off)
+    await harness.ask(request_id="mine", timeout_s=2)
+    chat = await Chat.objects.aget()
+    named = [line for line in lines.documents if line["message"] == "Something odd."]
+    named += [line for line in lines.documents if "failed inside" in line["message"]]
+    assert len(named) >= 2
+    for line in named:
+        assert (line["request_ids"], line["batch_id"]) == (["mine"], chat.batch_id)
+
+
+async def test_name_of_the_exchange_goes_in_and_out(harness: Harness, lines: _Lines) -> None:
+    headers = {"X-Request-Id": "proxy 17"}
+    body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"}
+    reply = await harness.client.post("/v1/query", json=body, headers=headers)
+    assert reply.headers.get_list("X-Request-Id") == ["proxy 17"]
+    request_id = reply.json()["request_id"]
+    assert request_id != "proxy 17", "it is no request_id"
+    (line,) = lines.of("enqueue")
+    assert (line["request_ids"], line["x_request_ids"]) == ([request_id], ["proxy 17"])
+    again = await harness.client.post("/v1/query", json=body, headers=headers)
+    assert again.json()["request_id"] != request_id, "it replays nothing"
+
+
+async def test_every_path_gives_the_name_back(harness: Harness) -> None:
+    for method, path, status in PATHS:
+        ask = partial(harness.client.request, method, path)
+        reply = await ask(headers={"x-request-id": "abc"})
+        named = reply.headers.get_list("X-Request-Id")
+        assert (reply.status_code, named) == (status, ["abc"]), path
+        new = [(await ask()).headers["X-Request-Id"] for _ in range(2)]
+        assert new[0] != new[1]
+        assert [len(name) for name in new] == [32, 32]
+
+
+async def test_too_large_body_is_refused_under_its_name(harness: Harness) -> None:
+    headers = {"X-Request-Id": "large"}
+    reply = await harness.client.post("/v1/query", content=b" " * 1_000_001, headers=headers)
+    assert (reply.status_code, reply.headers["X-Request-Id"]) == (413, "large")
+
+
+@pytest.mark.parametrize("path", ["/v1/query", "/v1/analytics"])
+async def test_line_of_a_500_carries_the_name(
+    harness: Harness, lines: _Lines, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(harness.runtime.gateway, "submit", fail)
+    monkeypatch.setattr("batching.analytics_view.summarize_now", fail)
+    headers = {"X-Request-Id": "abc"}
+    if path == "/v1/query":
+        body = {"username": "ann", "prompt": "Why?"}
+        reply = await harness.client.post(path, json=body, headers=headers)
+    else:
+        reply = await harness.client.get(path, headers=headers)
+    assert (reply.status_code, reply.headers["X-Request-Id"]) == (500, "abc")
+    assert set(reply.json()) == {"detail", "code"}
+    failed = [line for line in lines.documents if "broken" in line.get("exception", "")]
+    assert failed
+    assert {line["x_request_id"] for line in failed} == {"abc"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        (b"abc-1", True),
+        (b"with space and 'quotes\"", True),
+        (b"x" * LONGEST, True),
+        (b"x" * (LONGEST + 1), False),
+        (b"", False),
+        (b"   ", False),
+        (b"tab\there", False),
+        (b"line\r\nSet-Cookie: a=b", False),
+        (b"\x1b[2J", False),
+        ("ünïcode".encode(), False),
+        (b"caf\xe9", False),
+        (b"\x7f", False),
+    ],
+)
+def test_only_a_harmless_name_is_taken(sent: bytes, taken: bool) -> None:
+    assert (choose_name([(b"x-request-id", sent)]) == sent.decode("latin-1")) is taken
+
+
+def test_first_of_two_names_counts() -> None:
+    assert choose_name([(b"X-Request-ID", b"one"), (b"x-request-id", b"two")]) == "one"
+
+
+async def test_exchange_leaves_nothing_behind_and_background_tasks_know_none_of_it(
+    harness: Harness, lines: _Lines
+) -> None:
+    with begin_exchange("one"):
+        note(request_ids=["r"])
+        assert dict(trace_fields()) == {"x_request_id": "one", "request_ids": ["r"]}
+    assert dict(trace_fields()) == {}
+    await harness.ask()
+    await harness.settle()
+    assert [line for line in lines.documents if "x_request_id" in line] == []
+
+
+def test_extra_fields_win_over_those_of_the_task() -> None:
+    record = logging.makeLogRecord({"msg": "m", "request_ids": ["its own"]})
+    with begin_exchange("one"):
+        note(request_ids=["all", "of", "them"])
+        line = json.loads(JsonFormatter().format(record))
+    assert (line["request_ids"], line["x_request_id"]) == (["its own"], "one")
