@@ -88,12 +88,22 @@ def forget_numbers(name: str) -> None:
     ProcessNumbers.objects.filter(name=name).delete()
 
 
-def expose(name: str, state: list[Metric], *, openly: bool, fleet: bool) -> bytes:
-    """This process's numbers as they are, the others' as they reported them last."""
+def expose(
+    name: str, state: list[Metric], *, openly: bool, fleet: bool, database: bool = True
+) -> bytes:
+    """This process's numbers as they are, the others' as they reported them last.
+
+    Without the `database` it is the process's own alone, and raises no DatabaseError.
+    """
     families = Families()
-    families.add(read_queue(now=datetime.now(UTC)))
+    text = (
+        "1 if the database answered for this scrape; without it the queue and others are missing."
+    )
+    families.add([GaugeMetricFamily("llmbatch_database_up", text, value=database)])
     families.add(OwnNumbers(state).collect(), process=name)
-    if fleet:
+    if database:
+        families.add(read_queue(now=datetime.now(UTC)))
+    if database and fleet:
         alive = ProcessNumbers.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
         for other, text in alive.exclude(name=name).values_list("name", "text"):
             families.add(text_string_to_metric_families(text), process=other)

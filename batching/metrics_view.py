@@ -1,5 +1,10 @@
 """GET /metrics."""
 
+import asyncio
+import logging
+from functools import partial
+
+from django.db import DatabaseError
 from django.http import HttpResponse
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from rest_framework.request import Request
@@ -8,6 +13,10 @@ from batching.exposition import PLAIN, describe_state, expose
 from batching.runtime import get_runtime
 from batching.views import AsyncAPIView
 
+logger = logging.getLogger("batching")
+
+DATABASE_TIMEOUT_S = 3.0
+
 
 class MetricsView(AsyncAPIView):
     """In OpenMetrics for whoever asks for it, else in Prometheus' text format."""
@@ -15,11 +24,13 @@ class MetricsView(AsyncAPIView):
     async def get(self, request: Request) -> HttpResponse:
         runtime = await get_runtime()
         openly = "application/openmetrics-text" in request.headers.get("Accept", "")
-        body = await runtime.database.run(
-            expose,
-            runtime.name,
-            describe_state(runtime),
-            openly=openly,
-            fleet=runtime.shared,
+        write = partial(
+            expose, runtime.name, describe_state(runtime), openly=openly, fleet=runtime.shared
         )
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                body = await runtime.database.run(write)
+        except (TimeoutError, DatabaseError) as error:
+            logger.warning("The metrics lack the queue (%s).", type(error).__name__)
+            body = write(database=False)
         return HttpResponse(body, content_type=OPENMETRICS if openly else PLAIN)

@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
+import pytest
+from django.db import OperationalError
 from django.db.models import Sum
 
 from batching.engine.errors import ERRORS_BY_CODE
@@ -242,6 +244,22 @@ async def test_format_is_the_one_asked_for(harness: Harness) -> None:
     odd = await harness.client.get("/metrics", headers={"Accept": "text/plain;version=x, \x7f"})
     assert odd.headers["Content-Type"] == plain.headers["Content-Type"]
     assert (await harness.client.post("/metrics")).status_code == 405
+
+
+async def test_without_the_database_the_process_still_shows_its_own(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await scrape(harness)).sum("llmbatch_database_up") == 1
+
+    def fail(**when: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("batching.exposition.read_queue", fail)
+    seen = await scrape(harness)
+    names = {name for name, _ in seen.samples}
+    assert seen.sum("llmbatch_database_up") == 0
+    assert "llmbatch_waiting_clients" in names
+    assert "llmbatch_queue_depth" not in names, "no number rather than an invented one"
 
 
 async def test_only_staff_reads_them_unless_access_is_open(harness: Harness, settings: Any) -> None:
