@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +31,8 @@ from batching.messages import (
 )
 from batching.outcomes import describe_request, read_outcome, read_outcomes
 from batching.outlook import Outlook
-from batching.streaming import Event, Reader, describe_failure
+from batching.selectors import queue_positions
+from batching.streaming import Event, describe_failure, follow
 from chats.models import Chat
 
 logger = logging.getLogger("batching")
@@ -40,6 +40,7 @@ logger = logging.getLogger("batching")
 OVERDUE_S = 0.5
 SEND_TIMEOUT_S = 1.0
 REREAD_INTERVAL_S = 0.5
+POSITION_INTERVAL_S = 1.0
 ROWS_AT_ONCE = 500
 
 Send = Callable[[str, dict[str, Any]], Awaitable[None]]
@@ -58,7 +59,7 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._layer = layer
-        self._database = database
+        self.database = database
         self._process = process
         self._clock = clock
         self._look = look
@@ -88,13 +89,21 @@ class Gateway:
         return describe_request(stored.chat) | answer
 
     async def stream(self, query: Query) -> AsyncGenerator[Event, None]:
-        """First `{"type": "accepted"}` or GatewayError; then the answer's events until its end."""
-        chat, item = self._admit(replace(query, streamed=True))
+        """First `{"type": "accepted"}` or GatewayError; then the answer's events until its end.
+
+        The text comes whole unless the query asks for it as it grows.
+        """
+        chat, item = self._admit(query)
         async with self._waiting(chat, item, named=query.request_id is not None) as stored:
             request = describe_request(stored.chat)
-            yield {"type": "accepted"} | request
+            if stored.waiter.queued:
+                stored.waiter.position = self.depth(item.priority)
+            yield {"type": "accepted"} | request | {"position": stored.waiter.position}
             try:
-                async with aclosing(self._follow(stored.waiter, until=item.deadline)) as events:
+                following = follow(
+                    stored.waiter, self.inbox, until=item.deadline, clock=self._clock
+                )
+                async with aclosing(following) as events:
                     async for event in events:
                         yield event
             except GatewayError as error:
@@ -103,22 +112,6 @@ class Gateway:
             answer = dict(stored.waiter.answer.result())
             del answer["text"]
             yield {"type": "done"} | request | answer
-
-    async def _follow(self, waiter: Waiter, *, until: float) -> AsyncGenerator[Event, None]:
-        """The text as it grows, until the answer has been told whole; raises GatewayError."""
-        reader = Reader()
-        while not waiter.answer.done():
-            growing = self.inbox.find_growing(waiter.chat_id)
-            if growing is not None:
-                for event in reader.follow(growing):
-                    yield event
-            try:
-                async with asyncio.timeout(until - self._clock()):
-                    await waiter.hear_news()
-            except TimeoutError:
-                raise TimedOut() from None
-        for event in reader.end(waiter.answer.result()["text"]):
-            yield event
 
     async def enqueue(self, query: Query) -> dict[str, Any]:
         """Returns the 202 document as soon as the request is stored; raises GatewayError."""
@@ -209,11 +202,21 @@ class Gateway:
             if not self._abandoned:
                 self._left.clear()
             error = Cancelled("The client left before the request was sent to the model.")
-            cancelled = await self._database.run(
+            cancelled = await self.database.run(
                 release_chats, ids, now=datetime.now(UTC), code=error.code, detail=str(error)
             )
             if cancelled:
                 await self.send(BATCHING_CHANNEL, cancelled_message(cancelled))
+
+    async def locate(self) -> None:
+        """Tells those who read along how their place in the queue changes, for ever."""
+        while True:
+            await asyncio.sleep(POSITION_INTERVAL_S)
+            for start in range(0, len(waiters := self.inbox.list_curious()), ROWS_AT_ONCE):
+                group = waiters[start : start + ROWS_AT_ONCE]
+                places = await self.database.run(queue_positions, [w.chat_id for w in group])
+                for waiter in group:
+                    waiter.move_to(places.get(waiter.chat_id))
 
     async def reread(self) -> None:
         """Makes good a lost answer: one look at the rows of all who wait for too long, for ever."""
@@ -222,7 +225,7 @@ class Gateway:
             overdue = self.inbox.list_overdue(self._clock() - OVERDUE_S)
             for start in range(0, len(overdue), ROWS_AT_ONCE):
                 ids = overdue[start : start + ROWS_AT_ONCE]
-                for chat_id, outcome in (await self._database.run(read_outcomes, ids)).items():
+                for chat_id, outcome in (await self.database.run(read_outcomes, ids)).items():
                     self._deliver(chat_id, outcome)
 
     def _deliver(self, chat_id: int, outcome: dict[str, Any]) -> None:

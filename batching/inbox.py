@@ -7,7 +7,7 @@ from typing import Any
 from batching.engine.errors import GatewayError, error_from_code
 from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
-from batching.streaming import GrowingText
+from batching.growing import GrowingText
 
 
 class Waiter:
@@ -22,7 +22,19 @@ class Waiter:
         self.due = due
         self.queued = True
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.position: int | None = None
+        """its place in the queue, where somebody reads along and it is known"""
         self._news: asyncio.Event | None = None
+
+    @property
+    def is_curious(self) -> bool:
+        """Somebody reads along, and may want to know the place in the queue."""
+        return self._news is not None and self.queued
+
+    def move_to(self, position: int | None) -> None:
+        if self.queued and position is not None and position != self.position:
+            self.position = position
+            self.tell_news()
 
     async def hear_news(self) -> None:
         """Returns when there is an answer, or more of its text than at the last call."""
@@ -60,7 +72,7 @@ class Inbox:
             self._growing.pop(waiter.chat_id, None)
 
     def find_growing(self, chat_id: int) -> GrowingText | None:
-        """What is written so far, if anything is."""
+        """What is written of it so far; None if nothing is."""
         return self._growing.get(chat_id)
 
     def grow(self, piece: Growth) -> None:
@@ -74,6 +86,9 @@ class Inbox:
         growing.add(piece.start, piece.text)
         for waiter in waiters:
             waiter.tell_news()
+
+    def list_curious(self) -> list[Waiter]:
+        return [w for waiters in self._waiters.values() for w in waiters if w.is_curious]
 
     def list_overdue(self, before: float) -> list[int]:
         """The chats whose waiters should have heard something since their due time."""
@@ -99,6 +114,7 @@ class Inbox:
             for waiter in self._waiters.get(chat_id, []):
                 if waiter.queued:
                     waiter.queued = False
+                    waiter.tell_news()
                     left.append(waiter)
         return left
 

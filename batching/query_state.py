@@ -31,21 +31,27 @@ class QueryStateView(APIView):
     permission_classes = [KeyOrOpenAccess, ListedOriginForWrites]
 
     def get(self, request: Request, request_id: str) -> Response:
-        return Response(describe_state(find_one(request, request_id)))
+        return Response(describe_state(find_asked(request, request_id)))
 
     def delete(self, request: Request, request_id: str) -> Response:
-        chat = find_one(request, request_id)
-        cancel_chat(chat)
-        return Response(describe_state(find_one(request, request_id)))
+        chat = find_asked(request, request_id)
+        for channel, message in cancel_chat(chat):
+            async_to_sync(_tell)(channel, message)
+        return Response(describe_state(find_asked(request, request_id)))
 
 
-def find_one(request: Request, request_id: str) -> Chat:
+def find_asked(request: Request, request_id: str) -> Chat:
     """Raises NotFound or AmbiguousRequest."""
     username = request.query_params.get("username")
     trace.note(request_ids=[request_id])
+    return find_one(request_id, client_id=client_of(request), username=username)
+
+
+def find_one(request_id: str, *, client_id: int | None, username: str | None) -> Chat:
+    """Raises NotFound or AmbiguousRequest."""
     if "\x00" in request_id + (username or ""):
         raise NotFound()
-    chats = find_chats(request_id, client_id=client_of(request), username=username)
+    chats = find_chats(request_id, client_id=client_id, username=username)
     if not chats:
         raise NotFound()
     if len(chats) > 1:
@@ -53,10 +59,13 @@ def find_one(request: Request, request_id: str) -> Chat:
     return chats[0]
 
 
-def cancel_chat(chat: Chat) -> None:
-    """Cancels what is still queued and tells planner and waiters; raises AlreadyDispatched."""
+def cancel_chat(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
+    """Cancels what is still queued; raises AlreadyDispatched.
+
+    Gives channels and the messages for them, by which planner and waiters learn of it.
+    """
     if chat.status == Status.CANCELLED:
-        return
+        return []
     error = Cancelled()
     with transaction.atomic():
         cancelled = cancel_chats(
@@ -65,11 +74,10 @@ def cancel_chat(chat: Chat) -> None:
     if not cancelled:
         raise AlreadyDispatched()
     told = {chat.pk: {"error": describe_error(error.code, str(error))}}
-    for channel, message in (
+    return [
         (BATCHING_CHANNEL, cancelled_message(cancelled)),
         (chat.origin, finished_message(told)),
-    ):
-        async_to_sync(_tell)(channel, message)
+    ]
 
 
 async def _tell(channel: str, message: dict[str, Any]) -> None:

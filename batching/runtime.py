@@ -109,6 +109,7 @@ class Runtime:
             "inbox": self.gateway.receive,
             "release": self.gateway.release,
             "reread": self.gateway.reread,
+            "locate": self.gateway.locate,
             "keys": self._note_keys,
             "guard": self.room.guard,
         }

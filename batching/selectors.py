@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, Max
 
 from batching.engine.capacity import Capacity, reserve_for_high
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
@@ -93,6 +93,17 @@ def queue_position(chat: Chat) -> int:
     """1 for the request of its priority that leaves first."""
     ahead = Chat.objects.filter(status=Status.QUEUED, priority=chat.priority, pk__lt=chat.pk)
     return ahead.count() + 1
+
+
+def queue_positions(chat_ids: Sequence[int]) -> dict[int, int]:
+    """The positions of those of the chats that still wait."""
+    waiting = Chat.objects.filter(pk__in=chat_ids, status=Status.QUEUED).order_by()
+    places: dict[int, int] = {}
+    for priority, newest in waiting.values_list("priority").annotate(Max("pk")):
+        queue = Chat.objects.filter(status=Status.QUEUED, priority=priority, pk__lte=newest)
+        ids = queue.order_by("pk").values_list("pk", flat=True)
+        places |= {pk: place for place, pk in enumerate(ids.iterator(), 1)}
+    return {pk: places[pk] for pk in chat_ids if pk in places}
 
 
 def estimate_wait_s(chat: Chat) -> float:

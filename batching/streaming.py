@@ -1,31 +1,22 @@
 """An answer as a stream: what a client reads while the model writes, never a letter twice."""
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from django.http.response import HttpResponseBase
 
-from batching.engine.errors import GatewayError
+from batching.engine.errors import GatewayError, TimedOut
+from batching.growing import GrowingText
+from batching.inbox import Inbox, Waiter
 from batching.metrics import count_api_error
 
 Event = dict[str, Any]
-"""`{"type": "text", "content"}`, `{"type": "restart"}`: what was written is void, and at the end
-`{"type": "done", …}` or `{"type": "error", "code", "detail"}`"""
-
-
-@dataclass(slots=True)
-class GrowingText:
-    """What one call has written for an item so far."""
-
-    call_id: int
-    text: str = ""
-
-    def add(self, start: int, text: str) -> None:
-        """Takes a piece where it joins on; behind a lost one nothing more, until the answer."""
-        if start <= len(self.text) < start + len(text):
-            self.text += text[len(self.text) - start :]
+"""of type `accepted`, `position` (in the queue), `dispatched`, `text` (`content` is a piece of it),
+`restart` (what was read is void), and at the end `done` or `error` (`code`, `detail`)"""
+TOLD = ("text", "restart", "done", "error")
+"""the types that a stream of server-sent events has"""
 
 
 class Reader:
@@ -57,6 +48,31 @@ class Reader:
         if self._read:
             yield {"type": "restart"}
             self._read = ""
+
+
+async def follow(
+    waiter: Waiter, inbox: Inbox, *, until: float, clock: Callable[[], float]
+) -> AsyncGenerator[Event, None]:
+    """What happens to a request, and its text, until that is told whole; raises GatewayError."""
+    reader, position, queued = Reader(), waiter.position, waiter.queued
+    while not waiter.answer.done():
+        if queued and not waiter.queued:
+            queued = False
+            yield {"type": "dispatched"}
+        elif waiter.position != position:
+            position = waiter.position
+            yield {"type": "position", "position": position}
+        growing = inbox.find_growing(waiter.chat_id)
+        if growing is not None:
+            for event in reader.follow(growing):
+                yield event
+        try:
+            async with asyncio.timeout(until - clock()):
+                await waiter.hear_news()
+        except TimeoutError:
+            raise TimedOut() from None
+    for event in reader.end(waiter.answer.result()["text"]):
+        yield event
 
 
 def describe_failure(error: GatewayError) -> Event:

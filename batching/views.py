@@ -86,7 +86,7 @@ class QueryView(AsyncAPIView):
             query = replace(query, client_id=principal.client_id)
         gateway = (await get_runtime()).gateway
         if _accepts_events(request) and not _prefers_async(request):
-            events = gateway.stream(query)
+            events = gateway.stream(replace(query, streamed=True))
             await anext(events)  # a refusal keeps its HTTP status
             return EventStream(events)
         if not _prefers_async(request):

@@ -19,7 +19,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from batching.streaming import Event, EventStream
+from batching.streaming import TOLD, Event, EventStream
 from llmbatch.errors import json_error
 
 logger = logging.getLogger(__name__)
@@ -118,8 +118,9 @@ async def _send_events(response: EventStream, send: Any) -> None:
         # Daphne keeps the headers back until the first body, and an empty one will do.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for event in _survive(events):
-            frame = response.write_frame(event)
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            if event["type"] in TOLD:
+                frame = response.write_frame(event)
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 

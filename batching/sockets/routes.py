@@ -5,9 +5,13 @@ from typing import Any
 
 from batching.live.endpoint import watch
 from batching.runtime import get_runtime
+from batching.sockets.queries import converse
 from batching.sockets.room import Endpoint
 
-SOCKETS = {"/ws/live": Endpoint(watch, staff=True)}
+SOCKETS = {
+    "/ws/live": Endpoint(watch, staff=True),
+    "/ws/query": Endpoint(converse, staff=False),
+}
 
 
 async def serve_socket(scope: Mapping[str, Any], receive: Any, send: Any) -> None:

@@ -9,11 +9,12 @@ import pytest
 from batching.admission import Query
 from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
+from batching.growing import GrowingText
 from batching.inbox import Inbox, Waiter
 from batching.llm.fault_names import Script, find_fault
 from batching.llm.simulated_answers import answer_prompt
 from batching.llm.simulated_wire import Pace
-from batching.streaming import GrowingText, Reader
+from batching.streaming import Reader
 from batching.tests.test_gateway import change, wait_until
 from chats.models import Chat
 from conftest import Harness
@@ -46,6 +47,10 @@ async def stream(harness: Harness, prompt: str, **fields: Any) -> list[dict[str,
     return read_frames(reply.text)
 
 
+def streamed(prompt: str) -> Query:
+    return Query("ann", prompt, Priority.HIGH, streamed=True)
+
+
 def slow_down(harness: Harness, *, seconds: float) -> None:
     harness.server.responder.pace = Pace(total_s=seconds)
 
@@ -73,8 +78,9 @@ async def test_end_brings_every_field_of_the_plain_answer_but_the_text(harness: 
 
 async def test_text_comes_before_the_answer_is_whole(harness: Harness) -> None:
     slow_down(harness, seconds=0.6)
-    events = harness.runtime.gateway.stream(Query("ann", "[[words:200]]", Priority.HIGH))
+    events = harness.runtime.gateway.stream(streamed("[[words:200]]"))
     assert (await anext(events))["type"] == "accepted"
+    assert (await anext(events)) == {"type": "dispatched"}
     first = await anext(events)
     assert first["type"] == "text"
     chat = await Chat.objects.aget()
@@ -206,7 +212,7 @@ async def test_reader_who_leaves_the_queue_takes_the_request_along(harness: Harn
 
 async def test_answer_of_a_reader_who_left_is_stored(harness: Harness) -> None:
     slow_down(harness, seconds=0.4)
-    events = harness.runtime.gateway.stream(Query("ann", "[[words:90]]", Priority.HIGH))
+    events = harness.runtime.gateway.stream(streamed("[[words:90]]"))
     await anext(events)
     await anext(events)
     await events.aclose()

@@ -1,0 +1,159 @@
+"""WS /ws/query: many prompts over one socket, each answered as soon as it can be.
+
+A client's frame is `{"type": "query", …a body of POST /v1/query}`, with `"stream": true` for the
+text while it is written, or `{"type": "cancel", "request_id", "username"?}`. A `ref` comes back in
+every frame about its query. About one query come `accepted`, `position`, `dispatched`, `text`,
+`restart`, and at last `done` or `error`; about one cancel, `cancel`.
+"""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from rest_framework.exceptions import ValidationError
+from rest_framework.settings import api_settings
+
+from batching.engine.errors import QueueFull
+from batching.gateway import Gateway
+from batching.query_state import cancel_chat, find_one
+from batching.runtime import get_runtime
+from batching.serializers import read_query
+from batching.sockets.socket import Socket, SocketClosed
+from settings_app.rate_limits import take_turn
+
+MOST_OPEN = 1000
+"""queries of one socket that wait for their answers"""
+MAX_REF = 200
+
+Frame = dict[str, Any]
+
+
+async def converse(socket: Socket) -> None:
+    """Speaks with one client until it goes; what then still waits in the queue is dropped."""
+    conversation = Conversation(socket, (await get_runtime()).gateway)
+    try:
+        async for frame in socket:
+            await conversation.hear(frame)
+    finally:
+        await conversation.end()
+
+
+class Conversation:
+    def __init__(self, socket: Socket, gateway: Gateway) -> None:
+        self._socket = socket
+        self._gateway = gateway
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def hear(self, frame: Frame) -> None:
+        mark = {name: frame[name] for name in ("request_id", "ref") if _is_short(frame.get(name))}
+        try:
+            _check_frame(frame)
+            if frame["type"] == "query":
+                if len(self._tasks) >= MOST_OPEN:
+                    raise QueueFull(f"{MOST_OPEN} queries of this socket are open already.")
+                self._begin(self._ask(frame, mark))
+            else:
+                self._begin(self._cancel(frame, mark))
+        except Exception as error:
+            await self._fail(error, mark)
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="query of a socket")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, frame: Frame, mark: Frame) -> None:
+        with self._socket.working():
+            try:
+                await self._answer(frame, mark)
+            except SocketClosed:
+                pass
+            except Exception as error:
+                await self._fail(error, mark)
+
+    async def _answer(self, frame: Frame, mark: Frame) -> None:
+        query = replace(read_query(frame), streamed=frame.get("stream", False))
+        principal = self._socket.visitor.principal
+        if principal is not None:
+            await take_turn(principal)
+            query = replace(query, client_id=principal.client_id)
+        whole = ""
+        async with aclosing(self._gateway.stream(query)) as events:
+            async for event in events:
+                if event["type"] == "accepted":
+                    mark = mark | {"request_id": event["request_id"]}
+                if event["type"] == "text" and not query.streamed:
+                    whole += event["content"]
+                    continue
+                if event["type"] == "restart" and not query.streamed:
+                    whole = ""
+                    continue
+                if event["type"] == "done" and not query.streamed:
+                    event = event | {"text": whole}
+                await self._socket.send_json(event | mark)
+
+    async def _cancel(self, frame: Frame, mark: Frame) -> None:
+        principal = self._socket.visitor.principal
+        try:
+            chat = await self._gateway.database.run(
+                find_one,
+                frame["request_id"],
+                client_id=principal.client_id if principal else None,
+                username=frame.get("username"),
+            )
+            messages = await self._gateway.database.run(cancel_chat, chat)
+        except Exception as error:
+            document = _describe(error)
+        else:
+            document = {"status": "cancelled"}
+            for channel, message in messages:
+                await self._gateway.send(channel, message)
+        try:
+            await self._socket.send_json({"type": "cancel"} | document | mark)
+        except SocketClosed:
+            pass
+
+    async def _fail(self, error: Exception, mark: Frame) -> None:
+        try:
+            await self._socket.send_json({"type": "error"} | _describe(error) | mark)
+        except SocketClosed:
+            pass
+
+
+def _check_frame(frame: Frame) -> None:
+    """Raises ValidationError; the query itself is checked later."""
+    errors = {}
+    if frame.get("type") not in ("query", "cancel"):
+        errors["type"] = ["A frame's type is query or cancel."]
+    if not _is_short(frame.get("ref", "")):
+        errors["ref"] = [f"Text of at most {MAX_REF} characters."]
+    if not isinstance(frame.get("stream", False), bool):
+        errors["stream"] = ["true or false."]
+    if frame.get("type") == "cancel":
+        if not isinstance(frame.get("request_id"), str):
+            errors["request_id"] = ["The request_id of the query to cancel."]
+        if not isinstance(frame.get("username", ""), str):
+            errors["username"] = ["Text."]
+    if errors:
+        raise ValidationError(errors)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_REF
+
+
+def _describe(error: Exception) -> Frame:
+    """The error document of the API, made where all are made."""
+    response = api_settings.EXCEPTION_HANDLER(error, {})
+    document = json.loads(response.content)
+    if "Retry-After" in response:
+        document["retry_after_s"] = int(response["Retry-After"])
+    return document

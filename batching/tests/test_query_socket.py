@@ -1,0 +1,221 @@
+"""WS /ws/query: answers as they come, cancels, places in the queue, and everybody's own."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from batching import gateway as gateway_module
+from batching.llm.simulated_answers import answer_prompt
+from batching.sockets import queries
+from batching.tests.sockets import SocketClient, connected
+from batching.tests.test_gateway import change, wait_until
+from batching.tests.test_sockets import make_key
+from batching.tests.test_streaming import read_text, slow_down
+from chats.models import Chat
+from conftest import Harness
+
+PATH = "/ws/query"
+
+
+async def ask(client: SocketClient, prompt: str, **fields: Any) -> None:
+    frame = {"type": "query", "username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
+    await client.send(json.dumps(frame))
+
+
+async def cancel(client: SocketClient, request_id: Any, **fields: Any) -> None:
+    await client.send(json.dumps({"type": "cancel", "request_id": request_id} | fields))
+
+
+async def hear(client: SocketClient, kind: str) -> dict[str, Any]:
+    """The next frame of that type."""
+    while (frame := await client.receive(10))["type"] != kind:
+        assert "closed" not in frame
+    return frame
+
+
+async def hear_all(client: SocketClient, count: int) -> list[dict[str, Any]]:
+    """Every frame until so many queries have ended."""
+    frames = []
+    while count:
+        frames.append(await client.receive(10))
+        count -= frames[-1]["type"] in ("done", "error")
+    return frames
+
+
+async def test_answer_is_that_of_the_post_and_its_way_is_told(harness: Harness) -> None:
+    async with connected(PATH) as client:
+        await ask(client, "Why?", request_id="r-1", ref="a")
+        frames = await hear_all(client, 1)
+    replay = (await harness.ask("Why?", request_id="r-1")).json()
+    assert [frame["type"] for frame in frames] == ["accepted", "dispatched", "done"]
+    assert frames[-1] == {"type": "done", "ref": "a"} | replay
+    assert frames[0]["position"] == 1
+    assert {frame["ref"] for frame in frames} == {"a"}
+
+
+async def test_many_queries_of_one_socket_share_batches(harness: Harness) -> None:
+    async with connected(PATH) as client:
+        for index in range(12):
+            await ask(client, f"question {index}", ref=str(index))
+        frames = await hear_all(client, 12)
+    answers = {frame["ref"]: frame["text"] for frame in frames if frame["type"] == "done"}
+    assert answers == {str(index): answer_prompt(f"question {index}") for index in range(12)}
+    assert harness.server.sizes == [6, 6]
+
+
+async def test_no_answer_waits_behind_another(harness: Harness) -> None:
+    async with connected(PATH) as client:
+        await ask(client, "slow", priority="LOW", ref="slow")
+        await ask(client, "quick", ref="quick")
+        assert (await hear(client, "done"))["ref"] == "quick"
+
+
+async def test_text_streams_to_those_who_ask_for_it(harness: Harness) -> None:
+    slow_down(harness, seconds=0.5)
+    async with connected(PATH) as client:
+        await ask(client, "[[words:300]]", ref="grows", stream=True)
+        await ask(client, "Why?", ref="whole")
+        frames = await hear_all(client, 2)
+    growing = [frame for frame in frames if frame["ref"] == "grows"]
+    assert len([frame for frame in growing if frame["type"] == "text"]) > 2
+    assert read_text(growing) == answer_prompt("[[words:300]]")
+    assert "text" not in growing[-1]
+    assert not [f for f in frames if f["ref"] == "whole" and f["type"] == "text"]
+
+
+async def test_cancel_takes_back_what_waits_and_nothing_else(harness: Harness) -> None:
+    slow_down(harness, seconds=0.5)
+    async with connected(PATH) as client:
+        await ask(client, "Why?", request_id="waits", priority="LOW")
+        await hear(client, "accepted")
+        await cancel(client, "waits", ref="c")
+        frames = [await client.receive(), await client.receive()]
+        kinds = {frame["type"]: frame for frame in frames}
+        assert kinds["cancel"] == {
+            "type": "cancel",
+            "request_id": "waits",
+            "ref": "c",
+            "status": "cancelled",
+        }
+        assert (kinds["error"]["code"], kinds["error"]["request_id"]) == ("cancelled", "waits")
+        await ask(client, "Why?", request_id="runs")
+        await hear(client, "dispatched")
+        await cancel(client, "runs")
+        assert (await hear(client, "cancel"))["code"] == "already_dispatched"
+        await hear(client, "done")
+        await cancel(client, "nowhere")
+        assert (await hear(client, "cancel"))["code"] == "not_found"
+    assert sum(harness.server.sizes) == 1
+
+
+async def test_place_in_the_queue_moves_up(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "POSITION_INTERVAL_S", 0.02)
+    harness.runtime.supervisor.start("locate again", harness.runtime.gateway.locate)
+    await change(harness, low_priority={"max_batch": 50})
+    async with connected(PATH) as client:
+        for index in range(3):
+            await ask(client, f"{index}", request_id=f"r-{index}", priority="LOW")
+            assert (await hear(client, "accepted"))["position"] == index + 1
+        await cancel(client, "r-0")
+        moved = [await hear(client, "position") for _ in range(2)]
+    assert {(f["request_id"], f["position"]) for f in moved} == {("r-1", 1), ("r-2", 2)}
+
+
+async def test_who_hangs_up_takes_along_what_waits(harness: Harness) -> None:
+    async with connected(PATH) as client:
+        await ask(client, "Why?", priority="LOW")
+        await hear(client, "accepted")
+    await harness.settle()
+    assert (await Chat.objects.aget()).status == "cancelled"
+    assert harness.server.sizes == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "field"),
+    [
+        ({}, "type"),
+        ({"type": "shout"}, "type"),
+        ({"type": ["query"]}, "type"),
+        ({"type": "query", "username": "ann"}, "prompt"),
+        ({"type": "query", "username": "ann", "prompt": 5}, "prompt"),
+        ({"type": "query", "username": "ann", "prompt": "a", "ref": 5}, "ref"),
+        ({"type": "query", "username": "ann", "prompt": "a", "ref": "x" * 201}, "ref"),
+        ({"type": "query", "username": "ann", "prompt": "a", "stream": "yes"}, "stream"),
+        ({"type": "query", "username": "ann", "prompt": "a", "priority": []}, "priority"),
+        ({"type": "cancel"}, "request_id"),
+        ({"type": "cancel", "request_id": {}}, "request_id"),
+        ({"type": "cancel", "request_id": "a", "username": 1}, "username"),
+    ],
+)
+async def test_frame_that_is_not_valid_is_named_and_costs_nothing(
+    harness: Harness, frame: dict[str, Any], field: str
+) -> None:
+    async with connected(PATH) as client:
+        await client.send(json.dumps(frame))
+        error = await client.receive()
+        assert (error["type"], error["code"]) == ("error", "invalid")
+        assert list(error["errors"]) == [field]
+        await ask(client, "Why?")
+        assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
+
+
+async def test_hostile_texts_harm_nobody(harness: Harness) -> None:
+    async with connected(PATH) as client:
+        await client.send(r'{"type": "query", "username": "ann", "prompt": "a", "ref": "\ud800"}')
+        await client.send(r'{"type": "cancel", "request_id": "a\u0000b"}')
+        kinds = {(await client.receive())["type"] for _ in range(2)}
+        assert kinds <= {"error", "accepted", "cancel"}
+        await ask(client, "Why?", ref="b")
+        while (frame := await hear(client, "done")).get("ref") != "b":
+            pass
+        assert frame["text"] == answer_prompt("Why?")
+
+
+async def test_open_queries_of_a_socket_are_bounded(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MOST_OPEN", 2)
+    async with connected(PATH) as client:
+        for index in range(3):
+            await ask(client, "Why?", ref=str(index), priority="LOW")
+        refused = await hear(client, "error")
+    assert (refused["code"], refused["ref"]) == ("queue_full", "2")
+    assert refused["retry_after_s"] >= 1
+
+
+async def test_each_key_sees_and_cancels_its_own_alone(harness: Harness, settings: Any) -> None:
+    settings.API_ACCESS = "key"
+    _, ann = await make_key(name="ann")
+    _, bob = await make_key(name="bob", requests_per_minute=1)
+    async with (
+        connected(PATH, offer=("bearer", ann)) as first,
+        connected(PATH, offer=("bearer", bob)) as second,
+    ):
+        await ask(first, "Why?", request_id="r-1", priority="LOW")
+        await hear(first, "accepted")
+        await cancel(second, "r-1")
+        assert (await second.receive())["code"] == "not_found"
+        await ask(second, "Why?", request_id="r-2")
+        await hear(second, "accepted")
+        await ask(second, "Why?", request_id="r-3")
+        refused = await hear(second, "error")
+        assert (refused["code"], refused["request_id"]) == ("rate_limited", "r-3")
+        await hear(first, "done")
+    clients = {c.request_id: c.client_id async for c in Chat.objects.all()}
+    assert len(set(clients.values())) == 2
+
+
+async def test_drain_answers_what_is_open_and_then_closes(harness: Harness) -> None:
+    slow_down(harness, seconds=0.3)
+    async with connected(PATH) as client:
+        await ask(client, "Why?")
+        await hear(client, "dispatched")
+        draining = asyncio.create_task(harness.runtime.drain(seconds=5))
+        assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
+        assert (await client.receive())["closed"] == 1001
+        await draining
+    await wait_until(lambda: len(harness.runtime.room) == 0)
