@@ -26,6 +26,7 @@ from batching.messages import (
     BATCHING_CHANNEL,
     accepted_message,
     cancelled_message,
+    list_chats,
     read_finished,
     read_growing,
 )
@@ -139,7 +140,12 @@ class Gateway:
                 await self._layer.send(channel, message)
         except Exception as error:
             # Full, gone or slow: nobody may wait for the layer, and nothing depends on it.
-            logger.warning("A message to %s was lost (%s).", channel, type(error).__name__)
+            logger.warning(
+                "A message to %s was lost (%s).",
+                channel,
+                type(error).__name__,
+                extra={"chat_ids": list_chats(message)},
+            )
 
     async def receive(self) -> None:
         """Takes in what concerns this process's waiters, for ever."""

@@ -99,3 +99,11 @@ def finished_message(outcomes: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 def read_finished(message: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     return [(chat_id, outcome) for chat_id, outcome in json.loads(message["outcomes"])]
+
+
+def list_chats(message: Mapping[str, Any]) -> list[int]:
+    """Those that the message is about, for the log."""
+    for name in ("items", "pieces", "outcomes"):
+        if name in message:
+            return [row[0] for row in json.loads(message[name])]
+    return list(message.get("ids", ()))

@@ -4,11 +4,20 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
+from batching.engine.lanes import Priority
+from batching.engine.planner import Item
+from batching.messages import (
+    accepted_message,
+    dispatched_message,
+    finished_message,
+    read_accepted,
+)
 from batching.trace import begin_exchange, note, trace_fields
 from chats.models import Chat
 from conftest import Harness
@@ -125,6 +134,25 @@ async def test_every_path_gives_the_name_back(harness: Harness) -> None:
         new = [(await ask()).headers["X-Request-Id"] for _ in range(2)]
         assert new[0] != new[1]
         assert [len(name) for name in new] == [32, 32]
+
+
+async def test_lost_message_names_its_chats(harness: Harness, lines: _Lines) -> None:
+    item = Item(7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, request_id="mine")
+    accepted = accepted_message([item], process="here", clock=0.0)
+    messages = [accepted, dispatched_message([7]), finished_message({7: {"error": {}}})]
+    for message in messages:
+        await harness.runtime.gateway.send("no channel!", message)
+    lost = [line["chat_ids"] for line in lines.documents if "was lost" in line["message"]]
+    assert lost == [[7]] * len(messages)
+
+
+def test_announcement_of_an_earlier_version_is_understood() -> None:
+    item = Item(7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, username="ann", request_id="mine")
+    message = accepted_message([item], process="here", clock=0.0)
+    assert read_accepted(message, process="here", clock=0.0) == [item]
+    message["items"] = json.dumps([row[:-1] for row in json.loads(message["items"])])
+    (read,) = read_accepted(message, process="here", clock=0.0)
+    assert read == replace(item, request_id="")
 
 
 async def test_too_large_body_is_refused_under_its_name(harness: Harness) -> None:
