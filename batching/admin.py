@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html_join
 
 from batching.batch_story import tell_batch
@@ -62,7 +63,11 @@ class BatchAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         batch = self.get_object(request, unquote(object_id))
-        story = {} if batch is None else {"story": tell_batch(batch)}
+        story = (
+            {}
+            if batch is None
+            else {"is_staff": True, "story": tell_batch(batch, now=timezone.now())}
+        )
         return super().change_view(request, object_id, form_url, (extra_context or {}) | story)
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from batching.charts import write_number
 from batching.models import Batch, ModelCall
+from batching.timeline import Timeline, draw_timeline
 from chats.models import Chat
 
 SHOWN_CHARACTERS = 20_000
@@ -34,13 +36,18 @@ class CallStory:
 class BatchStory:
     items: Sequence[ItemStory]
     calls: Sequence[CallStory]
+    timeline: Timeline
 
 
-def tell_batch(batch: Batch) -> BatchStory:
+def tell_batch(batch: Batch, *, now: datetime) -> BatchStory:
     """Two queries, whatever the batch went through."""
     calls = list(batch.calls.order_by("id"))
-    chats = batch.chats.order_by("id")
-    return BatchStory([_tell_item(chat, calls) for chat in chats], [_tell_call(c) for c in calls])
+    chats = list(batch.chats.order_by("id"))
+    return BatchStory(
+        items=[_tell_item(chat, calls) for chat in chats],
+        calls=[_tell_call(call) for call in calls],
+        timeline=draw_timeline(batch, chats=chats, calls=calls, now=now),
+    )
 
 
 def _tell_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemStory:
@@ -75,7 +82,6 @@ def _tell_call(call: ModelCall) -> CallStory:
         prompt=shorten(call.prompt) or "Not stored.",
         reply=shorten(call.reply) or "None stored.",
         facts=[
-            ("started", f"{call.started_at:%Y-%m-%d %H:%M:%S.%f}"[:-3]),
             ("first token", write_number(call.first_token_ms, unit="ms")),
             ("duration", write_number(call.duration_ms, unit="ms")),
             ("finish reason", call.finish_reason or "–"),

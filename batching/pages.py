@@ -1,4 +1,4 @@
-"""Pages for people: the dashboard, and the button that tests the model key."""
+"""Pages for people: the dashboard, a batch, and the button that tests the model key."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -6,14 +6,18 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from batching.analytics import summarize_now
+from batching.batch_story import tell_batch
 from batching.dashboard import draw_charts, list_figures
 from batching.model_notice import explain_key_trouble
+from batching.models import Batch
 from batching.periods import DAY_CHOICES, Period, PeriodForm
-from settings_app.readers import for_readers
+from chats.selectors import MAX_ID
+from settings_app.readers import for_readers, may_administer
 from settings_app.snapshot import refresh_if_stale
 
 
@@ -40,6 +44,15 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     context |= {"form": form, "choices": DAY_CHOICES}
     status = 200 if form.is_valid() else 400
     return render(request, "dashboard.html", context, status=status)
+
+
+@require_safe
+@for_readers
+def batch_page(request: HttpRequest, batch_id: int) -> HttpResponse:
+    batch = get_object_or_404(Batch, pk=min(batch_id, MAX_ID))
+    story = tell_batch(batch, now=timezone.now())
+    context = {"batch": batch, "story": story, "is_staff": may_administer(request)}
+    return render(request, "batch.html", context)
 
 
 @require_POST

@@ -11,5 +11,6 @@ urlpatterns = [
     re_path(r"^v1/query/(?P<request_id>[\s\S]+)$", QueryStateView.as_view(), name="query-state"),
     path("", RedirectView.as_view(pattern_name="dashboard")),
     path("dashboard", pages.dashboard, name="dashboard"),
+    path("batches/<int:batch_id>", pages.batch_page, name="batch"),
     path("admin/test-key", pages.test_key, name="test-key"),
 ]

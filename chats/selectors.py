@@ -4,6 +4,7 @@ The shapes of these queries were chosen with a million chats in SQLite, which ke
 unless it is told to: without help it enters by the least selective index.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -32,6 +33,9 @@ from settings_app.models import Priority
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
 MAX_ID = 2**63 - 1
+ANY_ERROR = "any"
+UNANSWERED = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
+EXPORTED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class ChatFilter:
     """Which chats; None narrows nothing. Without a `status` only finished chats are meant.
 
     `received_until` is exclusive. `search` is a part of the prompt or of the answer, in any case.
-    `client_id` is whose API key they came with.
+    `client_id` is whose API key they came with. `error_code` may be `ANY_ERROR`.
     """
 
     username: str | None = None
@@ -50,6 +54,7 @@ class ChatFilter:
     received_until: datetime | None = None
     search: str | None = None
     client_id: int | None = None
+    error_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,22 @@ def list_chats(
     return ChatPage(chats, span.count, first if has_older else None, last if has_newer else None)
 
 
+def walk_chats(which: ChatFilter, *, page: int = EXPORTED_AT_ONCE) -> Iterator[list[Chat]]:
+    """All that match, newest first, a page at a time; none is left out or comes twice.
+
+    What arrives meanwhile is not among them.
+    """
+    span = _count(which)
+    if not span.count:
+        return
+    last = Chat.objects.order_by("pk").values_list("pk", flat=True).last() or 0
+    before = min(span.newest or 0, last) + 1
+    listed = _list(which).order_by("-pk")
+    while chats := list(listed.filter(pk__range=(span.oldest, before - 1))[:page]):
+        yield chats
+        before = chats[-1].pk
+
+
 def _edges(chats: list[Chat], *, before: int | None, after: int | None) -> tuple[int, int]:
     """The first and the last id of the page; for an empty one, the place it was looked for at."""
     if chats:
@@ -125,6 +146,10 @@ def _condition(which: ChatFilter) -> Q:
     for name, value in following:
         if value is not None:
             given &= _outside_index(name, value) if given else Q(**{name: value})
+    if which.error_code is not None:
+        # The few that ended without an answer are reached by their status.
+        given &= Q(status__in=UNANSWERED)
+        given &= Q() if which.error_code == ANY_ERROR else Q(error_code=which.error_code)
     return given if which.search is None else given & _contains(which.search)
 
 

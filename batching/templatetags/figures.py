@@ -5,9 +5,17 @@ from typing import Any
 
 from django import template
 
+from batching.charts import write_number
+
 register = template.Library()
 
 
 @register.filter(name="json")
 def write_json(value: Any) -> str:
     return json.dumps(value)
+
+
+@register.filter
+def amount(value: float | None, unit: str = "") -> str:
+    """1,234 ms; a dash for nothing."""
+    return write_number(value, unit=unit)

@@ -1,0 +1,71 @@
+"""`/chats`: what was asked and answered, for people; and the same as a file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from chats.export import FORMATS, stream_chats
+from chats.models import Chat
+from chats.page_parameters import PageParameters, describe_form, query_without_place
+from chats.selectors import ChatPage, list_chats
+from settings_app.readers import for_readers, for_readers_async, may_administer
+
+SHOWN_CHARACTERS = 20_000
+
+
+@require_safe
+@for_readers
+def chat_list(request: HttpRequest) -> HttpResponse:
+    parameters = PageParameters(data=request.GET)
+    if parameters.is_valid():
+        page = list_chats(parameters.which, **parameters.place)
+    else:
+        page = ChatPage([], 0, None, None)
+    asked = query_without_place(request.GET)
+    context = {
+        "rows": describe_rows(page.chats[::-1]),
+        "page": page,
+        "problems": parameters.problems,
+        "form": describe_form(request.GET, parameters),
+        "asked": asked,
+        "formats": FORMATS,
+        "newest": not {"before", "after"} & set(request.GET),
+        "is_staff": may_administer(request),
+    }
+    return render(request, "chats.html", context, status=400 if parameters.errors else 200)
+
+
+@for_readers_async
+async def export_chats(request: HttpRequest, form: str) -> HttpResponseBase:
+    """Every chat that the filter matches; the file grows as the database is read."""
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
+    parameters = PageParameters(data=request.GET)
+    if not parameters.is_valid():
+        text = "\n".join(parameters.problems)
+        return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
+    return StreamingHttpResponse(
+        stream_chats(parameters.which, form),
+        content_type=FORMATS[form],
+        headers={"Content-Disposition": f'attachment; filename="chats.{form}"'},
+    )
+
+
+def describe_rows(chats: Sequence[Chat]) -> list[dict[str, Any]]:
+    """Each with its texts cut where a page would become too long."""
+    return [
+        {"chat": chat, "prompt": _cut(chat.prompt), "answer": _cut(chat.text or "")}
+        for chat in chats
+    ]
+
+
+def _cut(text: str) -> dict[str, Any]:
+    return {
+        "start": " ".join(text[:400].split())[:160],
+        "whole": text[:SHOWN_CHARACTERS],
+        "left": max(0, len(text) - SHOWN_CHARACTERS),
+    }
