@@ -66,6 +66,8 @@ INSTALLED_APPS = [
     "corsheaders",
     "rest_framework",
     "rest_framework_api_key",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "channels",
     "settings_app.apps.SettingsAppConfig",
     "chats.apps.ChatsConfig",
@@ -156,7 +158,32 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["settings_app.auth.StaffOrOpenAccess"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "settings_app.parsers.JsonForEverybody",
     "EXCEPTION_HANDLER": "llmbatch.errors.handle_exception",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNICODE_JSON": True,
+}
+SPECTACULAR_SETTINGS = {
+    "DEFAULT_GENERATOR_CLASS": "llmbatch.api_schema.describe.Generator",
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "LLM Batch API",
+    "DESCRIPTION": "Single prompts in, combined model calls out, each client its own answer."
+    " Every error has one form, `{detail, code, errors?}`; 429 and 503 carry `Retry-After`."
+    " Under `API_ACCESS=open` no key is asked for.",
+    "VERSION": "1",
+    "TAGS": [{"name": name} for name in ("Prompts", "Records", "Settings", "Health", "Schema")],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they are for readers of the code
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_SUFFIX": "",
+    "ENUM_NAME_OVERRIDES": {
+        "RequestStatus": "chats.models.Status",
+        "PriorityNumber": "settings_app.models.Priority",
+        "PriorityLabel": ["High", "Medium", "Low"],
+        "BatchScope": "settings_app.models.BatchScope.values",
+        "NotReadyCode": ["not_ready"],
+        "Alive": ["ok"],
+        "Unavailable": ["unavailable"],
+    },
 }
 MAX_BODY_BYTES = 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * MAX_BODY_BYTES  # the API's own 413 comes first

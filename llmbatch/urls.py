@@ -5,6 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
+from llmbatch.api_schema.views import SchemaView, docs
 from llmbatch.errors import json_error
 
 
@@ -17,6 +18,8 @@ urlpatterns = [
     path("", include("settings_app.urls")),
     path("", include("chats.urls")),
     path("", include("batching.urls")),
+    path("v1/schema", SchemaView.as_view(), name="schema"),
+    path("v1/docs", docs, name="docs"),
     path("admin/", admin.site.urls),
     re_path(r"^(?:v1|health)(?:/(?P<rest>.*))?$", unknown_api_path),
 ]

@@ -40,9 +40,11 @@ def describe_settings(snapshot: Snapshot) -> dict[str, Any]:
 
 
 class StrictIntegerField(serializers.IntegerField):
-    """A JSON number without a fraction: neither text nor true."""
+    """A JSON number without a fraction, so 3.0 too: neither text nor true."""
 
     def to_internal_value(self, data: Any) -> int:
+        if type(data) is float and data.is_integer():
+            return int(data)
         if type(data) is not int:
             self.fail("invalid")
         return data
@@ -122,8 +124,8 @@ class SettingsSerializer(KnownFieldsSerializer):
     low_priority = LaneSerializer(required=False)
     retention_days = StrictIntegerField(min_value=0, max_value=MAX_RETENTION_DAYS, required=False)
     store_prompts = StrictBooleanField(required=False)
-    api_key_source = serializers.JSONField(required=False, write_only=True)
-    api_key_problem = serializers.JSONField(required=False, write_only=True)
+    api_key_source = serializers.JSONField(required=False, allow_null=True, write_only=True)
+    api_key_problem = serializers.JSONField(required=False, allow_null=True, write_only=True)
 
     def validate_api_key(self, value: str | None) -> str | None:
         """None changes nothing: also what the mask of the current key means."""

@@ -115,6 +115,17 @@ def test_document_that_was_read_can_be_written_back(read: Call, change: Call) ->
     assert refresh_snapshot().api_key == KEY
 
 
+def test_document_without_a_key_can_be_written_back(read: Call, change: Call) -> None:
+    before = read()
+    assert before["api_key_source"] is None
+    assert change(before).json() == before
+
+
+def test_whole_number_may_be_written_with_a_point(read: Call, change: Call) -> None:
+    change({"retention_days": 30.0, "high_priority": {"max_batch": 3.0}})
+    assert (read()["retention_days"], read()["high_priority"]["max_batch"]) == (30, 3)
+
+
 def test_empty_change_changes_nothing(change: Call) -> None:
     before = everything_stored()
     assert change({}).status_code == 200

@@ -1,0 +1,107 @@
+"""What drf-spectacular cannot see by itself: our own fields, and who is let in."""
+
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+    OpenApiSerializerFieldExtension,
+)
+
+Schema = dict[str, Any]
+
+
+NO_NUL = r"^[^\x00]*$"
+NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
+PATTERNS = {
+    "prompt": NOT_BLANK,
+    # Both are stripped, and "" clears them.
+    "api_key": r"^(\s*[\x21-\x7e]{1,200}\s*)?$",
+    "model": r"^\s*([A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*)?\s*$",
+}
+
+
+class TextInRequest(OpenApiSerializerFieldExtension):
+    target_class = "rest_framework.fields.CharField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
+        if direction == "response":
+            return {"type": "string"}
+        field = self.target
+        usual = NOT_BLANK if field.trim_whitespace and not field.allow_blank else NO_NUL
+        return {"type": "string", "pattern": PATTERNS.get(field.field_name, usual)}
+
+
+class StrictTextInRequest(TextInRequest):
+    target_class = "settings_app.serializers.StrictCharField"
+
+
+class PriorityInBody(OpenApiSerializerFieldExtension):
+    target_class = "batching.serializers.PriorityField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
+        return {
+            "anyOf": [
+                {"type": "string", "enum": ["HIGH", "MEDIUM", "LOW"]},
+                {"type": "integer", "enum": [2, 1, 0]},
+            ],
+            "description": "A name in any case, or its number.",
+        }
+
+
+class PriorityInAddress(OpenApiSerializerFieldExtension):
+    target_class = "chats.serializers.PriorityNameField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
+        return {"type": "string", "enum": ["HIGH", "MEDIUM", "LOW", "2", "1", "0"]}
+
+
+class StatusInAddress(OpenApiSerializerFieldExtension):
+    target_class = "chats.serializers.StatusField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
+        return {"type": "string", "enum": list(self.target.choices)}
+
+
+class MomentInAddress(OpenApiSerializerFieldExtension):
+    target_class = "chats.serializers.MomentField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
+        moment = {"type": "string", "format": "date-time"}
+        return {"anyOf": [moment, {"type": "string", "format": "date"}]}
+
+
+class ClosedObject(OpenApiSerializerExtension):
+    target_class = "settings_app.serializers.KnownFieldsSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
+        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        return {**schema, "additionalProperties": False}
+
+
+class BearerScheme(OpenApiAuthenticationExtension):
+    target_class = "settings_app.auth.BearerKey"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> Schema:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, made in the admin or by `manage.py create_api_key`.",
+        }
+
+
+class SessionScheme(OpenApiAuthenticationExtension):
+    target_class = "settings_app.auth.StaffSession"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> Schema:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "A member of staff, logged in at `/admin/`. What changes something needs"
+            " the header `X-CSRFToken` too.",
+        }

@@ -1,0 +1,45 @@
+"""/v1/chat."""
+
+from drf_spectacular.utils import extend_schema
+
+from chats.serializers import ChatParameters
+from llmbatch.api_schema.describe import CHALLENGE, answer
+from llmbatch.api_schema.documents import ChatPageSerializer
+from llmbatch.api_schema.operations.queries import ANSWER
+from llmbatch.api_schema.refusals import describe_refusals
+
+NAMES = {name: ANSWER[name] for name in ("request_id", "username", "created_at")}
+STORED = ("text", "tokens_used", "latency_ms", "completed_at")
+PAGE = {
+    "chats": [
+        {
+            "timestamp": "2026-11-23T00:48:14.961650Z",
+            "batch_id": 1,
+            "status": "done",
+            "request": NAMES | {"prompt": "Why is the sky blue?", "priority": 2},
+            "response": NAMES | {name: ANSWER[name] for name in STORED},
+            "suspect": None,
+            "error": None,
+        }
+    ],
+    "count": 1204,
+    "next": "http://localhost:8000/v1/chat?limit=1&before=1204",
+    "previous": None,
+}
+
+LIST = extend_schema(
+    tags=["Records"],
+    operation_id="list_chats",
+    summary="Stored requests and their answers",
+    description=(
+        "The newest page first, most recent last within it; `next` is the older one. Without"
+        " `status` only what has ended is listed. `from` and `to` (exclusive) bound the acceptance;"
+        " `search` finds a part of the prompt or the answer. An API key sees its own client's"
+        " chats alone. A parameter given without a value counts as absent."
+    ),
+    parameters=[ChatParameters, CHALLENGE],
+    responses={
+        200: answer(ChatPageSerializer, "A page.", page=PAGE),
+        **describe_refusals(["invalid", "not_authenticated", "permission_denied"]),
+    },
+)

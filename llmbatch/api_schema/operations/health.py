@@ -1,0 +1,61 @@
+"""/health, for probes, which is open to everybody under any host name; and /metrics."""
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+
+from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
+from llmbatch.api_schema.documents import HealthSerializer, NotReadySerializer, ReadySerializer
+from llmbatch.api_schema.refusals import describe_refusals
+
+TAGS = ["Health"]
+CHECKS = {"database": "ok", "channel_layer": "ok", "batch_consumer": "ok", "model_key": "ok"}
+READY_DOCUMENT = {"status": "ok", "checks": CHECKS}
+NOT_READY = {
+    "status": "unavailable",
+    "checks": CHECKS | {"model_key": "no model key is set"},
+    "detail": "model_key: no model key is set",
+    "code": "not_ready",
+}
+SCRAPE = "Numbers with their meaning; OpenMetrics if `Accept` asks for it."
+NUMBERS = "\n".join(
+    [
+        "# HELP llmbatch_queue_depth Requests that wait for a batch.",
+        "# TYPE llmbatch_queue_depth gauge",
+        'llmbatch_queue_depth{lane="HIGH"} 3.0',
+        "",
+    ]
+)
+
+ALIVE = extend_schema(
+    tags=TAGS,
+    operation_id="get_health",
+    summary="Whether the process is alive",
+    auth=[],
+    responses={200: answer(HealthSerializer, "It is.", alive={"status": "ok"})},
+)
+
+READY = extend_schema(
+    tags=TAGS,
+    operation_id="get_readiness",
+    summary="Whether it can answer prompts",
+    auth=[],
+    parameters=[retry_after(503)],
+    responses={
+        200: answer(
+            ReadySerializer, "Every part is in order.", ready={"status": "ok", "checks": CHECKS}
+        ),
+        503: answer(NotReadySerializer, "`detail` names the failing parts.", failing=NOT_READY),
+    },
+)
+
+METRICS = extend_schema(
+    tags=TAGS,
+    operation_id="get_metrics",
+    summary="The numbers of every process, for Prometheus",
+    parameters=[CHALLENGE],
+    responses={
+        (200, "text/plain"): answer(OpenApiTypes.STR, SCRAPE, scrape=NUMBERS),
+        (200, "application/openmetrics-text"): answer(OpenApiTypes.STR, SCRAPE),
+        **describe_refusals(["not_authenticated", "permission_denied"]),
+    },
+)

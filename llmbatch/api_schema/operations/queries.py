@@ -1,0 +1,187 @@
+"""/v1/query: sending a prompt, seeing where it stands, taking it back."""
+
+import json
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+
+from batching.serializers import QuerySerializer
+from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
+from llmbatch.api_schema.documents import AcceptedSerializer, AnswerSerializer, StateSerializer
+from llmbatch.api_schema.refusals import describe_refusals
+
+TAGS = ["Prompts"]
+REQUEST_ID = "703c0f9611f34c75bf721acc765a7c00"
+
+ANSWER: dict[str, Any] = {
+    "request_id": REQUEST_ID,
+    "username": "demo",
+    "created_at": "2026-11-23T00:48:14.961650Z",
+    "text": "Because air scatters blue light more than red.",
+    "tokens_used": 224,
+    "latency_ms": 551,
+    "completed_at": "2026-11-23T00:48:15.512814Z",
+    "queue_ms": 205,
+    "finish_reason": "STOP",
+    "usage": {
+        "prompt_tokens": 164,
+        "output_tokens": 36,
+        "thoughts_tokens": 24,
+        "cached_tokens": 0,
+        "total_tokens": 224,
+    },
+    "batch_id": 1,
+    "batch_size": 6,
+}
+ACCEPTED = {"request_id": REQUEST_ID, "status": "queued"}
+STATE_OF = {"request_id": REQUEST_ID, "username": "demo"}
+QUEUED = STATE_OF | {
+    "status": "queued",
+    "position": 3,
+    "estimate_s": 1.4,
+    "response": None,
+    "error": None,
+}
+DONE = QUEUED | {"status": "done", "position": None, "estimate_s": None, "response": ANSWER}
+CANCELLED = DONE | {
+    "status": "cancelled",
+    "response": None,
+    "error": {
+        "code": "cancelled",
+        "detail": "The request was cancelled before it was sent to the model.",
+    },
+}
+
+_END = {name: value for name, value in ANSWER.items() if name != "text"}
+FRAMES = "".join(
+    f"data: {json.dumps(frame)}\n\n"
+    for frame in (
+        {"type": "text", "content": "Because air scatters blue"},
+        {"type": "text", "content": " light more than red."},
+        {"type": "done", **_END},
+    )
+)
+ANSWERED = (
+    "The request's own answer.\n\nWith `Accept: text/event-stream` frames of `data: {json}` and a"
+    " blank line, from acceptance on, as the model writes. `text` brings more of the answer in"
+    " `content`; `restart` voids what came before; the last one is `done`, with everything of the"
+    " JSON answer but `text`, or `error` with `code`, `detail` and `request_id`. What is refused at"
+    " the door has its usual status."
+)
+
+BODIES = [
+    OpenApiExample(
+        "prompt",
+        {"username": "demo", "prompt": "Why is the sky blue?", "priority": "HIGH"},
+        request_only=True,
+    ),
+    OpenApiExample(
+        "every field",
+        {
+            "username": "demo",
+            "prompt": "Why is the sky blue?",
+            "priority": 0,
+            "request_id": "sky-1",
+            "created_at": "2026-11-23T00:48:14Z",
+            "timeout_s": 20,
+        },
+        request_only=True,
+    ),
+]
+
+SUBMIT = extend_schema(
+    tags=TAGS,
+    operation_id="submit_query",
+    summary="Send a prompt and wait for its answer",
+    description=(
+        "Waits for at most the latency target of its priority and 30 s. The same `request_id`"
+        " of the same username again joins the running request or replays the stored answer: one"
+        " charge. With another prompt or priority it is 409 `request_conflict`."
+    ),
+    request=QuerySerializer,
+    examples=BODIES,
+    parameters=[
+        OpenApiParameter(
+            "Prefer",
+            str,
+            OpenApiParameter.HEADER,
+            description="With `respond-async` 202 as soon as the request is stored.",
+        ),
+        answer_header("Location", "Where the request's state is.", [202]),
+        answer_header("Preference-Applied", "`respond-async`", [202]),
+        retry_after(429, 503),
+        CHALLENGE,
+    ],
+    responses={
+        (200, "application/json"): answer(AnswerSerializer, ANSWERED, answer=ANSWER),
+        (200, "text/event-stream"): answer({"type": "string"}, ANSWERED, frames=FRAMES),
+        202: answer(AcceptedSerializer, "Stored, with `Prefer: respond-async`.", stored=ACCEPTED),
+        **describe_refusals(
+            [
+                "invalid",
+                "not_authenticated",
+                "permission_denied",
+                "request_conflict",
+                "cancelled",
+                "too_large",
+                "unsupported_media_type",
+                "rate_limited",
+                "blocked",
+                "truncated",
+                "missing_answer",
+                "upstream_error",
+                "upstream_rejected_key",
+                "queue_full",
+                "shutting_down",
+                "no_api_key",
+                "upstream_unavailable",
+                "timeout",
+            ]
+        ),
+    },
+)
+
+_WHICH = [
+    OpenApiParameter(
+        "request_id",
+        str,
+        OpenApiParameter.PATH,
+        description="Percent-encoded; may hold `/`.",
+        examples=[OpenApiExample("by name", "sky-1")],
+    ),
+    OpenApiParameter("username", str, description="Whose, where several have this id."),
+    CHALLENGE,
+]
+
+STATE = extend_schema(
+    tags=TAGS,
+    operation_id="get_query",
+    summary="Where a request stands, and its answer",
+    parameters=_WHICH,
+    responses={
+        200: answer(StateSerializer, "Its state.", queued=QUEUED, done=DONE),
+        **describe_refusals(
+            ["not_authenticated", "permission_denied", "not_found", "ambiguous_request"]
+        ),
+    },
+)
+
+CANCEL = extend_schema(
+    tags=TAGS,
+    operation_id="cancel_query",
+    summary="Cancel a request that has not been dispatched",
+    description="Whoever waits for it gets 409 `cancelled`. Cancelling twice is no error.",
+    parameters=_WHICH,
+    responses={
+        200: answer(StateSerializer, "It is cancelled.", cancelled=CANCELLED),
+        **describe_refusals(
+            [
+                "not_authenticated",
+                "permission_denied",
+                "not_found",
+                "already_dispatched",
+                "ambiguous_request",
+            ]
+        ),
+    },
+)

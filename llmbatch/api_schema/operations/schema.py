@@ -1,0 +1,21 @@
+"""/v1/schema itself."""
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+
+from llmbatch.api_schema.describe import answer
+from llmbatch.api_schema.refusals import describe_refusals
+
+READ = extend_schema(
+    tags=["Schema"],
+    operation_id="get_schema",
+    summary="This document",
+    description="JSON, or YAML if `format` or `Accept` asks for it. Open to everybody.",
+    auth=[],
+    parameters=[OpenApiParameter("format", {"type": "string", "enum": ["json", "yaml"]})],
+    responses={
+        (200, "application/json"): answer(OpenApiTypes.OBJECT, "OpenAPI 3.1."),
+        (200, "application/yaml"): answer(OpenApiTypes.OBJECT, "OpenAPI 3.1."),
+        **describe_refusals(["invalid"]),
+    },
+)

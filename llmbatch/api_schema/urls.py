@@ -1,0 +1,40 @@
+"""Every endpoint with its description. Nothing is served from here, only described.
+
+The served ones are in two places, `llmbatch.asgi` and `llmbatch.urls`; a test holds these paths
+against both.
+"""
+
+from django.urls import path
+
+from batching.analytics_view import AnalyticsView
+from batching.metrics_view import MetricsView
+from batching.query_state import QueryStateView
+from batching.views import ModelKeyTestView, QueryView
+from chats.views import ChatListView
+from llmbatch.api_schema.describe import describe
+from llmbatch.api_schema.operations import analytics, chats, health, queries, schema, settings
+from llmbatch.api_schema.views import SchemaView
+from llmbatch.health import HealthView, ReadyView
+from settings_app.views import SettingsView
+
+
+def endpoint(route: str, view: type, **operations: object) -> object:
+    return path(route, describe(view, **operations).as_view())
+
+
+urlpatterns = [
+    endpoint("v1/query", QueryView, post=queries.SUBMIT),
+    endpoint(
+        "v1/query/<path:request_id>", QueryStateView, get=queries.STATE, delete=queries.CANCEL
+    ),
+    endpoint("v1/chat", ChatListView, get=chats.LIST),
+    endpoint(
+        "v1/settings", SettingsView, get=settings.READ, put=settings.PUT, patch=settings.PATCH
+    ),
+    endpoint("v1/settings/test-key", ModelKeyTestView, post=settings.TEST_KEY),
+    endpoint("v1/analytics", AnalyticsView, get=analytics.READ),
+    endpoint("v1/schema", SchemaView, get=schema.READ),
+    endpoint("health", HealthView, get=health.ALIVE),
+    endpoint("health/ready", ReadyView, get=health.READY),
+    endpoint("metrics", MetricsView, get=health.METRICS),
+]

@@ -1,0 +1,144 @@
+"""/v1/schema: complete, valid, true to its own examples, and served to everybody."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from django.core.management import call_command
+from drf_spectacular.generators import EndpointEnumerator
+
+from llmbatch.api_schema.views import write_schema
+from llmbatch.asgi import LEAN_VIEWS
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+PAGES = {"/v1/docs"}
+"""what is under /v1 and no endpoint"""
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return json.loads(write_schema("json"))
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method.upper(), operation
+
+
+def list_endpoints(urlconf: str) -> dict[tuple[str, str], type]:
+    endpoints = EndpointEnumerator(urlconf=urlconf).get_api_endpoints()
+    return {(path, method): callback.cls for path, _, method, callback in endpoints}
+
+
+def list_served() -> dict[tuple[str, str], type]:
+    lean = {
+        (path, method): view.cls
+        for path, view in LEAN_VIEWS.items()
+        for method in view.cls().allowed_methods
+        if method != "OPTIONS"
+    }
+    return {**lean, **list_endpoints("llmbatch.urls")}
+
+
+def test_every_served_endpoint_is_described_and_no_other(document):
+    served = list_served()
+    assert {(path, method) for path, method, _ in operations(document)} == set(served)
+    described = list_endpoints("llmbatch.api_schema.urls")
+    assert {name for name in served if not issubclass(described[name], served[name])} == set()
+
+
+def test_readme_has_every_path_and_no_other(document):
+    table = README.partition("## HTTP API")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?:GET|POST|PUT|PATCH|DELETE)[A-Z, ]* (`/.*?) \|", table, re.M)
+    in_readme = {path for row in rows for path in re.findall(r"`(.+?)`", row)}
+    assert in_readme == {*document["paths"], *PAGES}
+
+
+def test_command_finds_nothing_to_warn_of(tmp_path, document):
+    file = tmp_path / "schema.yaml"
+    call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(file))
+    assert yaml.safe_load(file.read_text()) == document
+
+
+def test_every_error_has_the_one_form_and_an_example(document):
+    for path, method, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status < "400":
+                continue
+            assert set(response["content"]) == {"application/json"}
+            content = response["content"]["application/json"]
+            form = "NotReady" if path == "/health/ready" else "Error"
+            assert content["schema"] == {"$ref": f"#/components/schemas/{form}"}, (path, method)
+            assert all(name in response["description"] for name in codes_of(content))
+            if status in ("429", "503"):
+                assert response["headers"]["Retry-After"]["required"]
+
+
+def codes_of(content: dict[str, Any]) -> set[str]:
+    codes = {example["value"]["code"] for example in content["examples"].values()}
+    assert codes
+    return codes - {"not_ready"}
+
+
+def test_operations_that_need_a_key_say_so(document):
+    for path, _, operation in operations(document):
+        open_to_all = path.startswith("/health") or path == "/v1/schema"
+        schemes = [] if open_to_all else [{"apiKey": []}, {"session": []}]
+        assert operation.get("security", []) == schemes
+        assert ("401" in operation["responses"]) is not open_to_all
+
+
+def test_every_example_has_the_form_it_is_an_example_of(document):
+    found = 0
+    for path, method, operation in operations(document):
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for kind, content in ((k, c) for b in bodies for k, c in b.get("content", {}).items()):
+            needless = path == "/v1/schema" or kind == "application/openmetrics-text"
+            assert "examples" in content or needless, (path, method, kind)
+            for name, example in content.get("examples", {}).items():
+                form = content["schema"] | {"components": document["components"]}
+                jsonschema.Draft202012Validator(form).validate(example["value"]), (method, name)
+                found += 1
+    assert found > 50
+
+
+@pytest.mark.parametrize("access", ["key", "open"])
+def test_everybody_may_read_it(client, settings, access):
+    settings.API_ACCESS = access
+    response = client.get("/v1/schema")
+    assert response["Content-Type"] == "application/json"
+    assert response.json()["openapi"] == "3.1.0"
+
+
+@pytest.mark.parametrize(
+    ("query", "accept"),
+    [
+        ("?format=yaml", "*/*"),
+        ("", "application/yaml"),
+        ("", "application/vnd.oai.openapi+yaml;version=3.1"),
+        ("?format=", "text/yaml, */*;q=0.1"),
+    ],
+)
+def test_yaml_where_it_is_asked_for(client, document, query, accept):
+    response = client.get(f"/v1/schema{query}", headers={"accept": accept})
+    assert response["Content-Type"] == "application/yaml"
+    assert "Accept" in response["Vary"]
+    assert yaml.safe_load(response.content) == document
+
+
+def test_parameter_wins_over_the_header_and_must_be_known(client):
+    response = client.get("/v1/schema?format=json", headers={"accept": "application/yaml"})
+    assert response["Content-Type"] == "application/json"
+    response = client.get("/v1/schema?format=xml")
+    assert response.status_code == 400
+    assert response.json()["errors"] == {"format": ["Must be json or yaml."]}
+
+
+def test_document_is_made_once():
+    assert write_schema("json") is write_schema("json")
