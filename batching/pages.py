@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from batching.analytics import summarize_now
 from batching.batch_story import tell_batch
 from batching.dashboard import draw_charts, list_figures
+from batching.engine.lanes import Priority
 from batching.model_notice import explain_key_trouble
 from batching.models import Batch
 from batching.periods import DAY_CHOICES, Period, PeriodForm
@@ -53,6 +54,14 @@ def batch_page(request: HttpRequest, batch_id: int) -> HttpResponse:
     story = tell_batch(batch, now=timezone.now())
     context = {"batch": batch, "story": story, "is_staff": may_administer(request)}
     return render(request, "batch.html", context)
+
+
+@require_safe
+@for_readers
+def live(request: HttpRequest) -> HttpResponse:
+    """What /ws/live tells, drawn by the browser."""
+    lanes = [priority.name for priority in sorted(Priority, reverse=True)]
+    return render(request, "live.html", {"lanes": lanes})
 
 
 @require_POST

@@ -12,5 +12,6 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="dashboard")),
     path("dashboard", pages.dashboard, name="dashboard"),
     path("batches/<int:batch_id>", pages.batch_page, name="batch"),
+    path("live", pages.live, name="live"),
     path("admin/test-key", pages.test_key, name="test-key"),
 ]

@@ -205,6 +205,16 @@ def test_dashboard_is_only_read(client):
     assert client.post("/dashboard").status_code == 405
 
 
+def test_live_page_is_for_staff_and_costs_the_banner_alone(client, settings, history):
+    with CaptureQueriesContext(connection) as queries:
+        page = client.get("/live").text
+    assert re.findall(r'data-lane="(\w+)"', page) == ["HIGH", "MEDIUM", "LOW"]
+    assert len(queries) <= 3
+    assert client.post("/live").status_code == 405
+    settings.API_ACCESS = "key"
+    assert client.get("/live")["Location"] == "/admin/login/?next=/live"
+
+
 @pytest.mark.usefixtures("history")
 def test_pages_cost_as_many_queries_for_a_long_history_as_for_a_short_one(admin_client):
     def count_queries(path: str) -> int:

@@ -44,6 +44,11 @@ class Server:
 
     def __enter__(self) -> "Server":
         copy_sqlite(self.folder / "gateway.sqlite3")
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Once more too, after the process has ended: with the same port and the same rows."""
         port = "-p" if "daphne" in self._command[-2] else "--port"
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
@@ -58,7 +63,6 @@ class Server:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < limit, self.log
             time.sleep(0.05)
-        return self
 
     def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:

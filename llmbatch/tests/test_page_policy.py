@@ -50,7 +50,9 @@ def test_policy_says_what_it_should():
     assert "unsafe" not in PAGE_POLICY
 
 
-@pytest.mark.parametrize("path", ["/dashboard", "/admin/login/", "/admin/nothing/", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/dashboard", "/live", "/admin/login/", "/admin/nothing/", "/nothing"]
+)
 def test_every_page_has_the_headers(client, settings, path):
     settings.API_ACCESS = "open"
     response = client.get(path, follow=True)
