@@ -95,6 +95,10 @@ class ModelCallAdmin(ReadOnlyAdmin):
     large_columns = ["prompt", "reply", "item_ids", "error_detail"]
     readonly_fields = [batch_link, chat_links]
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """The dashboard's links name a lane."""
+        return lookup == "batch__priority__exact" or super().lookup_allowed(lookup, value, request)
+
 
 @admin.register(DailyStat)
 class DailyStatAdmin(ReadOnlyAdmin):

@@ -64,6 +64,7 @@ class Bar:
     css: str
     width: float
     mark: float | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _cells(series: Sequence[Series], day: int) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one bar shows; `target` draws a mark."""
+    """What one bar shows; `target` draws a mark, `link` leads to the rows behind it."""
 
     label: str
     name: str
@@ -132,6 +133,7 @@ class Entry:
     css: str
     unit: str = ""
     target: float | None = None
+    link: str = ""
 
 
 def draw_bars(title: str, *, entries: Sequence[Entry], note: str = "") -> Bars:
@@ -150,4 +152,5 @@ def _bar(entry: Entry, most: float) -> Bar:
         css=entry.css,
         width=round((entry.value or 0) / most * 100, 2),
         mark=None if entry.target is None else round(entry.target / most * 100, 2),
+        link=entry.link if entry.value else "",
     )

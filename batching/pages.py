@@ -10,14 +10,17 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from batching.analytics import summarize_now
+from batching.analytics import summarize, summarize_now
 from batching.batch_story import tell_batch
-from batching.dashboard import draw_charts, list_figures
-from batching.engine.lanes import Priority
+from batching.comparison import compare_lanes, list_figures
+from batching.dashboard import draw_charts
 from batching.model_notice import explain_key_trouble
 from batching.models import Batch
 from batching.periods import DAY_CHOICES, Period, PeriodForm
+from batching.row_links import RowLinks
+from batching.worth import weigh_batching
 from chats.selectors import MAX_ID
+from settings_app.models import Priority
 from settings_app.readers import for_readers, may_administer
 from settings_app.snapshot import refresh_if_stale
 
@@ -26,14 +29,23 @@ def today_utc() -> date:
     return datetime.now(UTC).date()
 
 
-def describe_period(period: Period) -> dict[str, Any]:
+def describe_period(period: Period, *, is_staff: bool, compared: bool = False) -> dict[str, Any]:
     """What the templates need to show a period's figures and charts."""
     summary = summarize_now(first=period.first, last=period.last)
+    before = period.before if compared else None
+    earlier = before and summarize(first=before.first, last=before.last)
+    links = RowLinks(period, is_staff)
+    lanes = refresh_if_stale().lanes
     return {
         "period": period,
+        "before": before,
         "empty": not (summary["requests"] or summary["batches"]),
-        "figures": list_figures(summary),
-        "charts": draw_charts(summary, lanes=refresh_if_stale().lanes),
+        "figures": list_figures(summary, before=earlier, links=links),
+        "charts": draw_charts(summary, lanes=lanes, links=links),
+        "lane_rows": compare_lanes(summary, before=earlier, links=links),
+        "lane_labels": [priority.label for priority in Priority],
+        "lane_targets": [lanes[priority].latency_ms for priority in Priority],
+        "worth": weigh_batching(summary),
     }
 
 
@@ -41,8 +53,13 @@ def describe_period(period: Period) -> dict[str, Any]:
 @for_readers
 def dashboard(request: HttpRequest) -> HttpResponse:
     form = PeriodForm(request.GET)
-    context = describe_period(form.read_period(today=today_utc()))
-    context |= {"form": form, "choices": DAY_CHOICES}
+    period = form.read_period(today=today_utc())
+    context = describe_period(period, is_staff=may_administer(request), compared=True)
+    context |= {
+        "unfinished": period.first <= today_utc() <= period.last,
+        "form": form,
+        "choices": DAY_CHOICES,
+    }
     status = 200 if form.is_valid() else 400
     return render(request, "dashboard.html", context, status=status)
 

@@ -25,6 +25,14 @@ class Period:
         """`to` of GET /v1/analytics, which excludes it."""
         return self.last + timedelta(days=1)
 
+    @property
+    def before(self) -> "Period | None":
+        """As many days, directly before; None where the calendar begins."""
+        length = self.last - self.first + timedelta(days=1)
+        if self.first.toordinal() <= length.days:
+            return None
+        return Period(self.first - length, self.last - length)
+
 
 def recent_days(days: int, *, today: date) -> Period:
     return Period(today - timedelta(days=days - 1), today, days)

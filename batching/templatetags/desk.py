@@ -18,8 +18,8 @@ register = template.Library()
 def front_page() -> dict[str, Any]:
     today = today_utc()
     return {
-        "today": describe_period(recent_days(1, today=today)),
-        "week": describe_period(recent_days(7, today=today)),
+        "today": describe_period(recent_days(1, today=today), is_staff=True),
+        "week": describe_period(recent_days(7, today=today), is_staff=True),
     }
 
 

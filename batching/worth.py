@@ -1,0 +1,64 @@
+"""Was batching worth it? What it saved, beside what it cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from batching.charts import write_number
+from batching.comparison import Figure, find_value
+from settings_app.models import Priority
+
+Summary = Mapping[str, Any]
+COLUMNS = (
+    ("calls_saved", "Calls saved", ""),
+    ("combining.overhead_tokens", "Tokens added (estimate)", ""),
+    ("combining.waited_s", "Waiting, all requests together", "s"),
+    ("queue_ms.mean", "Mean wait of a request", "ms"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """`verdict` in a sentence; `rows` by lane, the total first."""
+
+    verdict: str
+    labels: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Figure]]]
+
+
+def weigh_batching(summary: Summary) -> Worth:
+    lanes = [("All lanes", ""), *((p.label, f"by_priority.{p.name}.") for p in Priority)]
+    return Worth(
+        verdict=_judge(summary),
+        labels=[label for _, label, _ in COLUMNS],
+        rows=[(label, _list_figures(summary, place)) for label, place in lanes],
+    )
+
+
+def _list_figures(summary: Summary, place: str) -> list[Figure]:
+    return [
+        Figure(place + name, label, value, write_number(value, unit=unit))
+        for name, label, unit in COLUMNS
+        for value in [find_value(summary, place + name)]
+    ]
+
+
+def _judge(summary: Summary) -> str:
+    saved, calls = summary["calls_saved"], summary["model_calls"]
+    if not calls:
+        return "No model call was made in this period."
+    if saved <= 0:
+        return (
+            "No call was saved in this period: with its retries, batching made at least as many"
+            " calls as one for each request would have been."
+        )
+    cost = summary["combining"]
+    tokens = sum(summary["tokens"][kind] for kind in ("prompt", "output", "thoughts"))
+    share = f", {cost['overhead_tokens'] / tokens * 100:.0f} % of those counted" if tokens else ""
+    return (
+        f"One call for each request would have been {write_number(saved + calls)} calls;"
+        f" {write_number(saved)} ({saved / (saved + calls) * 100:.0f} %) were saved. Each saved"
+        f" call cost {write_number(cost['waited_s'] / saved, unit='s')} of waiting, spread over the"
+        f" requests, and about {write_number(cost['overhead_tokens'] // saved)} tokens"
+        f" (an estimate{share})."
+    )
