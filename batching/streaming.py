@@ -92,4 +92,7 @@ class EventStream(HttpResponseBase):
         self.events = events
 
     def write_frame(self, event: Event) -> bytes:
+        """Nothing for an event that is not told."""
+        if event["type"] not in TOLD:
+            return b""
         return b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"

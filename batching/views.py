@@ -44,14 +44,17 @@ class AsyncAPIView(APIView):
             if handler is None or request.method.lower() not in self.http_method_names:
                 self.http_method_not_allowed(self.request)
             if not self.open_to_all:
-                principal = await check_access(self.request, staff=self.staff_only)
-                self.principal = principal
+                self.principal = await self.admit(self.request)
             response = await handler(self.request, *args, **kwargs)
         except Exception as error:
             response = self.get_exception_handler()(error, self.get_exception_handler_context())
         if response.status_code == 405:
             response["Allow"] = ", ".join(self.allowed_methods)
         return response
+
+    async def admit(self, request: Request) -> Principal | None:
+        """Who asks, None without a key; raises what REST framework raises for whom it refuses."""
+        return await check_access(request, staff=self.staff_only)
 
     async def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})

@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")
 django_application = get_asgi_application()
 
 from batching.metrics_view import MetricsView  # noqa: E402 - models need the line above
+from batching.openai.views import CompletionsView, ModelsView  # noqa: E402
 from batching.runtime import get_runtime  # noqa: E402
 from batching.sockets.routes import serve_socket  # noqa: E402
 from batching.views import ModelKeyTestView, QueryView  # noqa: E402
@@ -19,6 +20,9 @@ from llmbatch.lean import LeanApplication  # noqa: E402
 
 LEAN_VIEWS = {
     "/v1/query": QueryView.as_view(),
+    "/v1/chat/completions": CompletionsView.as_view(),
+    "/v1/models": ModelsView.as_view(),
+    "/v1/models/": ModelsView.as_view(),
     "/v1/settings/test-key": ModelKeyTestView.as_view(),
     "/metrics": MetricsView.as_view(),
     "/health": HealthView.as_view(),
@@ -34,7 +38,7 @@ async def route(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         return
     if scope["type"] != "http":
         raise ValueError(f"The gateway does not speak {scope['type']}.")
-    if scope["path"] in LEAN_VIEWS:
+    if lean_application.find_view(scope["path"]):
         await lean_application(scope, receive, send)
         return
     await get_runtime()

@@ -19,7 +19,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from batching.streaming import TOLD, Event, EventStream
+from batching.openai.writing import in_callers_form
+from batching.streaming import Event, EventStream
 from llmbatch.errors import json_error
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class ClientGone(Exception):
 
 
 class LeanApplication:
-    """An ASGI application over `{path: async view}`.
+    """An ASGI application over `{path: async view}`; a path with / at its end is others' beginning.
 
     The paths of `any_host` answer whatever the Host header says: probes ask by address.
     """
@@ -42,13 +43,19 @@ class LeanApplication:
         self._any_host = any_host
         self._chain = CorsMiddleware(self._respond)
 
+    def find_view(self, path: str) -> View | None:
+        if path in self._views:
+            return self._views[path]
+        beginnings = (v for p, v in self._views.items() if p.endswith("/") and path.startswith(p))
+        return next(beginnings, None)
+
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         try:
             body = await _read_body(receive)
         except ClientGone:
             return
         if body is None:
-            await _send_response(json_error(413), send)
+            await _send_response(in_callers_form(json_error(413), scope["path"]), send)
             return
         listener = asyncio.create_task(receive(), name="listen for disconnect")
         request_task = asyncio.current_task()
@@ -72,14 +79,17 @@ class LeanApplication:
                 request.get_host()
             return await self._chain(request)
         except (SuspiciousOperation, UnicodeError) as error:
-            return json_error(400, detail=str(error).partition("\n")[0])
+            response = json_error(400, detail=str(error).partition("\n")[0])
         except Exception:
             # Daphne would let the client hang until its next look at dead applications.
             logger.exception("A request failed.")
-            return json_error(500)
+            response = json_error(500)
+        return in_callers_form(response, scope["path"])
 
     async def _respond(self, request: HttpRequest) -> HttpResponse:
-        return await self._views[request.path_info](request)
+        view = self.find_view(request.path_info)
+        assert view is not None, "the router has found it"
+        return await view(request)
 
 
 def _leave(listener: asyncio.Task[Any], request_task: asyncio.Task[Any]) -> None:
@@ -118,8 +128,7 @@ async def _send_events(response: EventStream, send: Any) -> None:
         # Daphne keeps the headers back until the first body, and an empty one will do.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for event in _survive(events):
-            if event["type"] in TOLD:
-                frame = response.write_frame(event)
+            if frame := response.write_frame(event):
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 

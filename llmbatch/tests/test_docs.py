@@ -35,7 +35,7 @@ def test_every_path_is_in_the_readme() -> None:
         "/v1/analytics",
         "/v1/query/{request_id}",
     }
-    assert {path for path in paths if f"`{path}`" not in README} == set()
+    assert {path for path in paths if f"`{path}" not in README} == set()
 
 
 def test_every_command_and_make_target_is_in_the_readme() -> None:

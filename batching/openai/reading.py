@@ -1,0 +1,201 @@
+"""A body of POST /v1/chat/completions as a query; docs/openai.md has a table of the parameters."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rest_framework.exceptions import ValidationError
+
+from batching.admission import Query
+from batching.engine.lanes import Priority
+from batching.serializers import read_query
+
+NAMELESS = "openai"
+"""the username of a request without `user`"""
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+TIERS = {
+    "priority": Priority.HIGH,
+    "default": Priority.MEDIUM,
+    "auto": Priority.MEDIUM,
+    "flex": Priority.LOW,
+}
+ROLES = ("system", "developer", "user", "assistant")
+CONVERSATION = (
+    "Reply as the assistant to the last message of this conversation, a JSON list of messages:\n"
+)
+_READ = {"model", "messages", "stream", "stream_options", "service_tier", "user", "n"}
+_READ |= {"max_tokens", "max_completion_tokens"}
+IGNORED = {
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "reasoning_effort",
+    "verbosity",
+    "store",
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+}
+"""what a call sets for all its items, or what concerns OpenAI's own service"""
+REFUSED = {
+    "tools": "Tools cannot be offered: a reply is text.",
+    "tool_choice": "Tools cannot be offered: a reply is text.",
+    "functions": "Functions cannot be offered: a reply is text.",
+    "function_call": "Functions cannot be offered: a reply is text.",
+    "response_format": "Only text; ask for another form in the prompt.",
+    "stop": "Stop sequences would end the answers of other requests too.",
+    "logprobs": "The model's side gives none for a part of a reply.",
+    "top_logprobs": "The model's side gives none for a part of a reply.",
+    "logit_bias": "It would concern the other requests of the call too.",
+    "modalities": "Only text.",
+    "audio": "Only text.",
+    "prediction": "Not supported.",
+    "web_search_options": "Not supported.",
+}
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "modalities": (["text"],),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "stop": ([],),
+}
+"""values by which a refused parameter asks for nothing"""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What is asked for; `tier` is told back, and an answer is cut at about `max_tokens`."""
+
+    query: Query
+    max_tokens: int | None
+    tier: str
+    stream: bool
+    include_usage: bool
+
+
+def read_completion(data: Any, *, request_id: str | None) -> Completion:
+    """Raises ValidationError with the parameters' own names."""
+    if not isinstance(data, dict):
+        raise ValidationError({"body": ["A JSON object."]})
+    data = {name: value for name, value in data.items() if value is not None}
+    _refuse_unknown(data)
+    tier = data.get("service_tier", "auto")
+    if not isinstance(tier, str) or tier not in TIERS:
+        raise ValidationError({"service_tier": [f"One of {', '.join(TIERS)}."]})
+    _check_model(data.get("model"))
+    query = _make_query(data, TIERS[tier], request_id=request_id)
+    return Completion(
+        query=replace(query, streamed=_read_flag(data, "stream")),
+        max_tokens=_read_limit(data),
+        tier="default" if tier == "auto" else tier,
+        stream=_read_flag(data, "stream"),
+        include_usage=_read_flag(_read_options(data), "include_usage"),
+    )
+
+
+def _refuse_unknown(data: Mapping[str, Any]) -> None:
+    for name, value in data.items():
+        if name in REFUSED and value not in _HARMLESS.get(name, ()):
+            raise ValidationError({name: [REFUSED[name]]})
+        if name not in _READ | IGNORED | REFUSED.keys():
+            raise ValidationError({name: ["This parameter is not known."]})
+    if data.get("n", 1) != 1:
+        raise ValidationError({"n": ["One answer per request."]})
+
+
+def _check_model(model: Any) -> None:
+    """Any name will do: the one that answers is set by staff, and told back."""
+    if not isinstance(model, str) or not model.strip():
+        raise ValidationError({"model": ["The name of a model."]})
+
+
+def _make_query(data: Mapping[str, Any], priority: Priority, *, request_id: str | None) -> Query:
+    named = {"username": "user", "prompt": "messages", "request_id": IDEMPOTENCY_HEADER}
+    fields = {
+        "username": data.get("user", NAMELESS),
+        "prompt": write_prompt(data.get("messages")),
+        "priority": int(priority),
+        "request_id": request_id,
+    }
+    try:
+        return read_query(fields)
+    except ValidationError as error:
+        errors = dict(error.detail)
+        raise ValidationError({named.get(k, k): v for k, v in errors.items()}) from None
+
+
+def write_prompt(messages: Any) -> str:
+    """One item for the whole conversation; a lone question stays as it is.
+
+    As JSON, so that no message can pretend to be another's.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise ValidationError({"messages": ["A list of at least one message."]})
+    read = [_read_message(index, message) for index, message in enumerate(messages)]
+    if read[-1]["role"] == "assistant":
+        raise ValidationError({"messages": ["The last message must not be the assistant's."]})
+    if len(read) == 1 and read[0]["role"] == "user":
+        return read[0]["content"]
+    return CONVERSATION + json.dumps(read, ensure_ascii=False)
+
+
+def _read_message(index: int, message: Any) -> dict[str, str]:
+    where = f"messages[{index}]"
+    if not isinstance(message, dict):
+        raise ValidationError({where: ["A JSON object."]})
+    role = message.get("role")
+    if role not in ROLES:
+        raise ValidationError({f"{where}.role": [f"One of {', '.join(ROLES)}."]})
+    for name in ("tool_calls", "function_call", "audio"):
+        if message.get(name):
+            raise ValidationError({f"{where}.{name}": [REFUSED.get(name, REFUSED["tools"])]})
+    return {"role": role, "content": _read_content(f"{where}.content", message.get("content"))}
+
+
+def _read_content(where: str, content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise ValidationError({where: ["Text, or a list of text parts."]})
+    texts = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise ValidationError({where: ["Only parts of type text."]})
+        if not isinstance(part.get("text"), str):
+            raise ValidationError({where: ["A part of type text has a text."]})
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _read_limit(data: Mapping[str, Any]) -> int | None:
+    """The smaller of the two names for it."""
+    limits = []
+    for name in ("max_completion_tokens", "max_tokens"):
+        if name in data:
+            if type(data[name]) is not int or data[name] < 1:
+                raise ValidationError({name: ["A whole number of at least 1."]})
+            limits.append(data[name])
+    return min(limits, default=None)
+
+
+def _read_options(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    options = data.get("stream_options", {})
+    if not isinstance(options, dict):
+        raise ValidationError({"stream_options": ["A JSON object."]})
+    return options
+
+
+def _read_flag(data: Mapping[str, Any], name: str) -> bool:
+    flag = data.get(name)
+    if flag is not None and not isinstance(flag, bool):
+        raise ValidationError({name: ["true or false."]})
+    return bool(flag)

@@ -1,0 +1,169 @@
+"""Answers, pieces of answers and errors as OpenAI's clients expect them."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpResponse
+
+from batching.openai.reading import Completion
+from batching.streaming import Event, EventStream
+
+PATHS = ("/v1/chat/completions", "/v1/models")
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+_FINISHES = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+}
+WORTH_A_RETRY = ("rate_limited", "queue_full", "shutting_down", "upstream_unavailable")
+"""after another failure the clients' own retries would only be billed again"""
+CHARS_PER_TOKEN = 4
+CHANGED = "The answer had to be begun anew after a part of it was sent; ask again."
+
+
+def shorten(text: str, limit: int | None) -> str:
+    """At most about `limit` tokens, which only the model's side could count exactly."""
+    return text if limit is None else text[: limit * CHARS_PER_TOKEN]
+
+
+def describe_completion(asked: Completion, answer: Mapping[str, Any], *, model: str) -> Event:
+    text = shorten(answer["text"], asked.max_tokens)
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None}
+    cut = len(text) < len(answer["text"])
+    return {
+        **_describe_head(asked, answer, model=model, kind="chat.completion"),
+        "choices": [choice | {"finish_reason": _name_finish(answer, cut=cut)}],
+        "usage": describe_usage(answer["usage"]),
+    }
+
+
+def describe_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Thoughts count as completion, as OpenAI counts them."""
+    completion = usage["output_tokens"] + usage["thoughts_tokens"]
+    return {
+        "prompt_tokens": usage["prompt_tokens"],
+        "completion_tokens": completion,
+        "total_tokens": usage["prompt_tokens"] + completion,
+        "prompt_tokens_details": {"cached_tokens": usage["cached_tokens"]},
+        "completion_tokens_details": {"reasoning_tokens": usage["thoughts_tokens"]},
+    }
+
+
+def _describe_head(
+    asked: Completion, request: Mapping[str, Any], *, model: str, kind: str
+) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{request['request_id']}",
+        "object": kind,
+        "created": int(datetime.fromisoformat(request["created_at"]).timestamp()),
+        "model": model,
+        "service_tier": asked.tier,
+    }
+
+
+def _name_finish(answer: Mapping[str, Any], *, cut: bool) -> str:
+    return "length" if cut else _FINISHES.get(answer["finish_reason"], "stop")
+
+
+class CompletionStream(EventStream):
+    """The events of one answer as chunks. `accepted` is the first of them."""
+
+    def __init__(
+        self,
+        events: AsyncGenerator[Event, None],
+        *,
+        accepted: Event,
+        asked: Completion,
+        model: str,
+    ) -> None:
+        super().__init__(events)
+        kind = "chat.completion.chunk"
+        self._head = _describe_head(asked, accepted, model=model, kind=kind)
+        self._asked = asked
+        self._sent = ""
+        self._whole = ""
+        self._begun = self._broken = False
+
+    def write_frame(self, event: Event) -> bytes:
+        """Nothing for an event that these clients know nothing of."""
+        if self._broken:
+            return b""
+        match event["type"]:
+            case "text":
+                self._whole += event["content"]
+                return self._write_more()
+            case "restart":
+                self._whole = ""  # what was sent stands, so the new text must begin like it
+            case "done":
+                return self._write_more() + self._write_end(event)
+            case "error":
+                return self._break_off(event["code"], event["detail"])
+        return b""
+
+    def _write_more(self) -> bytes:
+        text = shorten(self._whole, self._asked.max_tokens)
+        if not (text.startswith(self._sent) or self._sent.startswith(text)):
+            return self._break_off("upstream_error", CHANGED)
+        more, role = text[len(self._sent) :], {} if self._begun else {"role": "assistant"}
+        if not more:
+            return b""
+        self._begun, self._sent = True, self._sent + more
+        return self._write_choice({**role, "content": more}, None)
+
+    def _write_end(self, event: Event) -> bytes:
+        if self._broken or not self._whole.startswith(self._sent):
+            return b"" if self._broken else self._break_off("upstream_error", CHANGED)
+        cut = len(self._sent) < len(self._whole)
+        frames = self._write_choice({}, _name_finish(event, cut=cut))
+        if self._asked.include_usage:
+            usage = describe_usage(event["usage"])
+            frames += _write({**self._head, "choices": [], "usage": usage})
+        return frames + b"data: [DONE]\n\n"
+
+    def _write_choice(self, delta: dict[str, Any], finish: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        usage = {"usage": None} if self._asked.include_usage else {}
+        return _write({**self._head, "choices": [choice], **usage})
+
+    def _break_off(self, code: str, detail: str) -> bytes:
+        self._broken = True
+        return _write({"error": _describe_error(detail, code, status=502)})
+
+
+def _write(document: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
+
+
+def in_callers_form(response: HttpResponse, path: str) -> HttpResponse:
+    """An error that was made before a view was asked, in the form of the path's clients."""
+    return in_openai_form(response) if path.startswith(PATHS) else response
+
+
+def in_openai_form(response: HttpResponse) -> HttpResponse:
+    """An error of the API in the form that OpenAI's clients read."""
+    if response.status_code < 400:
+        return response
+    document = json.loads(response.content)
+    code = document.get("code", "")
+    error = _describe_error(document["detail"], code, status=response.status_code)
+    error["param"] = next(iter(document.get("errors", {})), None)
+    response.content = json.dumps({"error": error}, ensure_ascii=False).encode()
+    response["x-should-retry"] = "true" if code in WORTH_A_RETRY else "false"
+    return response
+
+
+def _describe_error(detail: str, code: str, *, status: int) -> dict[str, Any]:
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"message": detail, "type": kind, "param": None, "code": code}

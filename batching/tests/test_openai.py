@@ -1,0 +1,128 @@
+"""OpenAI's own Python client, unmodified, before a model that misbehaves."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from batching.llm.simulated_answers import answer_prompt
+from batching.tests.test_streaming import slow_down
+from conftest import Harness
+
+
+@pytest.fixture
+async def client(harness: Harness) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(
+        base_url="http://localhost/v1", api_key="any", http_client=harness.client
+    ) as client:
+        yield client
+
+
+async def ask(client: AsyncOpenAI, prompt: str, **more):
+    """The answer; of a stream, its chunks."""
+    more = {"service_tier": "priority"} | more
+    messages = [{"role": "user", "content": prompt}]
+    answer = await client.chat.completions.create(model="any", messages=messages, **more)
+    return [chunk async for chunk in answer] if more.get("stream") else answer
+
+
+async def test_completions_share_a_call_and_are_told_apart(
+    harness: Harness, client: AsyncOpenAI
+) -> None:
+    answers = await asyncio.gather(*(ask(client, f"question {i}", user="ann") for i in range(6)))
+    for index, answer in enumerate(answers):
+        choice = answer.choices[0]
+        assert choice.message.content == answer_prompt(f"question {index}")
+        assert (choice.message.role, choice.finish_reason) == ("assistant", "stop")
+        assert (answer.object, answer.service_tier) == ("chat.completion", "priority")
+        assert answer.model == "gemini-3.8-flash"
+        assert answer.id.startswith("chatcmpl-")
+        assert abs(answer.created - time.time()) < 60
+        usage = answer.usage
+        assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 0
+        assert usage.completion_tokens_details.reasoning_tokens < usage.completion_tokens
+    assert harness.server.sizes == [6]
+
+
+async def test_limit_cuts_an_answer_and_says_so(client: AsyncOpenAI) -> None:
+    whole = answer_prompt("[[words:300]]")
+    answer = await ask(client, "[[words:300]]", max_completion_tokens=10)
+    assert answer.choices[0].message.content == whole[:40]
+    assert answer.choices[0].finish_reason == "length"
+    stream = await ask(client, "[[words:300]]", max_completion_tokens=10, stream=True)
+    chunks = [chunk.choices[0] for chunk in stream]
+    assert "".join(chunk.delta.content or "" for chunk in chunks) == whole[:40]
+    assert chunks[-1].finish_reason == "length"
+
+
+async def test_conversation_is_one_item(harness: Harness, client: AsyncOpenAI) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "Because."},
+        {"role": "user", "content": "And why that?"},
+    ]
+    await client.chat.completions.create(model="any", messages=messages, service_tier="priority")
+    (call,) = harness.server.calls
+    (prompt,) = call.prompts.values()
+    assert all(message["content"] in prompt for message in messages)
+
+
+async def test_models_are_listed(client: AsyncOpenAI) -> None:
+    models = [found.id async for found in client.models.list()]
+    assert models == ["gemini-3.8-flash"]
+    assert (await client.models.retrieve("gemini-3.8-flash")).owned_by == "google"
+    with pytest.raises(openai.NotFoundError):
+        await client.models.retrieve("gpt-4")
+
+
+async def test_bad_parameters_are_errors_that_the_client_knows(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await ask(client, "Why?", n=2)
+    assert (refused.value.code, refused.value.param) == ("invalid", "n")
+    assert refused.value.type == "invalid_request_error"
+    with pytest.raises(openai.BadRequestError) as refused:
+        await ask(client, "Why?", extra_body={"top_k": 1})
+    assert refused.value.param == "top_k"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_failure_is_not_sent_again_by_the_client(
+    harness: Harness, client: AsyncOpenAI, stream: bool
+) -> None:
+    """By itself it would ask twice more, and each time the model would be paid."""
+    with pytest.raises(openai.APIError) as failed:
+        await ask(client, "[[fault:blocked]] Why?", stream=stream)
+    assert failed.value.code == "blocked"
+    assert len(harness.server.sizes) == 1
+
+
+async def test_retries_of_the_gateway_stay_its_own(harness: Harness, client: AsyncOpenAI) -> None:
+    answer = await ask(client, "[[fault:status-500:1]] Why?")
+    assert answer.choices[0].message.content == answer_prompt("[[fault:status-500:1]] Why?")
+    assert len(harness.server.sizes) == 2
+
+
+async def test_stream_whose_text_begins_anew_is_broken_off_or_goes_on(
+    harness: Harness, client: AsyncOpenAI
+) -> None:
+    """The simulated model says the same again, so the text goes on where it was."""
+    slow_down(harness, seconds=0.6)
+    prompt = "[[fault:reset:1]] [[words:200]]"
+    stream = await ask(client, prompt, stream=True)
+    text = "".join([chunk.choices[0].delta.content or "" for chunk in stream])
+    assert text == answer_prompt(prompt)
+    assert len(harness.server.sizes) == 2
+
+
+async def test_same_idempotency_key_is_asked_once(harness: Harness, client: AsyncOpenAI) -> None:
+    headers = {"Idempotency-Key": "k-1"}
+    first = await ask(client, "Why?", extra_headers=headers)
+    again = await ask(client, "Why?", extra_headers=headers)
+    assert first == again
+    assert sum(harness.server.sizes) == 1
+    with pytest.raises(openai.ConflictError):
+        await ask(client, "Why not?", extra_headers=headers)
