@@ -3,11 +3,12 @@
 from functools import reduce
 from operator import or_
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
@@ -104,8 +105,15 @@ class SuspectFilter(admin.SimpleListFilter):
         return queryset.exclude(suspect="") if self.value() else queryset
 
 
+def export_query(asked: QueryDict) -> str:
+    """What the page of chats calls the list's priority and status."""
+    priority, status = asked.get("priority__exact", ""), asked.get("status__exact", "")
+    return urlencode([(k, v) for k, v in (("priority", priority), ("status", status)) if v])
+
+
 @admin.register(Chat)
 class ChatAdmin(ReadOnlyAdmin):
+    change_list_template = "admin/chat_list.html"
     list_display = [
         "id",
         "received_at",
@@ -127,3 +135,7 @@ class ChatAdmin(ReadOnlyAdmin):
     date_hierarchy = "received_at"
     large_columns = ["prompt", "text", "usage", "error_detail"]
     readonly_fields = [batch_link, call_links]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        shown = {"export_query": export_query(request.GET)}
+        return super().changelist_view(request, (extra_context or {}) | shown)

@@ -8,12 +8,14 @@ from django.forms import Field, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework_api_key.admin import APIKeyModelAdmin
 from rest_framework_api_key.models import APIKey
 
 from settings_app.api_keys import store_api_key
 from settings_app.forms import GatewaySettingsForm, describe_key
+from settings_app.lane_words import EFFECTS, compare_fields, describe_lane, write_effect
 from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane
 from settings_app.services import announce_change, update_settings
 from settings_app.snapshot import refresh_if_stale
@@ -76,6 +78,28 @@ class LaneAdmin(FixedRowsAdmin):
         "updated_at",
     )
     readonly_fields = ("updated_at",)
+
+    class Media:
+        js = ("llmbatch/lane_words.js",)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        lanes = list(Lane.objects.all())
+        shown = {
+            "lanes": [{"row": lane, "words": describe_lane(lane)} for lane in lanes],
+            "lane_fields": compare_fields(lanes),
+        }
+        return super().changelist_view(request, (extra_context or {}) | shown)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[ModelForm]:
+        """What each number means stands beside it, and follows what is typed."""
+        form = super().get_form(request, obj, **kwargs)
+        for name, sentence in EFFECTS.items():
+            if obj is not None and name in form.base_fields:
+                words = write_effect(name, getattr(obj, name))
+                form.base_fields[name].help_text = format_html(
+                    '<span data-effect="{}" data-field="{}">{}</span>', sentence, name, words
+                )
+        return form
 
     def formfield_for_dbfield(self, *args: Any, **kwargs: Any) -> Field | None:
         """With the value it was shown with: what the editor left alone is not written back."""

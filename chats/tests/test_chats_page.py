@@ -186,3 +186,13 @@ def test_closed_gateway_shows_chats_to_staff_alone(client, admin_client, setting
 @pytest.mark.parametrize("path", ["/chats", "/chats/export.json", "/batches/1"])
 def test_pages_are_only_read(client, path):
     assert client.post(path).status_code == 405
+
+
+def test_admin_list_leads_to_the_same_chats_as_page_and_files(admin_client):
+    make_chat(priority=Priority.LOW)
+    page = admin_client.get("/admin/chats/chat/?priority__exact=0&status__exact=done").text
+    for path in ("/chats", "/chats/export.csv", "/chats/export.json"):
+        address = f"{path}?priority=0&status=done"
+        assert f'href="{address.replace("&", "&amp;")}"' in page
+        assert admin_client.get(address).status_code == 200
+    assert 'href="/chats/export.csv"' in admin_client.get("/admin/chats/chat/").text

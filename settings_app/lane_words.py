@@ -1,0 +1,72 @@
+"""What a lane's settings mean for a request, in words.
+
+A sentence with a place such as {window_s} is filled here, and by `lane_words.js` while somebody
+types.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from settings_app.models import BatchScope, Lane
+
+UNITS = {"window_s": "s", "tokens": "tokens", "latency_ms": "ms", "max_queue": "requests"}
+UNITS["max_batch"] = "requests"
+EFFECTS = {
+    "window_s": "A request waits at most {window_s} s for others; a full batch leaves at once.",
+    "max_batch": "At most {max_batch} requests share one model call.",
+    "tokens": "An answer may take {tokens} tokens; a longer one is cut, asked for again alone, and"
+    " fails as truncated if it is cut again.",
+    "latency_ms": "An answer within {latency_ms} ms of acceptance is in time. The lane whose"
+    " oldest request is nearest to this goes first; a client waits at most this and 30 s.",
+    "max_queue": "While {max_queue} requests wait, the next one is refused (503 queue_full).",
+}
+SCOPES = {
+    BatchScope.EVERYONE: "Prompts of different clients may share a model call.",
+    BatchScope.CLIENT: "Only prompts of one client share a model call: batches are smaller.",
+    BatchScope.USERNAME: "Only prompts of one username share a model call: batches are smallest.",
+}
+HELD = {
+    True: "Answers go out when the whole reply was read and checked.",
+    False: "Answers go out while the reply is still streaming.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LaneField:
+    """One row of the table of lanes."""
+
+    label: str
+    unit: str
+    values: list[Any]
+
+
+def write_effect(name: str, value: Any) -> str:
+    number = f"{value:,}".removesuffix(".0") if isinstance(value, int | float) else value
+    return EFFECTS[name].format(**{name: number})
+
+
+def describe_lane(lane: Lane) -> list[str]:
+    return [
+        *(write_effect(name, getattr(lane, name)) for name in EFFECTS),
+        SCOPES[BatchScope(lane.batch_scope)],
+        HELD[lane.hold_until_checked],
+    ]
+
+
+def compare_fields(lanes: list[Lane]) -> list[LaneField]:
+    """Every setting but the style, a value for each lane."""
+    fields = [Lane._meta.get_field(name) for name in EFFECTS]
+    numbers = [
+        LaneField(
+            str(field.verbose_name).partition(" (")[0],
+            UNITS[field.name],
+            [f"{getattr(lane, field.name):,}".removesuffix(".0") for lane in lanes],
+        )
+        for field in fields
+    ]
+    held = ["yes" if lane.hold_until_checked else "no" for lane in lanes]
+    return [
+        *numbers,
+        LaneField("batches hold", "", [lane.get_batch_scope_display() for lane in lanes]),
+        LaneField("hold until checked", "", held),
+    ]
