@@ -1,11 +1,16 @@
 // Says what a lane's number means while it is typed; the sentences come from the server.
 "use strict";
 
-for (const effect of document.querySelectorAll("[data-effect]")) {
+function followField(effect) {
   const name = effect.dataset.field;
   const field = document.getElementById(`id_${name}`);
   field?.addEventListener("input", () => {
-    const value = field.value === "" ? "…" : Number(field.value).toLocaleString("en-US", { maximumFractionDigits: 6 });
-    effect.textContent = effect.dataset.effect.replace(`{${name}}`, value);
+    const number = Number(field.value).toLocaleString("en-US", { maximumFractionDigits: 6 });
+    effect.textContent = effect.dataset.effect.replace(`{${name}}`, field.value === "" ? "…" : number);
   });
 }
+
+// The admin loads a form's scripts before its fields.
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("[data-effect]").forEach(followField);
+});
