@@ -8,17 +8,23 @@ from drf_spectacular.extensions import (
     OpenApiSerializerExtension,
     OpenApiSerializerFieldExtension,
 )
+from rest_framework.serializers import JSONField
+
+from settings_app.keys import MAX_MODEL_LENGTH
 
 Schema = dict[str, Any]
 
 
-NO_NUL = r"^[^\x00]*$"
+NO_NUL = r"^[^\x00]+$"
 NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
-PATTERNS = {
-    "prompt": NOT_BLANK,
-    # Both are stripped, and "" clears them.
-    "api_key": r"^(\s*[\x21-\x7e]{1,200}\s*)?$",
-    "model": r"^\s*([A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*)?\s*$",
+# Key and model are stripped. "" matches none: where it is allowed, spectacular adds it by `oneOf`.
+SHAPES: dict[str, Schema] = {
+    "prompt": {"pattern": NOT_BLANK},
+    "api_key": {"pattern": r"^\s*[\x21-\x7e]{1,200}\s*$"},
+    "model": {
+        "pattern": r"^(\s+|\s*[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*\s*)$",
+        "maxLength": MAX_MODEL_LENGTH,
+    },
 }
 
 
@@ -30,7 +36,7 @@ class TextInRequest(OpenApiSerializerFieldExtension):
             return {"type": "string"}
         field = self.target
         usual = NOT_BLANK if field.trim_whitespace and not field.allow_blank else NO_NUL
-        return {"type": "string", "pattern": PATTERNS.get(field.field_name, usual)}
+        return {"type": "string", **SHAPES.get(field.field_name, {"pattern": usual})}
 
 
 class StrictTextInRequest(TextInRequest):
@@ -78,7 +84,14 @@ class ClosedObject(OpenApiSerializerExtension):
 
     def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
         schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        return {**schema, "additionalProperties": False}
+        # Not by `allow_null`, of which spectacular makes a `oneOf` that null satisfies twice.
+        ignored = {
+            name: {"description": "Part of the document, ignored when it is sent back."}
+            for name, field in self.target.fields.items()
+            if isinstance(field, JSONField)
+        }
+        properties = schema["properties"] | ignored
+        return {**schema, "properties": properties, "additionalProperties": False}
 
 
 class BearerScheme(OpenApiAuthenticationExtension):

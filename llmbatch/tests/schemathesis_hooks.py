@@ -11,6 +11,9 @@ def filter_case(context: Any, case: Any) -> bool:
     # A parameter without a value counts as absent.
     if "" in query.values():
         return False
+    # Its generator at times misses the pattern that forbids NUL; the tests of bodies send it too.
+    if isinstance(body, dict) and any("\0" in v for v in body.values() if isinstance(v, str)):
+        return False
     # Who will not wait gets a 504, which counts as a server's failure there.
     if isinstance(body, dict) and _is_short(body.get("timeout_s")):
         return False

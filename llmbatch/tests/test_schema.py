@@ -12,6 +12,7 @@ import yaml
 from django.core.management import call_command
 from drf_spectacular.generators import EndpointEnumerator
 
+from llmbatch.api_schema.operations.settings import DOCUMENT as SETTINGS
 from llmbatch.api_schema.views import write_schema
 from llmbatch.asgi import LEAN_VIEWS
 
@@ -106,6 +107,43 @@ def test_every_example_has_the_form_it_is_an_example_of(document):
                 jsonschema.Draft202012Validator(form).validate(example["value"]), (method, name)
                 found += 1
     assert found > 50
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ("SettingsRequest", {"api_key": ""}),
+        ("SettingsRequest", {"api_key": None, "api_key_source": None, "api_key_problem": "gone"}),
+        ("SettingsRequest", {"model": ""}),
+        ("SettingsRequest", SETTINGS),
+        ("QueryRequest", {"username": "ann", "prompt": "Why?", "request_id": ""}),
+        ("QueryRequest", {"username": "ann", "prompt": "Why?", "request_id": None}),
+        ("QueryRequest", {"username": "ann", "prompt": "Why?", "priority": "LOW"}),
+    ],
+)
+def test_bodies_that_the_server_takes_are_valid(document, form, value):
+    """What is allowed in two ways must not be so by `oneOf`."""
+    check(document, form, value)
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ("SettingsRequest", {"apikey": "a"}),
+        ("SettingsRequest", {"high_priority": {"window": 1}}),
+        ("SettingsRequest", {"model": "a model"}),
+        ("QueryRequest", {"username": "ann", "prompt": " "}),
+        ("QueryRequest", {"username": "ann", "prompt": "Why?", "priority": 3}),
+    ],
+)
+def test_bodies_that_the_server_refuses_are_not(document, form, value):
+    with pytest.raises(jsonschema.ValidationError):
+        check(document, form, value)
+
+
+def check(document: dict[str, Any], form: str, value: Any) -> None:
+    schema = {"$ref": f"#/components/schemas/{form}", "components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(value)
 
 
 @pytest.mark.parametrize("access", ["key", "open"])
