@@ -13,6 +13,7 @@ from bench.lateness import measure_lateness
 from bench.pages import measure_pages
 from bench.saturation import measure_saturation
 from bench.split import measure_split
+from bench.streams import measure_streams
 from bench.tables import print_note
 from bench.waiting import measure_waiting
 
@@ -22,6 +23,7 @@ SECTIONS = {
     "saturation": measure_saturation,
     "waiting": measure_waiting,
     "split": measure_split,
+    "streams": measure_streams,
     "pages": measure_pages,
     "fleet": measure_fleet,
 }

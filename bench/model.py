@@ -1,13 +1,17 @@
 """A model service that is nearly free: the whole reply in one event after a fixed time.
 
-`python -m bench.model SECONDS` prints its address. With a third argument the reply is streamed,
-one member after another, evenly over that time.
+`python -m bench.model SECONDS` prints its address. With `members` behind that the reply is
+streamed, one member after another, evenly over that time; with `stamped` in small pieces, each with
+the time at which it was written.
 """
 
 import asyncio
 import json
 import sys
+import time
 
+PIECES = 20
+"""of a stamped answer"""
 ANSWER = "An answer of some length, as a model might give one. " * 4
 
 
@@ -31,9 +35,9 @@ def event(text: str, *, last: bool) -> bytes:
 
 
 class Service:
-    def __init__(self, *, model_time_s: float, streamed: bool) -> None:
+    def __init__(self, *, model_time_s: float, style: str) -> None:
         self._time_s = model_time_s
-        self._streamed = streamed
+        self._style = style
         self.calls = 0
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,12 +53,19 @@ class Service:
     async def _reply(self, body: dict, writer: asyncio.StreamWriter) -> None:
         self.calls += 1
         prompts = json.loads(body["contents"][0]["parts"][0]["text"])
-        members = [member(key, prompt) for key, prompt in prompts.items()]
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        if not self._streamed:
+        if self._style == "stamped":
+            await self._write_stamped(list(prompts), writer)
+        else:
+            await self._write_members([member(*item) for item in prompts.items()], writer)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async def _write_members(self, members: list[str], writer: asyncio.StreamWriter) -> None:
+        if self._style != "members":
             await asyncio.sleep(self._time_s)
             members = ["{" + ", ".join(members) + "}"]
         else:
@@ -62,15 +73,26 @@ class Service:
             members[1:] = [f", {text}" for text in members[1:]]
             members[-1] += "}"
         for index, text in enumerate(members):
-            if self._streamed:
+            if self._style == "members":
                 await asyncio.sleep(self._time_s / len(members))
             writer.write(event(text, last=index == len(members) - 1))
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
+
+    async def _write_stamped(self, keys: list[str], writer: asyncio.StreamWriter) -> None:
+        pause_s = self._time_s / len(keys) / PIECES
+        for index, key in enumerate(keys):
+            text = f'{", " if index else "{"}{json.dumps(key)}: "'
+            for _ in range(PIECES):
+                await asyncio.sleep(pause_s)
+                text += f"some words @{time.monotonic():.6f} "
+                writer.write(event(text, last=False))
+                text = ""
+            writer.write(event('"', last=False))
+        writer.write(event("}", last=True))
 
 
 async def main() -> None:
-    service = Service(model_time_s=float(sys.argv[1]), streamed=len(sys.argv) > 2)
+    style = sys.argv[2] if len(sys.argv) > 2 else "whole"
+    service = Service(model_time_s=float(sys.argv[1]), style=style)
     server = await asyncio.start_server(service.accept, "127.0.0.1", 0, backlog=1024)
     port = server.sockets[0].getsockname()[1]
     print(f"http://127.0.0.1:{port}", flush=True)

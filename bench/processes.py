@@ -76,8 +76,8 @@ def hello_server() -> Iterator[ServerProcess]:
 
 
 @contextmanager
-def model_service(seconds: float, *, streamed: bool = False) -> Iterator[str]:
-    command = [sys.executable, "-m", "bench.model", str(seconds), *(["streamed"] * streamed)]
+def model_service(seconds: float, style: str = "whole") -> Iterator[str]:
+    command = [sys.executable, "-m", "bench.model", str(seconds), style]
     with running(command, stdout=subprocess.PIPE, text=True) as process:
         yield process.stdout.readline().strip()
 

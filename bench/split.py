@@ -11,8 +11,8 @@ ITEMS = 6
 
 
 def measure_split() -> None:
-    early, failed = _answer_bursts(streamed=True)
-    whole, failed_whole = _answer_bursts(streamed=False)
+    early, failed = _answer_bursts("members")
+    whole, failed_whole = _answer_bursts("whole")
     average, average_whole = mean(map(mean, early)), mean(map(mean, whole))
     rows = [
         [
@@ -43,10 +43,10 @@ def measure_split() -> None:
     )
 
 
-def _answer_bursts(*, streamed: bool) -> tuple[list[list[float]], int]:
+def _answer_bursts(style: str) -> tuple[list[list[float]], int]:
     """Each round's latencies, in order of the answers."""
     rounds, failed = [], 0
-    with model_service(REPLY_S, streamed=streamed) as model, gateway(model) as server:
+    with model_service(REPLY_S, style) as model, gateway(model) as server:
         run_load(server.url, "burst", clients=ITEMS)
         for _ in range(ROUNDS):
             result = run_load(server.url, "burst", clients=ITEMS)
