@@ -87,6 +87,7 @@ class LaneAdmin(FixedRowsAdmin):
         shown = {
             "lanes": [{"row": lane, "words": describe_lane(lane)} for lane in lanes],
             "lane_fields": compare_fields(lanes),
+            "title": "Lanes",
         }
         return super().changelist_view(request, (extra_context or {}) | shown)
 
