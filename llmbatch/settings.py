@@ -169,7 +169,9 @@ SPECTACULAR_SETTINGS = {
     " Every error has one form, `{detail, code, errors?}`; 429 and 503 carry `Retry-After`."
     " Under `API_ACCESS=open` no key is asked for.",
     "VERSION": "1",
-    "TAGS": [{"name": name} for name in ("Prompts", "Records", "Settings", "Health", "Schema")],
+    "TAGS": [
+        {"name": name} for name in ("Prompts", "OpenAI", "Records", "Settings", "Health", "Schema")
+    ],
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they are for readers of the code

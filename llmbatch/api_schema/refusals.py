@@ -1,13 +1,15 @@
 """The error form, and which of its codes an endpoint may answer."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django.core.exceptions import RequestDataTooBig
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_field
 from rest_framework import exceptions, serializers
 
 from batching.engine.errors import error_from_code
+from batching.openai.writing import in_openai_form
 from llmbatch.errors import handle_exception
 
 
@@ -52,19 +54,44 @@ _REQUEST_ERRORS: dict[str, Exception] = {
 }
 
 
+class OpenAIFailureSerializer(serializers.Serializer):
+    message = serializers.CharField(help_text="A sentence for people.")
+    type = serializers.CharField(help_text="OpenAI's name for the kind.")
+    param = serializers.CharField(allow_null=True, help_text="The parameter that is wrong.")
+    code = serializers.CharField(help_text="The gateway's own code.")
+
+
+class OpenAIErrorSerializer(serializers.Serializer):
+    """Every error in the form of OpenAI's clients."""
+
+    error = OpenAIFailureSerializer()
+
+
 def describe_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
     """A response per status, with what the API really says for each of its codes."""
+    return _describe(ErrorSerializer, {code: _refuse(code) for code in codes})
+
+
+def describe_openai_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
+    """The same as OpenAI's clients are told it."""
+    replies = {code: in_openai_form(_refuse(code)) for code in codes}
+    return _describe(OpenAIErrorSerializer, replies)
+
+
+def _refuse(code: str) -> HttpResponse:
+    response = handle_exception(_REQUEST_ERRORS.get(code) or error_from_code(code, ""))
+    assert json.loads(response.content)["code"] == code, f"no error has the code {code}"
+    return response
+
+
+def _describe(
+    form: type[serializers.Serializer], replies: Mapping[str, HttpResponse]
+) -> dict[int, OpenApiResponse]:
     by_status: dict[int, list[OpenApiExample]] = {}
-    for code in codes:
-        response = handle_exception(_REQUEST_ERRORS.get(code) or error_from_code(code, ""))
-        document = json.loads(response.content)
-        assert document["code"] == code, f"no error has the code {code}"
-        by_status.setdefault(response.status_code, []).append(OpenApiExample(code, document))
+    for code, response in replies.items():
+        example = OpenApiExample(code, json.loads(response.content))
+        by_status.setdefault(response.status_code, []).append(example)
     return {
-        status: OpenApiResponse(
-            ErrorSerializer,
-            description=" or ".join(f"`{example.name}`" for example in examples),
-            examples=examples,
-        )
+        status: OpenApiResponse(form, " or ".join(f"`{e.name}`" for e in examples), examples)
         for status, examples in sorted(by_status.items())
     }

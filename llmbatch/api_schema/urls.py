@@ -8,11 +8,20 @@ from django.urls import path
 
 from batching.analytics_view import AnalyticsView
 from batching.metrics_view import MetricsView
+from batching.openai.views import CompletionsView, ModelsView
 from batching.query_state import QueryStateView
 from batching.views import ModelKeyTestView, QueryView
 from chats.views import ChatListView
 from llmbatch.api_schema.describe import describe
-from llmbatch.api_schema.operations import analytics, chats, health, queries, schema, settings
+from llmbatch.api_schema.operations import (
+    analytics,
+    chats,
+    health,
+    openai,
+    queries,
+    schema,
+    settings,
+)
 from llmbatch.api_schema.views import SchemaView
 from llmbatch.health import HealthView, ReadyView
 from settings_app.views import SettingsView
@@ -28,6 +37,9 @@ urlpatterns = [
         "v1/query/<path:request_id>", QueryStateView, get=queries.STATE, delete=queries.CANCEL
     ),
     endpoint("v1/chat", ChatListView, get=chats.LIST),
+    endpoint("v1/chat/completions", CompletionsView, post=openai.COMPLETE),
+    endpoint("v1/models", ModelsView, get=openai.LIST),
+    endpoint("v1/models/<path:name>", ModelsView, get=openai.SHOW),
     endpoint(
         "v1/settings", SettingsView, get=settings.READ, put=settings.PUT, patch=settings.PATCH
     ),

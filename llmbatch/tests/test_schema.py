@@ -19,6 +19,7 @@ from llmbatch.asgi import LEAN_VIEWS
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 PAGES = {"/v1/docs"}
 """what is under /v1 and no endpoint"""
+OPENAI = ("/v1/chat/completions", "/v1/models")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def list_endpoints(urlconf: str) -> dict[tuple[str, str], type]:
 
 def list_served() -> dict[tuple[str, str], type]:
     lean = {
-        (path, method): view.cls
+        (f"{path}{{name}}" if path.endswith("/") else path, method): view.cls
         for path, view in LEAN_VIEWS.items()
         for method in view.cls().allowed_methods
         if method != "OPTIONS"
@@ -74,7 +75,8 @@ def test_every_error_has_the_one_form_and_an_example(document):
                 continue
             assert set(response["content"]) == {"application/json"}
             content = response["content"]["application/json"]
-            form = "NotReady" if path == "/health/ready" else "Error"
+            form = "OpenAIError" if path.startswith(OPENAI) else "Error"
+            form = "NotReady" if path == "/health/ready" else form
             assert content["schema"] == {"$ref": f"#/components/schemas/{form}"}, (path, method)
             assert all(name in response["description"] for name in codes_of(content))
             if status in ("429", "503"):
@@ -82,7 +84,8 @@ def test_every_error_has_the_one_form_and_an_example(document):
 
 
 def codes_of(content: dict[str, Any]) -> set[str]:
-    codes = {example["value"]["code"] for example in content["examples"].values()}
+    values = [example["value"] for example in content["examples"].values()]
+    codes = {value.get("error", value)["code"] for value in values}
     assert codes
     return codes - {"not_ready"}
 

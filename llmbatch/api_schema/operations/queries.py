@@ -13,6 +13,27 @@ from llmbatch.api_schema.refusals import describe_refusals
 TAGS = ["Prompts"]
 REQUEST_ID = "703c0f9611f34c75bf721acc765a7c00"
 
+FAILURES = [
+    "invalid",
+    "not_authenticated",
+    "permission_denied",
+    "request_conflict",
+    "cancelled",
+    "too_large",
+    "unsupported_media_type",
+    "rate_limited",
+    "blocked",
+    "truncated",
+    "missing_answer",
+    "upstream_error",
+    "upstream_rejected_key",
+    "queue_full",
+    "shutting_down",
+    "no_api_key",
+    "upstream_unavailable",
+    "timeout",
+]
+
 ANSWER: dict[str, Any] = {
     "request_id": REQUEST_ID,
     "username": "demo",
@@ -116,28 +137,7 @@ SUBMIT = extend_schema(
         (200, "application/json"): answer(AnswerSerializer, ANSWERED, answer=ANSWER),
         (200, "text/event-stream"): answer({"type": "string"}, ANSWERED, frames=FRAMES),
         202: answer(AcceptedSerializer, "Stored, with `Prefer: respond-async`.", stored=ACCEPTED),
-        **describe_refusals(
-            [
-                "invalid",
-                "not_authenticated",
-                "permission_denied",
-                "request_conflict",
-                "cancelled",
-                "too_large",
-                "unsupported_media_type",
-                "rate_limited",
-                "blocked",
-                "truncated",
-                "missing_answer",
-                "upstream_error",
-                "upstream_rejected_key",
-                "queue_full",
-                "shutting_down",
-                "no_api_key",
-                "upstream_unavailable",
-                "timeout",
-            ]
-        ),
+        **describe_refusals(FAILURES),
     },
 )
 

@@ -1,0 +1,188 @@
+"""The endpoints for OpenAI's clients. Their forms are OpenAI's, as far as the gateway has them."""
+
+import json
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+
+from batching.openai.reading import IDEMPOTENCY_HEADER, IGNORED, ROLES, TIERS
+from batching.serializers import MAX_NAME_LENGTH
+from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
+from llmbatch.api_schema.fields import NOT_BLANK, Schema
+from llmbatch.api_schema.operations.queries import FAILURES, REQUEST_ID
+from llmbatch.api_schema.refusals import describe_openai_refusals
+
+TAGS = ["OpenAI"]
+STATUSES = [400, 401, 403, 404, 409, 413, 415, 429, 502, 503, 504]
+RETRY = answer_header("x-should-retry", "Whether these clients should try again.", STATUSES)
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+
+
+def whole(**properties: Schema) -> Schema:
+    """An object that always has all of these."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def one_of_these(*values: Any) -> Schema:
+    return {"enum": list(values)}
+
+
+PART = whole(type=one_of_these("text"), text=TEXT)
+MESSAGE = whole(
+    role=one_of_these(*ROLES), content={"anyOf": [TEXT, {"type": "array", "items": PART}]}
+)
+LIMIT = {"type": ["integer", "null"], "minimum": 1, "description": "Of four characters each."}
+FLAG = {"type": ["boolean", "null"]}
+BODY: Schema = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "additionalProperties": False,
+    "properties": {
+        "model": {"type": "string", "pattern": r"\S", "description": "Any; the set one answers."},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": MESSAGE,
+            "description": "The last one must not be the assistant's.",
+        },
+        "stream": FLAG,
+        "stream_options": {"type": ["object", "null"], "properties": {"include_usage": FLAG}},
+        "service_tier": {
+            **one_of_these(*TIERS, None),
+            "description": "`priority` is HIGH, `default` and `auto` are MEDIUM, `flex` is LOW.",
+        },
+        "user": {
+            "type": ["string", "null"],
+            "pattern": NOT_BLANK,
+            "maxLength": MAX_NAME_LENGTH,
+            "description": "The username.",
+        },
+        "max_completion_tokens": LIMIT,
+        "max_tokens": LIMIT,
+        "n": one_of_these(1, None),
+        **{name: {"description": "Ignored."} for name in sorted(IGNORED)},
+    },
+}
+
+USAGE = whole(
+    prompt_tokens=COUNT,
+    completion_tokens=COUNT,
+    total_tokens=COUNT,
+    prompt_tokens_details=whole(cached_tokens=COUNT),
+    completion_tokens_details=whole(reasoning_tokens=COUNT),
+)
+CHOICE = whole(
+    index=COUNT,
+    message=whole(role=one_of_these("assistant"), content=TEXT, refusal={"type": "null"}),
+    logprobs={"type": "null"},
+    finish_reason=one_of_these("stop", "length", "content_filter"),
+)
+COMPLETION = whole(
+    id=TEXT,
+    object=one_of_these("chat.completion"),
+    created={"type": "integer"},
+    model=TEXT,
+    service_tier=one_of_these(*(tier for tier in TIERS if tier != "auto")),
+    choices={"type": "array", "items": CHOICE, "minItems": 1, "maxItems": 1},
+    usage=USAGE,
+)
+MODEL = whole(id=TEXT, object=one_of_these("model"), created=COUNT, owned_by=TEXT)
+MODELS = whole(object=one_of_these("list"), data={"type": "array", "items": MODEL})
+
+ASKED = {
+    "model": "any",
+    "messages": [{"role": "user", "content": "Why is the sky blue?"}],
+    "service_tier": "priority",
+}
+HEAD = {
+    "id": f"chatcmpl-{REQUEST_ID}",
+    "object": "chat.completion",
+    "created": 1795394894,
+    "model": "gemini-3.8-flash",
+    "service_tier": "priority",
+}
+SAID = "Because air scatters blue light more than red."
+CHOSEN = {
+    "index": 0,
+    "message": {"role": "assistant", "content": SAID, "refusal": None},
+    "logprobs": None,
+    "finish_reason": "stop",
+}
+COUNTED = {
+    "prompt_tokens": 164,
+    "completion_tokens": 60,
+    "total_tokens": 224,
+    "prompt_tokens_details": {"cached_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 24},
+}
+DELTAS: list[tuple[dict[str, Any], str | None]] = [
+    ({"role": "assistant", "content": SAID}, None),
+    ({}, "stop"),
+]
+CHUNKS = [
+    {
+        **HEAD,
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
+    }
+    for delta, reason in DELTAS
+]
+FRAMES = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in CHUNKS) + "data: [DONE]\n\n"
+ONE = {"id": "gemini-3.8-flash", "object": "model", "created": 0, "owned_by": "google"}
+ANSWERED = "The answer; with `stream` as chunks while the model writes."
+
+COMPLETE = extend_schema(
+    tags=TAGS,
+    operation_id="create_chat_completion",
+    summary="Send a prompt by a client of OpenAI's",
+    description="Waits and batches as POST /v1/query does; docs/openai.md has every parameter.",
+    request={"application/json": BODY},
+    examples=[OpenApiExample("question", ASKED, request_only=True)],
+    parameters=[
+        OpenApiParameter(
+            IDEMPOTENCY_HEADER,
+            {"type": "string", "maxLength": MAX_NAME_LENGTH},
+            OpenApiParameter.HEADER,
+            description="The `request_id`: the same again joins the request or replays its answer.",
+        ),
+        retry_after(429, 503),
+        RETRY,
+        CHALLENGE,
+    ],
+    responses={
+        (200, "application/json"): answer(
+            COMPLETION, ANSWERED, answer={**HEAD, "choices": [CHOSEN], "usage": COUNTED}
+        ),
+        (200, "text/event-stream"): answer(TEXT, ANSWERED, frames=FRAMES),
+        **describe_openai_refusals(FAILURES),
+    },
+)
+
+_REFUSALS = ["not_authenticated", "permission_denied"]
+
+LIST = extend_schema(
+    tags=TAGS,
+    operation_id="list_models",
+    summary="The one model that answers",
+    parameters=[RETRY, CHALLENGE],
+    responses={
+        200: answer(MODELS, "A list of one.", models={"object": "list", "data": [ONE]}),
+        **describe_openai_refusals(_REFUSALS),
+    },
+)
+
+SHOW = extend_schema(
+    tags=TAGS,
+    operation_id="get_model",
+    summary="The model, if it is the one that answers",
+    parameters=[
+        OpenApiParameter("name", str, OpenApiParameter.PATH, description="May hold `/`."),
+        RETRY,
+        CHALLENGE,
+    ],
+    responses={
+        200: answer(MODEL, "It is.", model=ONE),
+        **describe_openai_refusals([*_REFUSALS, "not_found"]),
+    },
+)
