@@ -140,16 +140,16 @@ def _condition(which: ChatFilter) -> Q:
         "received_at__lt": which.received_until,
     }
     given = Q(**{name: value for name, value in leading.items() if value is not None})
+    if which.error_code is not None:
+        # The few that ended without an answer are reached by their status.
+        given &= Q(status__in=UNANSWERED)
+        given &= Q() if which.error_code == ANY_ERROR else Q(error_code=which.error_code)
     following: list[tuple[str, Any]] = [("status", which.status), ("priority", which.priority)]
     if which.status == Status.DONE:
         following.reverse()  # most chats are done
     for name, value in following:
         if value is not None:
             given &= _outside_index(name, value) if given else Q(**{name: value})
-    if which.error_code is not None:
-        # The few that ended without an answer are reached by their status.
-        given &= Q(status__in=UNANSWERED)
-        given &= Q() if which.error_code == ANY_ERROR else Q(error_code=which.error_code)
     return given if which.search is None else given & _contains(which.search)
 
 

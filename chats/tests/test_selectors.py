@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chats.models import Chat, Status
-from chats.selectors import ChatFilter, list_chats
+from chats.selectors import ChatFilter, _list, list_chats
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import Priority
 
@@ -168,3 +168,11 @@ def test_a_page_costs_the_same_few_queries_whatever_it_holds(place, most):
         page = list_chats(ChatFilter(username="ann"), **place)
         assert [chat.text for chat in page.chats]
     assert len(queries) == most
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="it is SQLite's planner that needs help")
+def test_errors_of_a_lane_are_reached_by_their_few_rows():
+    which = ChatFilter(error_code="blocked", priority=Priority.HIGH)
+    plan = _list(which).order_by("-pk").explain()
+    assert "chat_status" in plan
+    assert "chat_priority" not in plan
