@@ -27,7 +27,7 @@ DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com/"
 CONNECT_TIMEOUT_S = 10.0
 TEST_KEY_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 1000
-KEPT_CONNECTIONS = 64
+KEPT_CONNECTIONS = 16
 """more would cost: the pool looks at each idle connection for every call"""
 
 
