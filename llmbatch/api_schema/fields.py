@@ -10,10 +10,8 @@ from drf_spectacular.extensions import (
 )
 from rest_framework.serializers import JSONField
 
+from llmbatch.api_schema.forms import Schema
 from settings_app.keys import MAX_MODEL_LENGTH
-
-Schema = dict[str, Any]
-
 
 NO_NUL = r"^[^\x00]+$"
 NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"

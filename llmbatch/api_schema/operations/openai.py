@@ -3,31 +3,21 @@
 import json
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework import serializers
 
 from batching.openai.reading import IDEMPOTENCY_HEADER, IGNORED, ROLES, TIERS
 from batching.serializers import MAX_NAME_LENGTH
 from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
-from llmbatch.api_schema.fields import NOT_BLANK, Schema
+from llmbatch.api_schema.fields import NOT_BLANK
+from llmbatch.api_schema.forms import COUNT, TEXT, Schema, one_of_these, server_sent, whole
 from llmbatch.api_schema.operations.queries import FAILURES, REQUEST_ID
 from llmbatch.api_schema.refusals import describe_openai_refusals
 
 TAGS = ["OpenAI"]
 STATUSES = [400, 401, 403, 404, 409, 413, 415, 429, 502, 503, 504]
 RETRY = answer_header("x-should-retry", "Whether these clients should try again.", STATUSES)
-TEXT: Schema = {"type": "string"}
-COUNT: Schema = {"type": "integer", "minimum": 0}
-
-
-def whole(**properties: Schema) -> Schema:
-    """An object that always has all of these."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def one_of_these(*values: Any) -> Schema:
-    return {"enum": list(values)}
-
-
 PART = whole(type=one_of_these("text"), text=TEXT)
 MESSAGE = whole(
     role=one_of_these(*ROLES), content={"anyOf": [TEXT, {"type": "array", "items": PART}]}
@@ -49,7 +39,7 @@ BODY: Schema = {
         "stream": FLAG,
         "stream_options": {"type": ["object", "null"], "properties": {"include_usage": FLAG}},
         "service_tier": {
-            **one_of_these(*TIERS, None),
+            "anyOf": [one_of_these(*TIERS), {"type": "null"}],
             "description": "`priority` is HIGH, `default` and `auto` are MEDIUM, `flex` is LOW.",
         },
         "user": {
@@ -60,10 +50,22 @@ BODY: Schema = {
         },
         "max_completion_tokens": LIMIT,
         "max_tokens": LIMIT,
-        "n": one_of_these(1, None),
+        "n": {"anyOf": [{"const": 1}, {"type": "null"}]},
         **{name: {"description": "Ignored."} for name in sorted(IGNORED)},
     },
 }
+
+
+class CompletionSerializer(serializers.Serializer):
+    """Stands for the body, which drf-spectacular would take for an optional one by itself."""
+
+
+class CompletionBody(OpenApiSerializerExtension):
+    target_class = f"{__name__}.CompletionSerializer"
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
+        return BODY
+
 
 USAGE = whole(
     prompt_tokens=COUNT,
@@ -72,21 +74,34 @@ USAGE = whole(
     prompt_tokens_details=whole(cached_tokens=COUNT),
     completion_tokens_details=whole(reasoning_tokens=COUNT),
 )
+FINISHES = ("stop", "length", "content_filter")
 CHOICE = whole(
     index=COUNT,
     message=whole(role=one_of_these("assistant"), content=TEXT, refusal={"type": "null"}),
     logprobs={"type": "null"},
-    finish_reason=one_of_these("stop", "length", "content_filter"),
+    finish_reason=one_of_these(*FINISHES),
 )
+TIER = one_of_these(*(tier for tier in TIERS if tier != "auto"))
+NAMED = {"id": TEXT, "created": {"type": "integer"}, "model": TEXT, "service_tier": TIER}
 COMPLETION = whole(
-    id=TEXT,
+    **NAMED,
     object=one_of_these("chat.completion"),
-    created={"type": "integer"},
-    model=TEXT,
-    service_tier=one_of_these(*(tier for tier in TIERS if tier != "auto")),
     choices={"type": "array", "items": CHOICE, "minItems": 1, "maxItems": 1},
     usage=USAGE,
 )
+DELTA = whole(
+    index=COUNT,
+    delta={"type": "object", "properties": {"role": one_of_these("assistant"), "content": TEXT}},
+    logprobs={"type": "null"},
+    finish_reason=one_of_these(*FINISHES, None),
+)
+CHUNK = whole(
+    **NAMED,
+    object=one_of_these("chat.completion.chunk"),
+    choices={"type": "array", "items": DELTA, "maxItems": 1},
+)
+BROKEN = whole(error=whole(message=TEXT, type=TEXT, param={"type": ["string", "null"]}, code=TEXT))
+EVENT = server_sent(CHUNK, BROKEN, last="[DONE]")
 MODEL = whole(id=TEXT, object=one_of_these("model"), created=COUNT, owned_by=TEXT)
 MODELS = whole(object=one_of_these("list"), data={"type": "array", "items": MODEL})
 
@@ -137,7 +152,7 @@ COMPLETE = extend_schema(
     operation_id="create_chat_completion",
     summary="Send a prompt by a client of OpenAI's",
     description="Waits and batches as POST /v1/query does; docs/openai.md has every parameter.",
-    request={"application/json": BODY},
+    request=CompletionSerializer,
     examples=[OpenApiExample("question", ASKED, request_only=True)],
     parameters=[
         OpenApiParameter(
@@ -154,7 +169,7 @@ COMPLETE = extend_schema(
         (200, "application/json"): answer(
             COMPLETION, ANSWERED, answer={**HEAD, "choices": [CHOSEN], "usage": COUNTED}
         ),
-        (200, "text/event-stream"): answer(TEXT, ANSWERED, frames=FRAMES),
+        (200, "text/event-stream"): answer(EVENT, ANSWERED, frames=FRAMES),
         **describe_openai_refusals(FAILURES),
     },
 )

@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from batching.serializers import QuerySerializer
 from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
 from llmbatch.api_schema.documents import AcceptedSerializer, AnswerSerializer, StateSerializer
+from llmbatch.api_schema.forms import TEXT, one_of_these, server_sent, whole
 from llmbatch.api_schema.refusals import describe_refusals
 
 TAGS = ["Prompts"]
@@ -82,6 +83,16 @@ FRAMES = "".join(
         {"type": "done", **_END},
     )
 )
+EVENT = server_sent(
+    whole(type=one_of_these("text"), content=TEXT),
+    whole(type=one_of_these("restart")),
+    {
+        "type": "object",
+        "properties": {"type": one_of_these("done")},
+        "required": ["type", *_END],
+    },
+    whole(type=one_of_these("error"), code=TEXT, detail=TEXT, request_id=TEXT),
+)
 ANSWERED = (
     "The request's own answer.\n\nWith `Accept: text/event-stream` frames of `data: {json}` and a"
     " blank line, from acceptance on, as the model writes. `text` brings more of the answer in"
@@ -135,7 +146,7 @@ SUBMIT = extend_schema(
     ],
     responses={
         (200, "application/json"): answer(AnswerSerializer, ANSWERED, answer=ANSWER),
-        (200, "text/event-stream"): answer({"type": "string"}, ANSWERED, frames=FRAMES),
+        (200, "text/event-stream"): answer(EVENT, ANSWERED, frames=FRAMES),
         202: answer(AcceptedSerializer, "Stored, with `Prefer: respond-async`.", stored=ACCEPTED),
         **describe_refusals(FAILURES),
     },
