@@ -181,9 +181,9 @@ def _read_limit(data: Mapping[str, Any]) -> int | None:
     limits = []
     for name in ("max_completion_tokens", "max_tokens"):
         if name in data:
-            if type(data[name]) is not int or data[name] < 1:
+            if type(data[name]) not in (int, float) or data[name] < 1 or data[name] % 1:
                 raise ValidationError({name: ["A whole number of at least 1."]})
-            limits.append(data[name])
+            limits.append(int(data[name]))
     return min(limits, default=None)
 
 

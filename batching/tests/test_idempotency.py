@@ -212,7 +212,7 @@ async def test_client_that_leaves_the_queue_takes_its_request_along(harness: Har
     assert harness.server.calls == []
     statuses = {chat.status async for chat in Chat.objects.all()}
     assert statuses == {Status.CANCELLED}
-    assert harness.runtime.gateway.depth(1) == 0
+    await wait_until(lambda: harness.runtime.gateway.depth(1) == 0)
 
 
 async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behind(

@@ -107,6 +107,7 @@ def test_values_that_ask_for_nothing_are_taken(harmless: dict[str, Any]) -> None
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
         ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": float("inf")}, "max_tokens"),
         ({"tempreature": 1}, "tempreature"),
         ({"messages": []}, "messages"),
         ({"messages": "Why?"}, "messages"),
