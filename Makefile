@@ -39,7 +39,7 @@ lint: .venv/installed-dev
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 audit: .venv/installed-dev
-	$(BIN)/pip-audit --requirement requirements.txt
+	$(BIN)/pip-audit --local --progress-spinner off
 
 bench: .venv/installed-dev
 	$(BIN)/python -m bench $(ARGS)
