@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +19,8 @@ logger = logging.getLogger("batching")
 
 GROUP_COMMIT_S = 0.005
 GROUP_COMMIT_ROWS = 50
+CROWD, CROWDED_S = 3, 0.025
+"""so many requests within so many seconds make it worth waiting for more"""
 LARGEST_GROUP_ROWS = 500
 
 
@@ -65,12 +69,14 @@ class Intake:
         self._entries: list[Entry] = []
         self._arrived = asyncio.Event()
         self._enough = asyncio.Event()
-        self._committed_at = 0.0
+        self._recent = deque([-math.inf] * CROWD, maxlen=CROWD)
+        """when the last requests arrived"""
 
     async def store(self, chat: Chat, item: Item, *, named: bool) -> Stored:
         """Returns once the row is committed; raises RequestConflict or UpstreamUnavailable."""
         entry = Entry(chat, item, named)
         self._entries.append(entry)
+        self._recent.append(time.monotonic())
         self._arrived.set()
         if len(self._entries) >= GROUP_COMMIT_ROWS:
             self._enough.set()
@@ -99,8 +105,8 @@ class Intake:
             await self._commit(group)
 
     async def _gather(self) -> None:
-        """Under load waits for companions; a lone request after a pause is committed at once."""
-        if time.monotonic() - self._committed_at > 4 * GROUP_COMMIT_S:
+        """Under load waits for companions; where few arrive, each is committed at once."""
+        if self._recent[-1] - self._recent[0] > CROWDED_S:
             return
         try:
             async with asyncio.timeout(GROUP_COMMIT_S):
@@ -125,8 +131,6 @@ class Intake:
                 if not entry.stored.done():
                     entry.stored.set_exception(refusal)
             return
-        finally:
-            self._committed_at = time.monotonic()
         items = []
         for entry, outcome in zip(group, accepted, strict=True):
             self._tell(entry, outcome)
