@@ -2,13 +2,16 @@
 
 import enum
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from batching.engine.lanes import LaneRule, Priority, Scope
-from batching.llm.gemini import ModelAccess
-from batching.llm.simulated import SimulatedTransport
+from batching.llm.access import ModelAccess
 from settings_app.snapshot import Snapshot, current_snapshot
+
+if TYPE_CHECKING:
+    from batching.llm.simulated import SimulatedTransport
 
 
 class ModelState(enum.StrEnum):
@@ -42,7 +45,9 @@ def current_rules() -> dict[Priority, LaneRule]:
 
 
 @lru_cache(maxsize=1)
-def _simulated_transport() -> SimulatedTransport:
+def _simulated_transport() -> "SimulatedTransport":
+    from batching.llm.simulated import SimulatedTransport
+
     return SimulatedTransport()
 
 

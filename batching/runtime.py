@@ -20,7 +20,7 @@ from batching.engine.errors import ShuttingDown
 from batching.exposition import describe_state, forget_numbers, report_numbers
 from batching.gateway import Gateway
 from batching.live.relay import Relay
-from batching.llm.gemini import GeminiModel
+from batching.llm.access import LateModel
 from batching.metrics import watch_lag
 from batching.outlook import (
     ALIVE_S,
@@ -75,7 +75,7 @@ class Runtime:
         self.outlook: Outlook | None = None
         """of the whole fleet, as it was read last"""
         self.layer = layer or get_channel_layer()
-        self.model = model or GeminiModel(read_access)
+        self.model = model or _make_model(runs_batches=runs_batches)
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
         self.room = Room()
@@ -236,6 +236,14 @@ class Runtime:
         if silent_s > HEARTBEAT_LIMIT_S:
             return f"no heartbeat for {silent_s:.1f} s"
         return ""
+
+
+def _make_model(*, runs_batches: bool) -> Any:
+    if not runs_batches:
+        return LateModel(read_access)
+    from batching.llm.gemini import GeminiModel  # loads the SDK
+
+    return GeminiModel(read_access)
 
 
 class _Holder:

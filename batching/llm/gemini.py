@@ -9,7 +9,6 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -21,6 +20,7 @@ from batching.engine.combine import CombinedPrompt
 from batching.engine.errors import GatewayError, NoApiKey
 from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.usage import TokenUsage
+from batching.llm.access import ModelAccess
 from batching.llm.failures import explain_failure
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com/"
@@ -29,16 +29,6 @@ TEST_KEY_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 1000
 KEPT_CONNECTIONS = 16
 """more would cost: the pool looks at each idle connection for every call"""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelAccess:
-    """How to reach the model. `transport`, where set, stands in for the network."""
-
-    api_key: str | None = field(repr=False)
-    base_url: str = ""
-    api_version: str = "v1beta"
-    transport: httpx2.AsyncBaseTransport | None = field(default=None, compare=True)
 
 
 @cache

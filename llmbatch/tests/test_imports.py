@@ -1,6 +1,9 @@
 """The plan of the house: who may import whom."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +58,16 @@ def test_only_the_way_to_gemini_imports_the_sdk() -> None:
 def test_services_and_selectors_know_no_views() -> None:
     for path in [*ROOT.glob("*/services.py"), *ROOT.glob("*/selectors.py")]:
         assert not [n for n in imports_of(path) if n.startswith("rest_framework")], path
+
+
+def test_whoever_makes_no_call_does_not_load_the_sdk() -> None:
+    """Half a second of every start, for commands and for the doors of a fleet."""
+    program = (
+        "import sys, llmbatch.asgi; from batching.runtime import Runtime\n"
+        "Runtime(runs_batches=False)\n"
+        "assert 'google.genai' not in sys.modules, 'a door loads it'\n"
+        "Runtime()\n"
+        "assert 'google.genai' in sys.modules, 'not in the middle of a call'\n"
+    )
+    environment = os.environ | {"DJANGO_DEBUG": "true", "DATABASE_URL": "sqlite:///:memory:"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
