@@ -3,11 +3,11 @@
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 CHROMIUM = shutil.which("chromium")
 
@@ -24,18 +24,30 @@ def browser_marks() -> list[pytest.MarkDecorator]:
 
 
 @asynccontextmanager
-async def open_page(**options: Any) -> AsyncIterator[tuple[Page, list[str]]]:
-    """A page and what its console complains of; the options are a browser context's."""
+async def launch() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = await browser.new_page(**options)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def open_page(
+    browser: Browser | None = None, **options: Any
+) -> AsyncIterator[tuple[Page, list[str]]]:
+    """A page and what its console complains of; the options are a browser context's."""
+    async with nullcontext(browser) if browser else launch() as opened:
+        context = await opened.new_context(**options)
+        page = await context.new_page()
         complaints: list[str] = []
         page.on("console", lambda line: _note(complaints, line))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         try:
             yield page, complaints
         finally:
-            await browser.close()
+            await context.close()
 
 
 def _note(complaints: list[str], line: Any) -> None:
