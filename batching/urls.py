@@ -1,7 +1,7 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from batching import pages
+from batching import pages, playground
 from batching.analytics_view import AnalyticsView
 from batching.query_state import QueryStateView
 
@@ -13,5 +13,7 @@ urlpatterns = [
     path("dashboard", pages.dashboard, name="dashboard"),
     path("batches/<int:batch_id>", pages.batch_page, name="batch"),
     path("live", pages.live, name="live"),
+    path("playground", playground.playground, name="playground"),
+    path("playground/batches", playground.playground_batches, name="playground-batches"),
     path("admin/test-key", pages.test_key, name="test-key"),
 ]

@@ -51,7 +51,7 @@ def test_policy_says_what_it_should():
 
 
 @pytest.mark.parametrize(
-    "path", ["/dashboard", "/live", "/admin/login/", "/admin/nothing/", "/nothing"]
+    "path", ["/dashboard", "/live", "/playground", "/admin/login/", "/admin/nothing/", "/nothing"]
 )
 def test_every_page_has_the_headers(client, settings, path):
     settings.API_ACCESS = "open"

@@ -1,0 +1,169 @@
+// One request of the playground: what the gateway says of it, and its card.
+"use strict";
+
+(() => {
+  const WORDS = {
+    sending: "sending",
+    queued: "waiting",
+    batched: "in a batch",
+    writing: "being written",
+    done: "answered",
+    failed: "failed",
+    cancelled: "cancelled",
+    lost: "no answer",
+  };
+  const ENDED = ["done", "failed", "cancelled", "lost"];
+
+  function make(name, className, text) {
+    const element = document.createElement(name);
+    if (className) element.className = className;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  }
+
+  /** 32 letters that nobody else chooses; randomUUID is missing where the page came over http. */
+  function makeId() {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  class Card {
+    constructor(number, prompt, cancel) {
+      this.number = number;
+      this.prompt = prompt;
+      this.id = makeId();
+      this.batchId = null;
+      this.state = "sending";
+      this.build(cancel);
+      this.show("sending");
+    }
+
+    build(cancel) {
+      this.element = make("li", "card");
+      this.element.tabIndex = -1;
+      const head = make("p", "card-head");
+      this.badge = make("span", "badge");
+      this.button = make("button", "cancel", "Cancel");
+      this.button.type = "button";
+      this.button.setAttribute("aria-label", `Cancel request ${this.number}`);
+      this.button.addEventListener("click", () => cancel(this));
+      head.append(make("strong", "number", String(this.number)), this.badge, this.button);
+      const asked = make("p", "asked", this.prompt);
+      asked.title = this.prompt;
+      this.answer = make("div", "answer");
+      this.text = this.answer.appendChild(document.createTextNode(""));
+      this.note = make("p", "note quiet");
+      this.element.append(head, asked, this.answer, this.note);
+    }
+
+    get ended() {
+      return ENDED.includes(this.state);
+    }
+
+    get waiting() {
+      return this.state === "sending" || this.state === "queued";
+    }
+
+    show(state, detail = "") {
+      const focused = document.activeElement === this.button;
+      this.state = state;
+      this.element.dataset.state = state;
+      this.badge.textContent = detail ? `${WORDS[state]}, ${detail}` : WORDS[state];
+      this.button.hidden = state !== "queued";
+      if (focused && this.button.hidden) this.element.focus();
+    }
+
+    say(words, bad = false) {
+      this.note.textContent = words;
+      this.note.classList.toggle("bad", bad);
+    }
+
+    hear(frame) {
+      if (frame.type === "accepted") this.accept(frame);
+      else if (frame.type === "position") this.show("queued", describePlace(frame.position));
+      else if (frame.type === "dispatched") this.show("batched");
+      else if (frame.type === "text") this.write(frame.content);
+      else if (frame.type === "restart") this.restart();
+      else if (frame.type === "done") this.finish(frame);
+      else if (frame.type === "error") this.fail(frame);
+      else if (frame.type === "cancel" && frame.code) this.say(`Not cancelled: ${frame.detail}`);
+    }
+
+    /** Begins anew under the same id: what is answered comes again, what runs is joined. */
+    renew() {
+      this.text.data = "";
+      this.say("");
+      this.show("sending");
+    }
+
+    accept(frame) {
+      if (frame.position === null) this.show("batched");
+      else this.show("queued", describePlace(frame.position));
+    }
+
+    write(content) {
+      if (this.state !== "writing") this.show("writing");
+      this.text.appendData(content);
+      this.answer.scrollTop = this.answer.scrollHeight;
+    }
+
+    restart() {
+      this.text.data = "";
+      this.element.dataset.restarted = "yes";
+      this.show("batched");
+      this.say("The answer broke off and is asked for again; what stood here is void.");
+    }
+
+    finish(frame) {
+      this.batchId = frame.batch_id;
+      this.show("done");
+      this.answer.scrollTop = 0;
+      this.letScroll();
+      const about = frame.usage && frame.usage.estimated ? "about " : "";
+      const again = this.element.dataset.restarted ? " Asked for more than once." : "";
+      this.say(
+        `waited ${seconds(frame.queue_ms)}, answered after ${seconds(frame.latency_ms)}, ` +
+          `${about}${frame.tokens_used} tokens.${again}`,
+      );
+    }
+
+    fail(frame) {
+      this.text.data = "";
+      const fields = Object.entries(frame.errors || {}).map(([name, words]) => `${name}: ${words}`);
+      const later = frame.retry_after_s ? `Try again in ${frame.retry_after_s} s.` : "";
+      const words = [...(fields.length ? fields : [frame.detail]), later].filter(Boolean).join(" ");
+      if (frame.code === "cancelled") {
+        this.show("cancelled");
+        this.say(words);
+        return;
+      }
+      this.show("failed", frame.code);
+      this.say(words, true);
+    }
+
+    lose(words) {
+      if (this.ended) return;
+      this.show("lost");
+      this.say(words, true);
+    }
+
+    /** What is longer than its place can be scrolled with the keyboard too. */
+    letScroll() {
+      if (this.answer.scrollHeight <= this.answer.clientHeight) return;
+      this.answer.tabIndex = 0;
+      this.answer.setAttribute("role", "group");
+      this.answer.setAttribute("aria-label", `Answer ${this.number}`);
+    }
+  }
+
+  function describePlace(position) {
+    return position === null ? "" : `place ${position}`;
+  }
+
+  function seconds(ms) {
+    return `${(ms / 1000).toFixed(2)} s`;
+  }
+
+  window.PlaygroundCard = Card;
+  window.makeElement = make;
+})();

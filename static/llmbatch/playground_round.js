@@ -1,0 +1,248 @@
+// What was sent by one press of the button: its socket, its cards, and the batches they left in.
+"use strict";
+
+(() => {
+  const LOOK_MS = 60; // dispatches that come together are looked up together
+  const TONES = 6;
+  const LOGGED_OUT = [4401, 4403];
+  const plural = (count, noun, more = `${noun}s`) => `${count} ${count === 1 ? noun : more}`;
+
+  class Round {
+    /** `changed(round)` after every change of a state; `stopped(round, words, mustLogIn)` when the connection failed. */
+    constructor(sent, places, { changed, stopped }) {
+      this.sent = sent;
+      this.places = places;
+      this.changed = changed;
+      this.stopped = stopped;
+      this.groups = new Map();
+      this.taken = {};
+      this.cards = Array.from({ length: sent.count }, (_, i) => {
+        const prompt = sent.prompt.replaceAll("{n}", String(i + 1));
+        return new window.PlaygroundCard(i + 1, prompt, (card) => this.cancel(card));
+      });
+      this.build();
+    }
+
+    build() {
+      const make = window.makeElement;
+      this.element = make("article", this.sent.count > 1 ? "round many" : "round");
+      const title = make("h3", "", `${plural(this.sent.count, "request")}, ${this.sent.priority}`);
+      title.append(" ", make("small", "quiet", new Date().toLocaleTimeString()));
+      this.summary = make("p", "summary");
+      this.waiting = this.makeGroup("waiting");
+      this.waiting.list.append(...this.cards.map((card) => card.element));
+      this.element.append(title, this.summary, this.waiting.element);
+      this.draw();
+    }
+
+    makeGroup(className) {
+      const make = window.makeElement;
+      const group = { element: make("section", `group ${className}`), title: make("h4"), list: make("ul", "cards") };
+      group.element.append(group.title, group.list);
+      return group;
+    }
+
+    get ended() {
+      return this.cards.every((card) => card.ended);
+    }
+
+    /** Sends every card that has no answer; under their old ids, so nothing is asked twice. */
+    send() {
+      for (const card of this.cards) if (card.state === "lost") card.renew();
+      const address = new URL("/ws/query", location.href);
+      address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+      const socket = new WebSocket(address);
+      this.socket = socket;
+      this.opened = false;
+      this.trouble = "";
+      socket.onopen = () => this.ask();
+      socket.onmessage = (message) => this.socket === socket && this.hear(JSON.parse(message.data));
+      socket.onclose = (closing) => this.socket === socket && this.stop(closing.code, closing.reason);
+      this.patience = setTimeout(() => this.giveUp(), (this.sent.patienceS + 10) * 1000);
+      this.draw();
+    }
+
+    ask() {
+      this.opened = true;
+      const { username, priority } = this.sent;
+      for (const card of this.cards) {
+        if (card.ended) continue;
+        const query = { username, priority, prompt: card.prompt, request_id: card.id };
+        this.tell({ type: "query", stream: true, ref: String(card.number), ...query });
+      }
+    }
+
+    tell(frame) {
+      this.socket.send(JSON.stringify(frame));
+    }
+
+    cancel(card) {
+      const { username } = this.sent;
+      this.tell({ type: "cancel", request_id: card.id, username, ref: String(card.number) });
+    }
+
+    hear(frame) {
+      const card = this.cards[Number(frame.ref) - 1];
+      if (!card) {
+        if (frame.type === "error") this.trouble = frame.detail;
+        return;
+      }
+      const before = card.state;
+      if (!card.ended) card.hear(frame);
+      if (card.state === before) return;
+      if (frame.type === "done") this.learn(card, frame);
+      if (card.batchId === null && !card.waiting) this.lookSoon();
+      if (this.ended) this.finish();
+      this.draw();
+    }
+
+    learn(card, frame) {
+      this.taken[frame.batch_id] ||= { size: frame.batch_size, calls: 1 };
+      this.place(card, frame.batch_id);
+    }
+
+    finish() {
+      this.leave();
+      this.look(); // what is known of the calls now is final
+    }
+
+    leave() {
+      const socket = this.socket;
+      this.socket = null;
+      clearTimeout(this.patience);
+      if (socket) socket.close();
+    }
+
+    giveUp() {
+      this.stop(0, "The gateway said nothing for too long.");
+    }
+
+    stop(code, reason) {
+      const away = this.opened ? "The connection broke." : "The gateway cannot be reached.";
+      const words = this.trouble || reason || away;
+      this.abandon(words);
+      this.stopped(this, words, LOGGED_OUT.includes(code));
+    }
+
+    abandon(words = "The page was left.") {
+      this.leave();
+      for (const card of this.cards) card.lose(words);
+      this.draw();
+    }
+
+    lookSoon() {
+      this.looking ||= setTimeout(() => {
+        this.looking = 0;
+        this.look();
+      }, LOOK_MS);
+    }
+
+    /** Asks which batches the cards left in; without an answer the cards themselves say it at their end. */
+    async look() {
+      const query = new URLSearchParams(this.cards.map((card) => ["id", card.id]));
+      try {
+        const reply = await fetch(`${this.places.batches}?${query}`);
+        const known = await reply.json();
+        Object.assign(this.taken, known.batches);
+        for (const card of this.cards) {
+          if (known.requests[card.id]) this.place(card, known.requests[card.id]);
+        }
+      } catch {
+        return; // the gateway is away, or the session: the socket will say so
+      }
+      this.draw();
+    }
+
+    place(card, batchId) {
+      card.batchId = batchId;
+      let group = this.groups.get(batchId);
+      if (!group) {
+        group = this.makeGroup("batch");
+        group.element.dataset.tone = String((batchId % TONES) + 1);
+        this.groups.set(batchId, group);
+        const ids = [...this.groups.keys()].sort((one, other) => one - other);
+        const next = this.groups.get(ids[ids.indexOf(batchId) + 1]);
+        this.element.insertBefore(group.element, next ? next.element : null);
+      }
+      if (card.element.parentNode === group.list) return;
+      const later = [...group.list.children].find((other) => Number(other.dataset.number) > card.number);
+      card.element.dataset.number = String(card.number);
+      const held = document.activeElement;
+      group.list.insertBefore(card.element, later || null);
+      if (held && card.element.contains(held)) held.focus();
+    }
+
+    draw() {
+      const alone = this.cards.filter((card) => card.batchId === null);
+      const waiting = alone.filter((card) => !card.ended).length;
+      this.waiting.element.hidden = !alone.length;
+      this.waiting.title.textContent = waiting ? `waiting in ${this.sent.priority}: ${waiting}` : "in no batch";
+      for (const [id, group] of this.groups) {
+        if (group.list.children.length) this.drawTitle(id, group);
+        else this.drop(id, group);
+      }
+      this.summary.textContent = this.describe();
+      this.changed(this);
+    }
+
+    /** Its requests were taken back, and left in another batch. */
+    drop(id, group) {
+      group.element.remove();
+      this.groups.delete(id);
+    }
+
+    drawTitle(id, group) {
+      const taken = this.taken[id];
+      const mine = group.list.children.length;
+      const others = taken.size - mine;
+      const calls = taken.calls > 1 ? plural(taken.calls, "model call") : "one model call";
+      const shared = others > 0 ? ` (${others} not of these)` : "";
+      const words = `: ${plural(taken.size, "request")}${shared}, ${calls}`;
+      if (group.title.textContent === `batch ${id}${words}`) return;
+      const link = group.title.querySelector("a") || window.makeElement("a", "", `batch ${id}`);
+      link.href = this.places.batch.replace(/0$/, id);
+      if (!link.parentNode) group.title.append(link);
+      while (link.nextSibling) link.nextSibling.remove();
+      group.title.append(words);
+    }
+
+    count(...states) {
+      return this.cards.filter((card) => states.includes(card.state)).length;
+    }
+
+    describe() {
+      if (this.ended) return this.conclude();
+      const parts = [
+        [this.count("sending"), "on the way"],
+        [this.count("queued"), "waiting"],
+        [this.count("batched", "writing"), "being answered"],
+        [this.count("done"), "answered"],
+        [this.count("failed", "lost"), "failed"],
+        [this.count("cancelled"), "cancelled"],
+      ];
+      return parts.filter(([count]) => count).map(([count, words]) => `${count} ${words}`).join(", ");
+    }
+
+    conclude() {
+      const ids = [...this.groups.keys()];
+      const calls = ids.reduce((sum, id) => sum + this.taken[id].calls, 0);
+      const left = this.cards.filter((card) => card.batchId !== null).length;
+      const saved = left - calls;
+      const ends = [
+        [this.count("failed"), "failed"],
+        [this.count("cancelled"), "cancelled"],
+        [this.count("lost"), "without an answer"],
+      ];
+      const bad = ends.filter(([count]) => count).map(([count, words]) => `, ${count} ${words}`).join("");
+      const sum = [
+        plural(this.cards.length, "request"),
+        plural(ids.length, "batch", "batches"),
+        plural(calls, "model call"),
+      ].join(", ");
+      const gain = saved > 0 ? `; ${plural(saved, "call")} saved` : "";
+      return `${sum}${gain}${bad}.`;
+    }
+  }
+
+  window.PlaygroundRound = Round;
+})();
