@@ -23,7 +23,7 @@ from settings_app.readers import for_readers
 from settings_app.snapshot import LaneSettings, refresh_if_stale
 
 MOST_AT_ONCE = 20
-EXAMPLE = "Tell me something surprising about the number {n}, in two sentences."
+EXAMPLE = "The number {n}: what is surprising about it? Two sentences, please."
 
 
 @require_safe

@@ -6,7 +6,7 @@ Wants Debian's chromium, a seeded database (`manage.py seed_demo`) and an admin'
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 FOLDER = Path(__file__).parent / "screenshots"
 LANES = "/admin/settings_app/lane/"
@@ -40,7 +40,16 @@ def take_pictures(browser: Browser, look: str, url: str, username: str, password
         page.goto(url + path)
         page.wait_for_load_state("networkidle")
         page.screenshot(path=FOLDER / f"{name}-{look}.png")
+    take_playground(page, look, url)
     page.close()
+
+
+def take_playground(page: Page, look: str, url: str) -> None:
+    """Twenty requests in their batches, when the first answers are there."""
+    page.goto(f"{url}/playground")
+    page.click("text=Send 20")
+    page.locator(".card[data-state=done]").nth(5).wait_for()
+    page.screenshot(path=FOLDER / f"playground-{look}.png")
 
 
 if __name__ == "__main__":

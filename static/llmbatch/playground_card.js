@@ -120,9 +120,9 @@
       this.answer.scrollTop = 0;
       this.letScroll();
       const about = frame.usage && frame.usage.estimated ? "about " : "";
-      const again = this.element.dataset.restarted ? " Asked for more than once." : "";
+      const again = this.element.dataset.restarted ? " It broke off once and was asked for again." : "";
       this.say(
-        `waited ${seconds(frame.queue_ms)}, answered after ${seconds(frame.latency_ms)}, ` +
+        `${seconds(frame.latency_ms)}, ${seconds(frame.queue_ms)} of it waiting; ` +
           `${about}${frame.tokens_used} tokens.${again}`,
       );
     }

@@ -195,6 +195,7 @@
       const taken = this.taken[id];
       const mine = group.list.children.length;
       const others = taken.size - mine;
+      group.element.classList.toggle("wide", mine > 4);
       const calls = taken.calls > 1 ? plural(taken.calls, "model call") : "one model call";
       const shared = others > 0 ? ` (${others} not of these)` : "";
       const words = `: ${plural(taken.size, "request")}${shared}, ${calls}`;
