@@ -22,11 +22,17 @@ create_default_rows = import_module("settings_app.migrations.0002_defaults").cre
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of servers run one after another, and so do those of fleets, beside the others."""
+    """Tests of servers run one after another in each of three groups, beside the others."""
     for item in items:
         if item.get_closest_marker("server"):
-            fleet = "clients" in item.fixturenames or "fleet" in item.path.name
-            item.add_marker(pytest.mark.xdist_group("fleet" if fleet else "server"))
+            item.add_marker(pytest.mark.xdist_group(_find_group(item)))
+
+
+def _find_group(item: pytest.Item) -> str:
+    if "clients" in item.fixturenames or "fleet" in item.path.name:
+        return "fleet"
+    tools = ("browser", "live_page", "rehearsal", "schemathesis", "examples", "operations")
+    return "tools" if any(name in item.path.name for name in tools) else "server"
 
 
 @pytest.fixture(autouse=True)
