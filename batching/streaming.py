@@ -15,6 +15,7 @@ from batching.metrics import count_api_error
 Event = dict[str, Any]
 """of type `accepted`, `position` (in the queue), `dispatched`, `text` (`content` is a piece of it),
 `restart` (what was read is void), and at the end `done` or `error` (`code`, `detail`)"""
+_SEPARATORS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"}
 TOLD = ("text", "restart", "done", "error")
 """the types that a stream of server-sent events has"""
 
@@ -80,6 +81,14 @@ def describe_failure(error: GatewayError) -> Event:
     return {"type": "error", "code": error.code, "detail": str(error)}
 
 
+def write_frame(document: Event) -> bytes:
+    """In one line for every reader: some take a separator of Unicode for the line's end too."""
+    text = json.dumps(document, ensure_ascii=False)
+    for separator, escape in _SEPARATORS.items():
+        text = text.replace(separator, escape)
+    return f"data: {text}\n\n".encode()
+
+
 class EventStream(HttpResponseBase):
     """A response of server-sent events. Whoever sends it closes `events`, also when it failed."""
 
@@ -95,4 +104,4 @@ class EventStream(HttpResponseBase):
         """Nothing for an event that is not told."""
         if event["type"] not in TOLD:
             return b""
-        return b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+        return write_frame(event)

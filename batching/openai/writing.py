@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpResponse
 
 from batching.openai.reading import Completion
-from batching.streaming import Event, EventStream
+from batching.streaming import Event, EventStream, write_frame
 
 PATHS = ("/v1/chat/completions", "/v1/models")
 _TYPES = {
@@ -129,21 +129,17 @@ class CompletionStream(EventStream):
         frames = self._write_choice({}, _name_finish(event, cut=cut))
         if self._asked.include_usage:
             usage = describe_usage(event["usage"])
-            frames += _write({**self._head, "choices": [], "usage": usage})
+            frames += write_frame({**self._head, "choices": [], "usage": usage})
         return frames + b"data: [DONE]\n\n"
 
     def _write_choice(self, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         usage = {"usage": None} if self._asked.include_usage else {}
-        return _write({**self._head, "choices": [choice], **usage})
+        return write_frame({**self._head, "choices": [choice], **usage})
 
     def _break_off(self, code: str, detail: str) -> bytes:
         self._broken = True
-        return _write({"error": _describe_error(detail, code, status=502)})
-
-
-def _write(document: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
+        return write_frame({"error": _describe_error(detail, code, status=502)})
 
 
 def in_callers_form(response: HttpResponse, path: str) -> HttpResponse:

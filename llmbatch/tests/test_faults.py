@@ -146,7 +146,7 @@ async def test_lasting_fault_costs_its_own_prompt_and_nobody_else(harness: Harne
 
 async def test_everything_is_written_down_after_every_fault(harness: Harness) -> None:
     names = sorted(FAULTS)
-    await ask_batches(harness, names, timeout_s=8)
+    await ask_batches(harness, names, timeout_s=10)
     assert await Chat.objects.exclude(status__in=FINAL_STATUSES).acount() == 0
     assert await Batch.objects.filter(outcome="running").acount() == 0
     assert await Batch.objects.acount() == len(names)
