@@ -9,16 +9,25 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.utils.text import Truncator
 from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework_api_key.admin import APIKeyModelAdmin
 from rest_framework_api_key.models import APIKey
 
-from settings_app.api_keys import store_api_key
+from settings_app.api_keys import change_api_key, delete_api_keys, store_api_key
 from settings_app.forms import GatewaySettingsForm, describe_key
+from settings_app.history import Author, find_author
 from settings_app.lane_words import EFFECTS, compare_fields, describe_lane, write_effect
-from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane
-from settings_app.services import announce_change, update_settings
+from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane, SettingsChange, Via
+from settings_app.services import update_settings
 from settings_app.snapshot import refresh_if_stale
+
+LISTED_CHARS = 80
+EMPTY = "(empty)"
+
+
+def author_of(request: HttpRequest) -> Author:
+    return find_author(request.user, Via.ADMIN)
 
 
 class FixedRowsAdmin(admin.ModelAdmin):
@@ -61,7 +70,7 @@ class GatewaySettingsAdmin(FixedRowsAdmin):
     def save_model(
         self, request: HttpRequest, obj: GatewaySettings, form: ModelForm, change: bool
     ) -> None:
-        update_settings(api_key=form.new_key, **form.changes, by=request.user.get_username())
+        update_settings(api_key=form.new_key, **form.changes, by=author_of(request))
 
 
 @admin.register(Lane)
@@ -111,7 +120,7 @@ class LaneAdmin(FixedRowsAdmin):
 
     def save_model(self, request: HttpRequest, obj: Lane, form: ModelForm, change: bool) -> None:
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
-        update_settings(lanes={obj.priority: changes}, by=request.user.get_username())
+        update_settings(lanes={obj.priority: changes}, by=author_of(request))
 
 
 admin.site.unregister(APIKey)  # the library's own model, which nothing here uses
@@ -143,22 +152,19 @@ class ApiKeyAdmin(APIKeyModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ModelForm, change: bool) -> None:
         if change:
-            super().save_model(request, obj, form, change)
-            announce_change()
+            change_api_key(obj, by=author_of(request))
             return
-        key = store_api_key(obj)
+        key = store_api_key(obj, by=author_of(request))
         messages.warning(
             request,
             f"The API key of {obj.name} is {key} - keep it now, it cannot be shown again.",
         )
 
     def delete_model(self, request: HttpRequest, obj: ApiKey) -> None:
-        super().delete_model(request, obj)
-        announce_change()
+        delete_api_keys(ApiKey.objects.filter(pk=obj.pk), by=author_of(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        super().delete_queryset(request, queryset)
-        announce_change()
+        delete_api_keys(queryset, by=author_of(request))
 
 
 @admin.register(ApiClient)
@@ -167,3 +173,24 @@ class ApiClientAdmin(FixedRowsAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(SettingsChange)
+class SettingsChangeAdmin(FixedRowsAdmin):
+    """Written by the changes themselves; nobody edits it."""
+
+    list_display = ("changed_at", "by", "via", "subject", "field", "change")
+    list_filter = ("via", "field")
+    search_fields = ("by", "subject", "field", "before", "after")
+    search_help_text = "Part of a name, a field or a value; of the model key only the mask is kept."
+    date_hierarchy = "changed_at"
+    list_per_page = 50
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="before → after")
+    def change(self, row: SettingsChange) -> str:
+        """In one column, or the list would be wider than a window."""
+        ends = (Truncator(text).chars(LISTED_CHARS) or EMPTY for text in (row.before, row.after))
+        return " → ".join(ends)

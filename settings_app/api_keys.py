@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 
+from settings_app.history import (
+    COMMAND,
+    Author,
+    note_changed_key,
+    note_deleted_key,
+    note_new_key,
+)
 from settings_app.models import ApiClient, ApiKey
 from settings_app.services import announce_change
 from settings_app.snapshot import Snapshot, current_snapshot
@@ -89,23 +97,41 @@ def create_api_key(
     owner: str = "",
     is_staff: bool = False,
     requests_per_minute: int | None = None,
+    by: Author = COMMAND,
 ) -> tuple[ApiKey, str]:
     """The stored row and the key, which nobody can read again."""
     row = ApiKey(name=name, owner=owner, is_staff=is_staff, requests_per_minute=requests_per_minute)
     if client is not None:
         row.client = client
-    return row, store_api_key(row)
+    return row, store_api_key(row, by=by)
 
 
-def store_api_key(row: ApiKey) -> str:
+def store_api_key(row: ApiKey, *, by: Author) -> str:
     """Gives a new row its key and, if it has none, a client of its own; returns the key."""
     with transaction.atomic():
         key = ApiKey.objects.assign_key(row)
         if row.client_id is None:
             row.client = ApiClient.objects.create(name=_free_name(row.name, row.prefix))
         row.save(force_insert=True)
+        note_new_key(row, by=by)
         announce_change()
     return key
+
+
+def change_api_key(row: ApiKey, *, by: Author) -> None:
+    """Stores an edited row."""
+    with transaction.atomic():
+        announce_change()  # first, because it takes the lock that every writer begins with
+        note_changed_key(ApiKey.objects.get(pk=row.pk), row, by=by)
+        row.save()
+
+
+def delete_api_keys(rows: QuerySet[ApiKey], *, by: Author) -> None:
+    with transaction.atomic():
+        announce_change()  # as above
+        for row in rows.select_related("client"):
+            note_deleted_key(row, by=by)
+        rows.delete()
 
 
 def _free_name(name: str, prefix: str) -> str:

@@ -3,6 +3,7 @@
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from rest_framework_api_key.models import AbstractAPIKey
 
 OPEN_ACCESS_CLIENT_ID = 1
@@ -115,6 +116,40 @@ class Lane(models.Model):
 
     def __str__(self) -> str:
         return f"{Priority(self.priority).label} priority"
+
+
+class Via(models.TextChoices):
+    """The way a change came."""
+
+    ADMIN = "admin", "Admin"
+    API = "api", "API"
+    COMMAND = "command", "Command"
+
+
+class SettingsChange(models.Model):
+    """One field that was changed; written with the change itself, and never again.
+
+    Of the model key it holds the masks alone.
+    """
+
+    changed_at = models.DateTimeField(default=timezone.now, db_index=True)
+    by = models.CharField(max_length=200)
+    via = models.CharField(max_length=7, choices=Via)
+    subject = models.CharField(max_length=100, db_index=True)
+    field = models.CharField(max_length=50)
+    before = models.TextField(blank=True)
+    after = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "change of the settings"
+        verbose_name_plural = "changes of the settings"
+        constraints = [
+            models.CheckConstraint(condition=Q(via__in=Via.values), name="change_via_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.field}"
 
 
 class ApiClient(models.Model):

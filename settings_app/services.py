@@ -12,6 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from settings_app.crypto import encrypt
+from settings_app.history import COMMAND, Author, note_lanes, note_settings
 from settings_app.models import GatewaySettings, Lane, Priority
 from settings_app.snapshot import refresh_snapshot
 
@@ -27,7 +28,7 @@ def update_settings(
     retention_days: int | None = None,
     store_prompts: bool | None = None,
     lanes: Mapping[int, Mapping[str, Any]] | None = None,
-    by: str = "the API",
+    by: Author = COMMAND,
 ) -> None:
     """Stores valid values: all of them or none. None leaves a value alone, "" clears it."""
     lanes = {priority: changes for priority, changes in (lanes or {}).items() if changes}
@@ -39,13 +40,16 @@ def update_settings(
     with transaction.atomic():
         # Only the columns that change are written, so two people who edit different fields at the
         # same time both keep their change. The first row is the lock: all writers begin with it.
+        row = GatewaySettings.objects.select_for_update().get(pk=1)
+        note_settings(row, values, api_key=api_key, by=by)
+        note_lanes(lanes, by=by)
         _update_gateway(values, api_key=api_key)
         for priority, changes in lanes.items():
             Lane.objects.filter(priority=priority).update(**changes, updated_at=timezone.now())
         transaction.on_commit(_announce_change)
     logger.info(
         "Settings were changed by %s: %s.",
-        by,
+        by.name,
         ", ".join(names),
         extra={"action": "settings_changed", "fields": names},
     )

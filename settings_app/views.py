@@ -6,7 +6,9 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from settings_app.auth import ListedOriginForWrites
+from settings_app.history import find_author
 from settings_app.keys import mask_key
+from settings_app.models import Via
 from settings_app.serializers import SettingsSerializer, describe_settings
 from settings_app.services import update_settings
 from settings_app.snapshot import refresh_if_stale
@@ -23,7 +25,7 @@ class SettingsView(APIView):
         mask = mask_key(refresh_if_stale().api_key)
         serializer = SettingsSerializer(data=request.data, context={"mask": mask})
         serializer.is_valid(raise_exception=True)
-        update_settings(**serializer.valid_changes, by=request.user.get_username() or "the API")
+        update_settings(**serializer.valid_changes, by=find_author(request.user, Via.API))
         return self._respond()
 
     patch = put

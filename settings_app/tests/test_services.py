@@ -11,7 +11,8 @@ from channels.exceptions import ChannelFull
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.db import IntegrityError, connection, transaction
 
-from settings_app.models import GatewaySettings, Lane
+from settings_app.history import Author
+from settings_app.models import GatewaySettings, Lane, Via
 from settings_app.services import CHANGED_CHANNEL, update_settings
 from settings_app.snapshot import current_snapshot, refresh_snapshot
 
@@ -180,7 +181,7 @@ def test_log_names_what_changed_and_who_did_it_but_no_value(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    update_settings(api_key=KEY, lanes={2: {"tokens": 54_321}}, by="ann")
+    update_settings(api_key=KEY, lanes={2: {"tokens": 54_321}}, by=Author("ann", Via.ADMIN))
     (record,) = (r for r in caplog.records if r.name == "settings_app")
     assert record.getMessage() == "Settings were changed by ann: api_key, HIGH tokens."
     assert record.fields == ["api_key", "HIGH tokens"]

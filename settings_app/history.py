@@ -1,0 +1,115 @@
+"""Who changed what, when and from where; written in the transaction of the change itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from settings_app.crypto import DecryptionFailed, decrypt
+from settings_app.keys import mask_key
+from settings_app.models import ApiKey, GatewaySettings, Lane, SettingsChange, Via
+
+SETTINGS = "Settings"
+ANYONE = "anyone (open access)"
+UNREADABLE = "(cannot be decrypted)"
+KEY_FIELDS = ("name", "owner", "is_staff", "requests_per_minute", "expiry_date", "revoked")
+
+
+class Named(Protocol):
+    """A user of Django's, or the holder of an API key."""
+
+    def get_username(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    name: str
+    via: Via
+
+
+COMMAND = Author("command", Via.COMMAND)
+
+
+def find_author(user: Named, via: Via) -> Author:
+    """Django's users without a name are those without a session: open access let them in."""
+    return Author(user.get_username() or ANYONE, via)
+
+
+def note_settings(
+    row: GatewaySettings, values: Mapping[str, Any], *, api_key: str | None, by: Author
+) -> None:
+    """Call it before the change, holding the lock that every writer begins with."""
+    before = {name: getattr(row, name) for name in values}
+    changes = _compare(before, values)
+    if api_key is not None:
+        changes |= _compare_keys(row.api_key_encrypted, api_key)
+    _store(SETTINGS, changes, by)
+
+
+def note_lanes(lanes: Mapping[int, Mapping[str, Any]], *, by: Author) -> None:
+    """Likewise."""
+    rows = Lane.objects.in_bulk(list(lanes))
+    for priority, values in lanes.items():
+        before = {name: getattr(rows[priority], name) for name in values}
+        _store(str(rows[priority]), _compare(before, values), by)
+
+
+def note_new_key(key: ApiKey, *, by: Author) -> None:
+    _store(name_key(key), {"created": ("", _describe_key(key))}, by)
+
+
+def note_changed_key(old: ApiKey, new: ApiKey, *, by: Author) -> None:
+    before, after = ({name: getattr(key, name) for name in KEY_FIELDS} for key in (old, new))
+    _store(name_key(new), _compare(before, after), by)
+
+
+def note_deleted_key(key: ApiKey, *, by: Author) -> None:
+    _store(name_key(key), {"deleted": (_describe_key(key), "")}, by)
+
+
+def name_key(key: ApiKey) -> str:
+    return f"API key {key.prefix} ({key.name})"
+
+
+def _store(subject: str, changes: Mapping[str, tuple[str, str]], by: Author) -> None:
+    SettingsChange.objects.bulk_create(
+        SettingsChange(
+            by=by.name, via=by.via, subject=subject, field=field, before=before, after=after
+        )
+        for field, (before, after) in changes.items()
+    )
+
+
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    return {
+        name: (_write(before[name]), _write(value))
+        for name, value in after.items()
+        if before[name] != value
+    }
+
+
+def _compare_keys(encrypted: str, new: str) -> dict[str, tuple[str, str]]:
+    """By the whole keys: two may have one mask."""
+    try:
+        old = decrypt(encrypted) if encrypted else ""
+    except DecryptionFailed:
+        return {"api_key": (UNREADABLE, mask_key(new) or "")}
+    return {} if old == new else {"api_key": (mask_key(old) or "", mask_key(new) or "")}
+
+
+def _write(value: Any) -> str:
+    """As the API writes it; nothing for None."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return str(value)
+
+
+def _describe_key(key: ApiKey) -> str:
+    given = {name: _write(getattr(key, name)) for name in KEY_FIELDS}
+    told = {"client": key.client.name} | {k: v for k, v in given.items() if v not in ("", "false")}
+    return "\n".join(f"{name}: {value}" for name, value in told.items())
