@@ -73,6 +73,7 @@ def logging_config(*, directory: Path, form: str, to_files: bool) -> dict[str, A
             "google_genai": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
+            "axes": {"level": "WARNING"},
             "asyncio": {"level": "WARNING"},
         },
     }

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,6 +56,7 @@ HSTS_S = read_int("HSTS_S", 31_536_000, least=0, most=63_072_000)
 SECURE_HSTS_SECONDS = HSTS_S if TLS_PROXY else 0
 # Subdomains and the preload list concern the whole domain, which is not this service's to decide.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+SILENCED_SYSTEM_CHECKS += ["axes.W002"]  # its middleware: the login page does what it would
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -68,6 +70,7 @@ INSTALLED_APPS = [
     "rest_framework_api_key",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
     "channels",
     "settings_app.apps.SettingsAppConfig",
     "chats.apps.ChatsConfig",
@@ -218,6 +221,21 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True  # also what has not been collected
 WHITENOISE_AUTOREFRESH = DEBUG
+AUTHENTICATION_BACKENDS = [
+    "settings_app.logins.ThrottledLogin",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_HANDLER = "settings_app.logins.CountAhead"
+AXES_CLIENT_IP_CALLABLE = "settings_app.logins.find_address"
+# Of the two together: a name alone would let anyone lock the admin out, and behind one address
+# there may be many people.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True  # nothing would ever delete it
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},

@@ -7,6 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from llmbatch.api_schema.views import SchemaView, docs
 from llmbatch.errors import json_error
+from settings_app.logins import log_in
 
 
 @csrf_exempt
@@ -20,6 +21,7 @@ urlpatterns = [
     path("", include("batching.urls")),
     path("v1/schema", SchemaView.as_view(), name="schema"),
     path("v1/docs", docs, name="docs"),
+    path("admin/login/", log_in),
     path("admin/", admin.site.urls),
     re_path(r"^(?:v1|health)(?:/(?P<rest>.*))?$", unknown_api_path),
 ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from axes.models import AccessAttempt
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import Field, ModelForm
@@ -165,6 +166,18 @@ class ApiKeyAdmin(APIKeyModelAdmin):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         delete_api_keys(queryset, by=author_of(request))
+
+
+@admin.register(AccessAttempt)
+class LoginAttemptAdmin(FixedRowsAdmin):
+    """Of the last minutes, to see who is locked out. `manage.py axes_reset` lifts locks."""
+
+    list_display = ("attempt_time", "username", "ip_address", "failures_since_start")
+    fields = list_display
+    search_fields = ("username", "ip_address")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(ApiClient)

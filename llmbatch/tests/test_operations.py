@@ -170,7 +170,7 @@ def test_variables_commands_and_limits_of_the_document_exist() -> None:
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b", TEXT))
     assert named - {"ENQUEUE"} <= variables()
     commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
-    commands |= {"check", "migrate", "collectstatic"}
+    commands |= {"check", "migrate", "collectstatic", "axes_reset"}
     assert set(re.findall(r"manage\.py (\w+)", TEXT)) <= commands
     assert "client_max_body_size 2m;" in TEXT
     assert settings.MAX_BODY_BYTES < 2 * 2**20
