@@ -153,7 +153,8 @@ class ApiKeyAdmin(APIKeyModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ModelForm, change: bool) -> None:
         if change:
-            change_api_key(obj, by=author_of(request))
+            if not change_api_key(obj, form.changed_data, by=author_of(request)):
+                messages.error(request, f"The API key of {obj.name} was deleted meanwhile.")
             return
         key = store_api_key(obj, by=author_of(request))
         messages.warning(

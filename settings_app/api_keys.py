@@ -3,6 +3,8 @@
 import hashlib
 import re
 import time
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -118,12 +120,22 @@ def store_api_key(row: ApiKey, *, by: Author) -> str:
     return key
 
 
-def change_api_key(row: ApiKey, *, by: Author) -> None:
-    """Stores an edited row."""
+def change_api_key(row: ApiKey, fields: Sequence[str], *, by: Author) -> bool:
+    """Stores those fields of an edited row; False if it was deleted meanwhile.
+
+    The others stay as they are: whoever edits a name must not undo a revocation.
+    """
     with transaction.atomic():
         announce_change()  # first, because it takes the lock that every writer begins with
-        note_changed_key(ApiKey.objects.get(pk=row.pk), row, by=by)
-        row.save()
+        stored = ApiKey.objects.filter(pk=row.pk).first()
+        if stored is None:
+            return False
+        before = copy(stored)
+        for field in fields:
+            setattr(stored, field, getattr(row, field))
+        note_changed_key(before, stored, by=by)
+        stored.save(update_fields=fields)
+    return True
 
 
 def delete_api_keys(rows: QuerySet[ApiKey], *, by: Author) -> None:

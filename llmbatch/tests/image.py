@@ -82,6 +82,9 @@ class Image:
         bin_folder = Path(sys.executable).parent
         self.environment = image_variables() | {"PATH": f"{bin_folder}:/usr/bin:/bin"}
 
+    built: set[str]
+    """its files before anything ran in it"""
+
     def build(self) -> None:
         for name in sent_files():
             (self.app / name).parent.mkdir(parents=True, exist_ok=True)

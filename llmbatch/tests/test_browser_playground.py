@@ -5,21 +5,20 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from llmbatch.tests.browser import browser_marks, launch, open_page
+from llmbatch.tests.browser import browser_marks, open_page
 from llmbatch.tests.model_server import run_model_server
 from llmbatch.tests.server import Server
 
-pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
 PASSWORD = "a-password-for-tests-0123"
 PHONE = {"width": 360, "height": 740}
@@ -40,13 +39,13 @@ WATCH = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model_url() -> Iterator[str]:
     with run_model_server("--model-time", "0.5") as url:
         yield url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gateway(model_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("open"), GEMINI_BASE_URL=model_url) as server:
         yield server
@@ -59,12 +58,6 @@ def guarded(model_url: str, tmp_path: Path) -> Iterator[Server]:
     with Server(tmp_path, GEMINI_BASE_URL=model_url, **access) as server:
         server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
         yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launch() as browser:
-        yield browser
 
 
 async def send(page: Page, prompt: str, *, priority: str = "HIGH", count: int = 1) -> None:

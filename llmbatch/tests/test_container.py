@@ -129,7 +129,7 @@ def test_image_has_every_app_template_and_static_file() -> None:
         assert {n for n in tracked - sent if "/tests/" not in n and "__pycache__" not in n} == set()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     """Unlike tmp_path, one that another user may enter."""
     with tempfile.TemporaryDirectory() as name:
@@ -137,16 +137,17 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def image(folder: Path) -> Image:
     image = Image(folder)
     image.build()
+    image.built = image.list_files()
     return image
 
 
 @pytest.mark.server
 def test_image_holds_collected_files_and_no_secret(image: Image) -> None:
-    files = image.list_files()
+    files = image.built
     assert {name for name in files if name.startswith(("data/", "logs/", ".env"))} == set()
     assert any(re.fullmatch(r"staticfiles/llmbatch/pages\.\w+\.css", name) for name in files)
 

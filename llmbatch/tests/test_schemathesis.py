@@ -65,7 +65,7 @@ def run_schemathesis(server: Server, key: str, schema: Path, *arguments: str) ->
             *(str(Path(sys.executable).with_name("st")), "run", str(schema), "--url", server.url),
             *("--header", f"Authorization: Bearer {key}", "--seed", SEED),
             *("--checks", "all", "--suppress-health-check", "all"),
-            *("--max-examples", "8"),
+            *("--max-examples", "5"),
             *("--output-sanitize", "false", "--output-truncate", "false"),
             *("--generation-database", "none", "--continue-on-failure", "--no-color"),
             *arguments,

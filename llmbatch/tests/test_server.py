@@ -26,7 +26,7 @@ async def test_burst_of_thousands_is_answered_with_few_threads(
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    clients = min(4000, (hard - 500) // 3)
+    clients = min(1500, (hard - 500) // 3)
     most_threads = 0
 
     async def watch(server: Server) -> None:

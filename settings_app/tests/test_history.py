@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection
 from django.test import Client
 from django.utils import timezone
 
-from settings_app.api_keys import create_api_key
+from settings_app.api_keys import change_api_key, create_api_key
 from settings_app.history import ANYONE, Author
 from settings_app.models import ApiKey, GatewaySettings, Lane, SettingsChange, Via
 from settings_app.services import update_settings
@@ -270,3 +270,27 @@ def test_pages_lead_to_their_own_changes(staff: Client, page: str, fields: list[
 def test_staff_without_the_permission_see_no_history(client: Client) -> None:
     client.force_login(get_user_model().objects.create_user("bob", is_staff=True))
     assert client.get(CHANGES).status_code == 403
+
+
+@pytest.mark.django_db
+def test_edit_begun_before_a_revocation_leaves_the_key_revoked():
+    row, _ = create_api_key(name="a")
+    editor, revoker = ApiKey.objects.get(pk=row.pk), ApiKey.objects.get(pk=row.pk)
+    by = Author("ann", Via.ADMIN)
+    revoker.revoked = True
+    assert change_api_key(revoker, ["revoked"], by=by)
+    editor.owner = "Bo"
+    assert change_api_key(editor, ["owner"], by=by)
+    stored = ApiKey.objects.get()
+    assert (stored.revoked, stored.owner) == (True, "Bo")
+    fields = SettingsChange.objects.order_by("id").values_list("field", flat=True)
+    assert list(fields) == ["created", "revoked", "owner"]
+
+
+@pytest.mark.django_db
+def test_edit_of_a_key_that_was_deleted_meanwhile_changes_nothing():
+    row, _ = create_api_key(name="a")
+    editor = ApiKey.objects.get(pk=row.pk)
+    ApiKey.objects.all().delete()
+    assert not change_api_key(editor, ["owner"], by=Author("ann", Via.ADMIN))
+    assert not ApiKey.objects.exists()
