@@ -1,0 +1,280 @@
+"""Settings that change while it runs, and parts that fail: nobody loses an answer."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from channels.layers import get_channel_layer
+
+from batching.engine.lanes import Priority
+from batching.llm import simulated_answers
+from batching.messages import BATCHING_CHANNEL
+from batching.models import ModelCall
+from batching.tests.test_gateway import change, wait_until
+from chats.models import Chat
+from conftest import Harness
+
+answer_prompt = simulated_answers.answer_prompt
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+async def test_lane_change_applies_to_the_next_request(harness: Harness) -> None:
+    await change(
+        harness,
+        high_priority={"window_s": 0, "max_batch": 1, "style": "In verse.", "tokens": 77},
+    )
+    reply = await harness.ask("Why?")
+    assert reply.json()["queue_ms"] < 200
+    (call,) = harness.server.calls
+    assert call.system.endswith("In verse.")
+    assert 77 < call.max_output_tokens < 77 + 9000
+
+
+async def test_changed_model_is_called_next(harness: Harness) -> None:
+    await change(harness, model="gemini-9-test")
+    await harness.ask("Why?")
+    assert [call.model for call in harness.server.calls] == ["gemini-9-test"]
+
+
+async def test_changed_key_lets_running_calls_finish_with_the_old_one(harness: Harness) -> None:
+    running = asyncio.create_task(harness.ask("[[fault:slow]] old"))
+    await wait_until(lambda: harness.server.calls)
+    await change(harness, api_key="another-key-987654321")
+    assert (await harness.ask("new")).status_code == 200
+    assert (await running).status_code == 200
+    keys = [call.headers["x-goog-api-key"] for call in harness.server.calls]
+    assert keys == ["test-key-0123456789", "another-key-987654321"]
+    assert harness.server.sizes == [1, 1], "the old call was not repeated"
+
+
+async def test_cleared_key_without_debug_refuses_at_the_door(
+    harness: Harness, settings: Any
+) -> None:
+    settings.GEMINI_API_KEY = ""
+    await change(harness, api_key="")
+    reply = await harness.ask("Why?")
+    assert (reply.status_code, reply.json()["code"]) == (503, "no_api_key")
+    assert "Retry-After" in reply.headers
+    assert await Chat.objects.acount() == 0
+
+
+async def test_key_and_prompts_stay_out_of_the_server_log(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await harness.ask_all(["a very secret prompt", "[[fault:status-400-key]] x"])
+        await harness.settle()
+    server = "\n".join(
+        r.getMessage() for r in caplog.records if not r.name.startswith("batching.log.")
+    )
+    for tag in ("[ENQUEUE]", "[DISPATCH]", "[BATCH_START]", "[LLM_BATCH]", "[BATCH_COMPLETE]"):
+        assert tag in server
+    assert "a very secret prompt" not in server
+    assert "test-key-0123456789" not in caplog.text
+
+
+async def test_log_files_hold_each_call_and_each_pair(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        await harness.ask("what is logged?")
+        await harness.settle()
+    blocks = {r.name: r.getMessage() for r in caplog.records if r.name.startswith("batching.log.")}
+    assert "what is logged?" in blocks["batching.log.calls"]
+    assert "--- reply" in blocks["batching.log.calls"]
+    assert "--- response" in blocks["batching.log.pairs"]
+
+
+async def test_control_characters_of_a_prompt_reach_no_terminal(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        reply = await harness.ask("\x1b[2J\x9b31m\rwipe\tthe\nscreen\x7f")
+        await harness.settle()
+    assert reply.json()["text"] == answer_prompt("\x1b[2J\x9b31m\rwipe\tthe\nscreen\x7f")
+    block = next(r.getMessage() for r in caplog.records if r.name == "batching.log.pairs")
+    assert "\\x1b[2J\\x9b31m\\x0dwipe\tthe\nscreen\\x7f" in block
+    assert not set(caplog.text) & {"\x1b", "\x9b", "\r", "\x7f"}
+
+
+async def test_prompts_can_be_kept_out_of_the_log_files(
+    harness: Harness, caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    settings.LOG_PROMPTS = False
+    with caplog.at_level(logging.INFO):
+        await harness.ask("what is not logged?")
+        await harness.settle()
+    assert "what is not logged?" not in caplog.text
+    assert "status=done" in caplog.text
+
+
+async def test_key_test_tells_a_good_key_from_a_bad_one(harness: Harness) -> None:
+    reply = await harness.client.post("/v1/settings/test-key")
+    assert reply.json() == {"ok": True, "reason": ""}
+    await change(harness, api_key="rejected-key")
+    document = (await harness.client.post("/v1/settings/test-key")).json()
+    assert document["ok"] is False
+    assert "rejected" in document["reason"]
+    await change(harness, api_key="good-key-123456", model="no-such-model")
+    document = (await harness.client.post("/v1/settings/test-key")).json()
+    assert document["ok"] is False
+    assert "model" in document["reason"]
+
+
+# --- when parts fail -----------------------------------------------------------------------------
+
+
+async def test_lost_announcement_is_made_good(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, lost = get_channel_layer(), []
+    send = layer.send
+
+    async def drop_first(channel: str, message: dict[str, Any]) -> None:
+        if channel == BATCHING_CHANNEL and not lost:
+            lost.append(message)
+            return
+        await send(channel, message)
+
+    monkeypatch.setattr(layer, "send", drop_first)
+    reply = await harness.ask("Why?")
+    assert lost
+    assert reply.json()["text"] == answer_prompt("Why?")
+    assert reply.json()["latency_ms"] < 3000
+
+
+async def test_message_that_makes_no_sense_ends_no_listener(harness: Harness) -> None:
+    layer = get_channel_layer()
+    for channel in (BATCHING_CHANNEL, harness.runtime.process):
+        await layer.send(channel, {"type": "nonsense"})
+        await layer.send(channel, {"no": "type"})
+        await layer.send(channel, {"type": "requests.accepted", "items": [[1]], "process": ""})
+    assert (await harness.ask("Why?")).status_code == 200
+
+
+async def test_dispatch_loop_that_fails_is_started_again_and_loses_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner = harness.runtime.consumer.dispatcher.planner
+    take, failures = planner.take, []
+
+    def fail_once(*args: Any) -> Any:
+        if not failures:
+            failures.append(1)
+            raise ZeroDivisionError
+        return take(*args)
+
+    monkeypatch.setattr(planner, "take", fail_once)
+    asking = asyncio.create_task(harness.ask("Why?"))
+    await wait_until(lambda: harness.runtime.supervisor.failures)
+    red = await harness.client.get("/health/ready")
+    assert red.status_code == 503
+    assert "dispatch: ZeroDivisionError" in red.json()["detail"]
+    assert (await asking).status_code == 200
+    assert (await harness.client.get("/health/ready")).status_code == 200
+
+
+async def test_database_that_refuses_answers_for_a_while_loses_none(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from batching import journal
+
+    finish, failures = journal.finish_chats, []
+
+    def fail_twice(finishes: Any) -> Any:
+        if len(failures) < 2:
+            failures.append(1)
+            raise OperationalError("disk full")
+        return finish(finishes)
+
+    monkeypatch.setattr(journal, "finish_chats", fail_twice)
+    reply = await harness.ask("Why?")
+    assert reply.json()["text"] == answer_prompt("Why?")
+    assert len(failures) == 2
+    assert harness.server.sizes == [1]
+
+
+async def test_database_that_refuses_a_request_gives_503_and_stores_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from batching import intake
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(intake, "accept_chats", fail)
+    reply = await harness.ask("Why?")
+    assert reply.status_code == 503
+    assert "database" in reply.json()["detail"]
+    assert len(harness.runtime.gateway.inbox) == 0
+    assert harness.runtime.gateway.depth(Priority.HIGH) == 0
+
+
+async def test_claim_that_fails_is_made_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from batching import claims
+
+    claim, failures = claims.claim_batches, []
+
+    def fail_once(*args: Any, **kwargs: Any) -> Any:
+        if not failures:
+            failures.append(1)
+            raise OperationalError("locked")
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "claim_batches", fail_once)
+    reply = await harness.ask("Why?")
+    assert reply.json()["text"] == answer_prompt("Why?")
+    assert harness.server.sizes == [1]
+
+
+async def test_entry_that_no_database_takes_costs_the_others_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batching import journal
+
+    finish = journal.finish_chats
+
+    def refuse_one(finishes: Any) -> Any:
+        if any("poison" in (f.values.get("text") or "") for f in finishes):
+            raise ValueError("cannot be encoded")
+        return finish(finishes)
+
+    monkeypatch.setattr(journal, "finish_chats", refuse_one)
+    replies = await harness.ask_all(["good", "poison", "fine"], timeout_s=3)
+    assert [reply.status_code for reply in replies] == [200, 504, 200]
+    monkeypatch.undo()
+    assert (await harness.ask("after")).status_code == 200
+
+
+async def test_lone_surrogate_of_the_wire_harms_neither_answer_nor_record(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The event's JSON itself carries it, so the SDK hands it on as text."""
+    from batching.llm.fault_names import FAULTS
+    from batching.llm.fault_replies import edit_events
+
+    def spoil(event: dict[str, Any]) -> dict[str, Any]:
+        parts = event["candidates"][0]["content"]["parts"]
+        parts[-1]["text"] += "\ud83d"
+        return event
+
+    FAULTS["wire-surrogate"] = lambda item: edit_events("wire-surrogate", spoil)
+    try:
+        reply = await harness.ask("[[fault:wire-surrogate:1]] Why?")
+    finally:
+        del FAULTS["wire-surrogate"]
+    await harness.settle()
+    assert reply.json()["text"] == answer_prompt("[[fault:wire-surrogate:1]] Why?")
+    assert await ModelCall.objects.filter(status="started").acount() == 0
+    assert "\\ud83d You asked" in caplog.text
