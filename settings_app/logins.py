@@ -19,7 +19,8 @@ from django.shortcuts import render
 
 logger = logging.getLogger("settings_app")
 
-UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - the place of an address in a row, not one to listen on
+# The place of an address in a row, not one to listen on.
+UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104  # nosec B104
 
 
 def log_in(request: HttpRequest) -> HttpResponse:
