@@ -21,11 +21,6 @@ def chat_links(call: ModelCall) -> str:
     return format_html_join(", ", '<a href="{}">{}</a>', links)
 
 
-@admin.display(description="priority")
-def lane_of(call: ModelCall) -> str:
-    return call.batch.get_priority_display()
-
-
 @admin.display(description="status", ordering="status")
 def status_of(call: ModelCall) -> str:
     return call.status
@@ -77,7 +72,7 @@ class ModelCallAdmin(ReadOnlyAdmin):
         "id",
         "started_at",
         batch_link,
-        lane_of,
+        "priority",
         "kind",
         "attempt",
         status_of,
@@ -87,17 +82,12 @@ class ModelCallAdmin(ReadOnlyAdmin):
         "output_tokens",
         "duration_ms",
     ]
-    list_filter = ["status", "kind", "perhaps_billed"]
-    list_select_related = ["batch"]
+    list_filter = ["priority", "status", "kind", "perhaps_billed"]
     date_hierarchy = "started_at"
     number_search = ["id", "batch_id"]
     search_help_text = "The number of a call or of its batch."
     large_columns = ["prompt", "reply", "item_ids", "error_detail"]
     readonly_fields = [batch_link, chat_links]
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """The dashboard's links name a lane."""
-        return lookup == "batch__priority__exact" or super().lookup_allowed(lookup, value, request)
 
 
 @admin.register(DailyStat)
@@ -115,3 +105,4 @@ class DailyStatAdmin(ReadOnlyAdmin):
     list_filter = ["priority"]
     date_hierarchy = "day"
     ordering = ["-day", "-priority"]
+    sortable_by = None  # three rows a day

@@ -140,6 +140,7 @@ class _Story:
             item.chat.attempt = attempt
         prompt = self._combine(items)
         call = _CALLS.make(
+            priority=self._departure.rule.priority.value,
             kind=(CallKind.SINGLE if len(items) == 1 else CallKind.COMBINED).value,
             attempt=attempt,
             model=self._departure.model,

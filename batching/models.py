@@ -85,6 +85,7 @@ class ModelCall(models.Model):
     """
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="calls")
+    priority = models.SmallIntegerField(choices=Priority, help_text="its batch's")
     kind = models.CharField(max_length=8, choices=CallKind)
     attempt = models.PositiveSmallIntegerField()
     model = models.CharField(max_length=100)
@@ -117,6 +118,7 @@ class ModelCall(models.Model):
             # The admin's filters: without them a rare value is looked for in every stored prompt.
             models.Index(fields=["status", "id"], name="model_call_status"),
             models.Index(fields=["kind", "id"], name="model_call_kind"),
+            models.Index(fields=["priority", "id"], name="model_call_priority"),
             models.Index(
                 fields=["id"], condition=Q(perhaps_billed=True), name="model_call_perhaps_billed"
             ),

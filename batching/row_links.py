@@ -27,7 +27,7 @@ class RowLinks:
             case "batches":
                 return self._admin("batch", "created_at", "priority__exact", priority)
             case "calls":
-                return self._admin("modelcall", "started_at", "batch__priority__exact", priority)
+                return self._admin("modelcall", "started_at", "priority__exact", priority)
         asked = {"from": self.period.first.isoformat(), "to": self.period.day_after.isoformat()}
         if priority is not None:
             asked["priority"] = priority.name

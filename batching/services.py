@@ -239,6 +239,7 @@ def _make_call(
     )
     call = ModelCall(
         batch_id=batch_id,
+        priority=int(rule.priority),
         kind=str(CallKind.SINGLE if len(items) == 1 else CallKind.COMBINED),
         attempt=max(item.attempts for item in items) + 1,
         model=model,

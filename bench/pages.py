@@ -134,14 +134,16 @@ def _fill_batches(rows: int, moment: str) -> None:
         created_at=now, finished_at=now, outcome=Outcome.DONE, folded=True,
     )  # fmt: skip
     ModelCall.objects.create(
-        id=1, batch=batch, kind=CallKind.COMBINED, attempt=1, model="gemini",
+        id=1, batch=batch, priority=1, kind=CallKind.COMBINED, attempt=1, model="gemini",
         item_ids=[1, 2, 3, 4], prompt="Why is the sky blue? " * 40, reply="Scattering. " * 200,
         status=CallStatus.COMPLETE, finish_reason="STOP", prompt_tokens=164, output_tokens=800,
         started_at=now, first_token_ms=300, duration_ms=900, folded=True,
     )  # fmt: skip
     changed = {"id": "n", "created_at": moment, "finished_at": moment, "priority": "n % 3"}
     _multiply(Batch, batches, changed)
-    _multiply(ModelCall, batches, {"id": "n", "batch_id": "n", "started_at": moment})
+    _multiply(
+        ModelCall, batches, {"id": "n", "batch_id": "n", "started_at": moment, "priority": "n % 3"}
+    )
 
 
 def _fill_chats(rows: int, moment: str) -> None:

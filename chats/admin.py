@@ -6,25 +6,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
-from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 
 from chats.models import Chat
+from chats.record_list import BoundedPaginator, RecordList
 
-MOST_LISTED = 10_000
 LARGEST_ID = 2**63 - 1
-
-
-class BoundedPaginator(Paginator):
-    """Counts no further than `MOST_LISTED`: the rows beyond are reached by search and filters."""
-
-    @cached_property
-    def count(self) -> int:
-        return self.object_list[:MOST_LISTED].count()
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -36,11 +26,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     list_per_page = 50
     list_max_show_all = 0
     ordering = ["-id"]
+    sortable_by: Any = ["id"]  # by any other column a million rows would be sorted
     actions = None
     change_list_template = "admin/record_list.html"
     number_search: list[str] = []
     large_columns: list[str] = []
     """not read for a list, which shows none of them"""
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
+        return RecordList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)

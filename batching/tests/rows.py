@@ -22,6 +22,7 @@ def make_batch(
 
 def make_call(batch: Batch, *, at: datetime | None = None, **columns: Any) -> ModelCall:
     values: dict[str, Any] = {
+        "priority": batch.priority,
         "kind": CallKind.COMBINED,
         "attempt": 1,
         "model": "m",

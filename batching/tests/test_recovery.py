@@ -13,6 +13,7 @@ from batching.llm.simulated_answers import answer_prompt
 from batching.models import Batch, ModelCall
 from batching.recovery import take_back_earlier, take_back_expired
 from batching.runtime import Runtime
+from batching.tests.rows import make_call
 from batching.tests.test_gateway import wait_until
 from batching.tests.test_idempotency import post_async
 from chats.leases import renew_leases
@@ -48,9 +49,7 @@ def make_running(owner: str, *, attempt: int = 1, lease_s: float = -1.0) -> Chat
         due_at=NOW,
         deadline=NOW + timedelta(seconds=300),
     )
-    ModelCall.objects.create(
-        batch=batch, kind="single", attempt=attempt, model="m", item_ids=[chat.pk], started_at=NOW
-    )
+    make_call(batch, at=NOW, kind="single", status="started", attempt=attempt, item_ids=[chat.pk])
     return chat
 
 

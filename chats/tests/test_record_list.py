@@ -1,0 +1,140 @@
+"""The admin's lists of records where there are more of them than it counts."""
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from batching.tests.rows import make_batch, make_call
+from chats import record_list
+from chats.models import Status
+from chats.tests.rows import NOON, make_chat
+from settings_app.models import Priority
+
+pytestmark = pytest.mark.django_db
+
+ROW = re.compile(r'<th class="field-id"><a[^>]*>(\d+)</a>')
+
+
+@pytest.fixture(autouse=True)
+def _count_to_three(monkeypatch):
+    monkeypatch.setattr(record_list, "MOST_LISTED", 3)
+
+
+@pytest.fixture
+def short_pages(monkeypatch):
+    from chats.admin import ReadOnlyAdmin
+
+    monkeypatch.setattr(ReadOnlyAdmin, "list_per_page", 2)
+
+
+def open_list(client, query: str = "", name: str = "chats_chat") -> str:
+    response = client.get(reverse(f"admin:{name}_changelist") + query)
+    assert response.status_code == 200
+    return response.text
+
+
+def listed(page: str) -> list[int]:
+    return [int(number) for number in ROW.findall(page)]
+
+
+def find_onward(page: str) -> str | None:
+    found = re.search(r'<p class="onward">.*?<a href="([^"]*)"', page)
+    return unescape(found[1]) if found else None
+
+
+def test_counting_stops_at_a_bound_and_says_so(admin_client):
+    for _ in range(5):
+        make_chat()
+    assert "3 chats" in open_list(admin_client)
+    searched = open_list(admin_client, "?q=ann")
+    assert "3 or more found" in searched
+    assert "5 total" not in searched
+
+
+def test_links_lead_through_all_rows_whatever_their_number(admin_client, short_pages):
+    made = [make_chat().pk for _ in range(9)]
+    query, seen = "", []
+    while query is not None and len(seen) < 20:
+        page = open_list(admin_client, query)
+        seen += listed(page)
+        query = find_onward(page)
+    assert seen == made[::-1]
+
+
+def test_onward_link_keeps_the_filter_and_leaves_the_page_number(admin_client, short_pages):
+    failed = [make_chat(Status.FAILED).pk for _ in range(7)]
+    make_chat()
+    page = open_list(admin_client, "?status__exact=failed&p=2")
+    assert listed(page) == [failed[-3]]
+    onward = find_onward(page)
+    assert "status__exact=failed" in onward
+    assert "p=" not in onward.replace("status__exact", "")
+    assert listed(open_list(admin_client, onward)) == failed[-5:-3][::-1]
+
+
+def test_oldest_first_goes_on_upwards(admin_client, short_pages):
+    made = [make_chat().pk for _ in range(5)]
+    page = open_list(admin_client, "?o=0")
+    assert listed(page) == made[:2]
+    assert listed(open_list(admin_client, find_onward(page))) == made[2:4]
+
+
+def test_short_list_has_nothing_to_go_on_to(admin_client):
+    make_chat()
+    assert find_onward(open_list(admin_client)) is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?received_at__year=2026&received_at__month={0.month}&received_at__day={0.day}",
+        "?received_at__gte={0:%Y-%m-%d} 00:00:00Z&received_at__lt={0:%Y-%m-%d} 23:59:59Z",
+    ],
+)
+def test_day_holds_its_own_rows_even_if_ids_and_times_disagree(admin_client, query):
+    day = NOON.replace(year=2026)
+    inside = [make_chat(received_at=day).pk]
+    make_chat(received_at=day - timedelta(days=1))
+    make_chat(received_at=day + timedelta(days=1))
+    inside.append(make_chat(received_at=day + timedelta(hours=1)).pk)
+    assert listed(open_list(admin_client, query.format(day))) == inside[::-1]
+
+
+def test_day_without_rows_is_empty(admin_client):
+    make_chat(received_at=NOON)
+    assert listed(open_list(admin_client, "?received_at__year=1999")) == []
+
+
+@pytest.mark.parametrize("value", ["rubbish", "2026-99-99", "\x00"])
+def test_moment_that_is_none_is_sent_back_to_the_whole_list(admin_client, value):
+    response = admin_client.get(
+        reverse("admin:chats_chat_changelist"), {"received_at__gte": value}, follow=True
+    )
+    assert response.redirect_chain
+    assert response.status_code == 200
+
+
+def test_dates_cost_one_query_more(admin_client):
+    make_chat(received_at=NOON)
+
+    def count_queries(query: str) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            open_list(admin_client, query)
+        return len(queries)
+
+    count_queries("")
+    plain = count_queries("")
+    assert count_queries(f"?received_at__year={NOON.year}") == plain + 1
+
+
+def test_calls_are_filtered_by_their_lane(admin_client):
+    high, low = (make_batch(priority=p) for p in (Priority.HIGH, Priority.LOW))
+    call = make_call(high)
+    make_call(low)
+    page = open_list(admin_client, "?priority__exact=2", "batching_modelcall")
+    assert listed(page) == [call.pk]
