@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from axes.models import AccessAttempt
+from django import forms
 from django.contrib import admin, messages
+from django.db import models
 from django.db.models import QuerySet
-from django.forms import Field, ModelForm
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -15,8 +16,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework_api_key.admin import APIKeyModelAdmin
 from rest_framework_api_key.models import APIKey
 
+from settings_app import accounts  # noqa: F401 - registers the accounts
 from settings_app.api_keys import change_api_key, delete_api_keys, store_api_key
-from settings_app.forms import GatewaySettingsForm, describe_key
+from settings_app.forms import GatewaySettingsForm, MomentInput, describe_key
 from settings_app.history import Author, find_author
 from settings_app.lane_words import EFFECTS, compare_fields, describe_lane, write_effect
 from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane, SettingsChange, Via
@@ -112,7 +114,7 @@ class LaneAdmin(FixedRowsAdmin):
                 )
         return form
 
-    def formfield_for_dbfield(self, *args: Any, **kwargs: Any) -> Field | None:
+    def formfield_for_dbfield(self, *args: Any, **kwargs: Any) -> forms.Field | None:
         """With the value it was shown with: what the editor left alone is not written back."""
         field = super().formfield_for_dbfield(*args, **kwargs)
         if field is not None:
@@ -147,6 +149,17 @@ class ApiKeyAdmin(APIKeyModelAdmin):
     search_fields = ("name", "prefix", "owner")
     readonly_fields = ("prefix", "last_used_at")
 
+    def formfield_for_dbfield(
+        self, db_field: models.Field, request: HttpRequest, **kwargs: Any
+    ) -> forms.Field | None:
+        if db_field.name != "expiry_date":
+            return super().formfield_for_dbfield(db_field, request, **kwargs)
+        words = format_html(
+            "From this moment on (<span data-zone>{}</span>) the key is refused. Empty: never.",
+            "UTC",
+        )
+        return forms.DateTimeField(required=False, widget=MomentInput, help_text=words)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         moved = () if obj is None else ("client",)  # its chats would change hands
         return (*super().get_readonly_fields(request, obj), "last_used_at", *moved)
@@ -167,18 +180,6 @@ class ApiKeyAdmin(APIKeyModelAdmin):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         delete_api_keys(queryset, by=author_of(request))
-
-
-@admin.register(AccessAttempt)
-class LoginAttemptAdmin(FixedRowsAdmin):
-    """Of the last minutes, to see who is locked out. `manage.py axes_reset` lifts locks."""
-
-    list_display = ("attempt_time", "username", "ip_address", "failures_since_start")
-    fields = list_display
-    search_fields = ("username", "ip_address")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(ApiClient)

@@ -11,6 +11,16 @@ from settings_app.snapshot import Snapshot, refresh_if_stale
 COLUMNS = ("model", "retention_days", "store_prompts")
 
 
+class MomentInput(forms.DateTimeInput):
+    """UTC; `times.js` lets the viewer read and write it in the viewer's own zone."""
+
+    input_type = "datetime-local"
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        shown = {"step": "1", "data-utc": "", "autocomplete": "off"}
+        super().__init__(attrs=shown | (attrs or {}), format="%Y-%m-%dT%H:%M:%S")
+
+
 class GatewaySettingsForm(forms.ModelForm):
     """The key is never shown: an empty field keeps it, the box clears it."""
 

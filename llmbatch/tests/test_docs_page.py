@@ -8,6 +8,8 @@ from django.contrib.staticfiles import finders
 from llmbatch.page_policy import PAGE_POLICY
 from llmbatch.tests.test_page_policy import FOREIGN, INLINE, SCRIPT
 
+pytestmark = pytest.mark.django_db  # the banner asks how the model fares
+
 
 @pytest.mark.parametrize("access", ["key", "open"])
 def test_page_is_open_to_everybody_under_the_usual_policy(client, settings, access):

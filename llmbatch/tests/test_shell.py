@@ -14,15 +14,18 @@ from settings_app.snapshot import refresh_snapshot
 
 pytestmark = pytest.mark.django_db
 
+PAGES = [
+    *("/dashboard", "/live", "/playground", "/chats", "/v1/docs"),
+    *("/admin/", "/admin/chats/chat/", "/admin/settings_app/lane/"),
+]
+
 
 def read_nav(page: str) -> list[tuple[str, str]]:
     nav = re.search(r'<nav[^>]*aria-label="Pages">(.*?)</nav>', page, re.S)
     return re.findall(r'<a href="([^"]+)"([^>]*)>', nav[1])
 
 
-@pytest.mark.parametrize(
-    "path", ["/dashboard", "/live", "/playground", "/admin/", "/admin/chats/chat/"]
-)
+@pytest.mark.parametrize("path", PAGES)
 def test_every_page_leads_to_the_others_and_none_nowhere(admin_client, path):
     links = read_nav(admin_client.get(path).text)
     assert {"/dashboard", "/admin/"} <= {link for link, _ in links}
@@ -35,9 +38,7 @@ def test_navigation_marks_the_page_it_is_on(admin_client):
     assert [link for link, mark in marks.items() if "aria-current" in mark] == ["/dashboard"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/dashboard", "/live", "/playground", "/admin/", "/admin/chats/chat/"]
-)
+@pytest.mark.parametrize("path", PAGES)
 def test_banner_is_on_every_page_once(admin_client, settings, path):
     settings.GEMINI_API_KEY = ""
     refresh_snapshot()

@@ -36,6 +36,28 @@ function localizeAdmin() {
   }
 }
 
+/** "UTC+5:30"; as no other words of the page are in the viewer's language, neither is this. */
+function nameZone() {
+  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" }).formatToParts();
+  return parts.find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC").replace(/\+0$/, "");
+}
+
+/** Fields for a moment hold UTC; the viewer reads and writes them in the viewer's zone. */
+function localizeField(field) {
+  const sent = document.createElement("input");
+  sent.type = "hidden";
+  sent.name = field.name;
+  sent.value = field.value;
+  field.removeAttribute("name");
+  field.after(sent);
+  if (field.value) field.value = writeLocal(new Date(`${field.value}Z`)).replace(" ", "T");
+  field.addEventListener("input", () => {
+    sent.value = field.value ? new Date(field.value).toISOString().slice(0, 19) : "";
+  });
+}
+
 window.localizeTimes = localizeTimes;
 localizeTimes(document);
 localizeAdmin();
+document.querySelectorAll("input[data-utc]").forEach(localizeField);
+for (const place of document.querySelectorAll("[data-zone]")) place.textContent = nameZone();
