@@ -13,12 +13,13 @@ GAP = 0.2
 
 @dataclass(frozen=True)
 class Series:
-    """One colour of a column chart; `names[i]` and `values[i]` belong to the i-th label."""
+    """One colour of a column chart; the i-th name, value and link belong to the i-th label."""
 
     label: str
     css: str
     names: Sequence[str]
     values: Sequence[float]
+    links: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Cell:
     name: str
     value: Any
     text: str
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,12 @@ def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series])
 
 def _cells(series: Sequence[Series], day: int) -> list[Cell]:
     return [
-        Cell(name=one.names[day], value=one.values[day], text=write_number(one.values[day]))
+        Cell(
+            name=one.names[day],
+            value=one.values[day],
+            text=write_number(one.values[day]),
+            link=one.links[day] if one.links and one.values[day] else "",
+        )
         for one in series
     ]
 

@@ -23,8 +23,8 @@ def draw_charts(
     summary: Summary, *, lanes: Mapping[int, LaneSettings], links: RowLinks
 ) -> list[Columns | Bars]:
     return [
-        _draw_batches(summary),
-        _draw_calls(summary),
+        _draw_batches(summary, links),
+        _draw_calls(summary, links),
         _draw_priorities(summary, links),
         *(_draw_lane(summary, priority, lanes[priority], links) for priority in Priority),
         _draw_tokens(summary, links),
@@ -32,21 +32,24 @@ def draw_charts(
     ]
 
 
-def _draw_batches(summary: Summary) -> Columns:
+def _draw_batches(summary: Summary, links: RowLinks) -> Columns:
     days = summary["request_count_over_time"]
     names = [f"request_count_over_time.{place}.count" for place in range(len(days))]
-    series = Series("batches", "tone-1", names, [day["count"] for day in days])
+    counts = [day["count"] for day in days]
+    series = Series("batches", "tone-1", names, counts, links.find_daily("batches", days))
     return draw_columns("Batches per day", labels=[d["date"] for d in days], series=[series])
 
 
-def _draw_calls(summary: Summary) -> Columns:
+def _draw_calls(summary: Summary, links: RowLinks) -> Columns:
     days = summary["by_day"]
+    daily = links.find_daily("calls", days)
     series = [
         Series(
             label,
             css,
             [f"by_day.{place}.{column}" for place in range(len(days))],
             [day[column] for day in days],
+            daily,
         )
         for column, label, css in (
             ("model_calls", "model calls", "tone-2"),

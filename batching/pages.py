@@ -1,4 +1,4 @@
-"""Pages for people: the dashboard, a batch, and the button that tests the model key."""
+"""Pages for people: the dashboard, the live page, and the button that tests the model key."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -6,20 +6,16 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from batching.analytics import summarize, summarize_now
-from batching.batch_story import tell_batch
 from batching.comparison import compare_lanes, list_figures
 from batching.dashboard import draw_charts
 from batching.model_notice import explain_key_trouble
-from batching.models import Batch
 from batching.periods import DAY_CHOICES, Period, PeriodForm
 from batching.row_links import RowLinks
 from batching.worth import weigh_batching
-from chats.selectors import MAX_ID
 from settings_app.models import Priority
 from settings_app.readers import for_readers, may_administer
 from settings_app.snapshot import refresh_if_stale
@@ -44,8 +40,8 @@ def describe_period(period: Period, *, is_staff: bool, compared: bool = False) -
         "charts": draw_charts(summary, lanes=lanes, links=links),
         "lane_rows": compare_lanes(summary, before=earlier, links=links),
         "lane_labels": [priority.label for priority in Priority],
-        "lane_targets": [lanes[priority].latency_ms for priority in Priority],
-        "worth": weigh_batching(summary),
+        "lane_targets": [(lanes[lane].latency_ms, links.find_lane(lane)) for lane in Priority],
+        "worth": weigh_batching(summary, links=links),
     }
 
 
@@ -62,15 +58,6 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     }
     status = 200 if form.is_valid() else 400
     return render(request, "dashboard.html", context, status=status)
-
-
-@require_safe
-@for_readers
-def batch_page(request: HttpRequest, batch_id: int) -> HttpResponse:
-    batch = get_object_or_404(Batch, pk=min(batch_id, MAX_ID))
-    story = tell_batch(batch, now=timezone.now())
-    context = {"batch": batch, "story": story, "is_staff": may_administer(request)}
-    return render(request, "batch.html", context)
 
 
 @require_safe

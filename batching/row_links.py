@@ -1,7 +1,9 @@
 """Where the rows behind a figure are listed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import date
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 from django.urls import reverse
@@ -16,18 +18,17 @@ Rows = Literal["chats", "answered", "failed", "batches", "calls"]
 
 @dataclass(frozen=True, slots=True)
 class RowLinks:
-    """Of a period's UTC days. Batches and calls are listed in the admin alone, for its users."""
+    """Of a period's UTC days.
+
+    Calls are listed in the admin, for its users; others are led to their batches, which tell them.
+    """
 
     period: Period
     is_staff: bool
 
     def find(self, rows: Rows, *, priority: Priority | None = None, error_code: str = "") -> str:
-        """An address, or "" where the viewer may not go."""
-        match rows:
-            case "batches":
-                return self._admin("batch", "created_at", "priority__exact", priority)
-            case "calls":
-                return self._admin("modelcall", "started_at", "priority__exact", priority)
+        if rows == "calls" and self.is_staff:
+            return self._find_calls(priority)
         asked = {"from": self.period.first.isoformat(), "to": self.period.day_after.isoformat()}
         if priority is not None:
             asked["priority"] = priority.name
@@ -35,15 +36,24 @@ class RowLinks:
             asked["status"] = Status.DONE.value
         if rows == "failed":
             asked["error_code"] = error_code or ANY_ERROR
-        return f"{reverse('chats')}?{urlencode(asked)}"
+        name = "batches" if rows in ("batches", "calls") else "chats"
+        return f"{reverse(name)}?{urlencode(asked)}"
 
-    def _admin(self, model: str, moment: str, lane: str, priority: Priority | None) -> str:
-        if not self.is_staff:
-            return ""
+    def find_daily(self, rows: Rows, days: Sequence[Mapping[str, Any]]) -> list[str]:
+        """One address for each day; `date` is its ISO 8601 day."""
+        dates = [date.fromisoformat(day["date"]) for day in days]
+        return [RowLinks(Period(day, day), self.is_staff).find(rows) for day in dates]
+
+    def find_lane(self, priority: Priority) -> str:
+        """Where its settings are changed, or "" where the viewer may not go."""
+        name = "admin:settings_app_lane_change"
+        return reverse(name, args=[priority.value]) if self.is_staff else ""
+
+    def _find_calls(self, priority: Priority | None) -> str:
         asked = {
-            f"{moment}__gte": f"{self.period.first} 00:00:00Z",
-            f"{moment}__lt": f"{self.period.day_after} 00:00:00Z",
+            "started_at__gte": f"{self.period.first} 00:00:00Z",
+            "started_at__lt": f"{self.period.day_after} 00:00:00Z",
         }
         if priority is not None:
-            asked[lane] = str(priority.value)
-        return f"{reverse(f'admin:batching_{model}_changelist')}?{urlencode(asked)}"
+            asked["priority__exact"] = str(priority.value)
+        return f"{reverse('admin:batching_modelcall_changelist')}?{urlencode(asked)}"

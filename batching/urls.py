@@ -1,7 +1,7 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from batching import pages, playground
+from batching import batch_pages, pages, playground
 from batching.analytics_view import AnalyticsView
 from batching.query_state import QueryStateView
 
@@ -11,7 +11,8 @@ urlpatterns = [
     re_path(r"^v1/query/(?P<request_id>[\s\S]+)$", QueryStateView.as_view(), name="query-state"),
     path("", RedirectView.as_view(pattern_name="dashboard")),
     path("dashboard", pages.dashboard, name="dashboard"),
-    path("batches/<int:batch_id>", pages.batch_page, name="batch"),
+    path("batches", batch_pages.batch_list, name="batches"),
+    path("batches/<int:batch_id>", batch_pages.batch_page, name="batch"),
     path("live", pages.live, name="live"),
     path("playground", playground.playground, name="playground"),
     path("playground/batches", playground.playground_batches, name="playground-batches"),

@@ -6,14 +6,15 @@ from typing import Any
 
 from batching.charts import write_number
 from batching.comparison import Figure, find_value
+from batching.row_links import RowLinks, Rows
 from settings_app.models import Priority
 
 Summary = Mapping[str, Any]
-COLUMNS = (
-    ("calls_saved", "Calls saved", ""),
-    ("combining.overhead_tokens", "Tokens added (estimate)", ""),
-    ("combining.waited_s", "Waiting, all requests together", "s"),
-    ("queue_ms.mean", "Mean wait of a request", "ms"),
+COLUMNS: tuple[tuple[str, str, str, Rows], ...] = (
+    ("calls_saved", "Calls saved", "", "calls"),
+    ("combining.overhead_tokens", "Tokens added (estimate)", "", "calls"),
+    ("combining.waited_s", "Waiting, all requests together", "s", "answered"),
+    ("queue_ms.mean", "Mean wait of a request", "ms", "answered"),
 )
 
 
@@ -26,19 +27,30 @@ class Worth:
     rows: Sequence[tuple[str, Sequence[Figure]]]
 
 
-def weigh_batching(summary: Summary) -> Worth:
-    lanes = [("All lanes", ""), *((p.label, f"by_priority.{p.name}.") for p in Priority)]
+def weigh_batching(summary: Summary, *, links: RowLinks) -> Worth:
+    lanes: list[tuple[str, str, Priority | None]] = [
+        ("All lanes", "", None),
+        *((p.label, f"by_priority.{p.name}.", p) for p in Priority),
+    ]
     return Worth(
         verdict=_judge(summary),
-        labels=[label for _, label, _ in COLUMNS],
-        rows=[(label, _list_figures(summary, place)) for label, place in lanes],
+        labels=[label for _, label, _, _ in COLUMNS],
+        rows=[(label, _list_figures(summary, place, links, lane)) for label, place, lane in lanes],
     )
 
 
-def _list_figures(summary: Summary, place: str) -> list[Figure]:
+def _list_figures(
+    summary: Summary, place: str, links: RowLinks, lane: Priority | None
+) -> list[Figure]:
     return [
-        Figure(place + name, label, value, write_number(value, unit=unit))
-        for name, label, unit in COLUMNS
+        Figure(
+            place + name,
+            label,
+            value,
+            write_number(value, unit=unit),
+            link=links.find(rows, priority=lane) if value else "",
+        )
+        for name, label, unit, rows in COLUMNS
         for value in [find_value(summary, place + name)]
     ]
 

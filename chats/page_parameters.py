@@ -14,7 +14,6 @@ from settings_app.models import Priority
 
 SHOWN_AT_ONCE = 50
 PLACE = ("before", "after", "limit")
-LABELS = {"batch_id": "batch", "error_code": "error"}
 
 
 class PageParameters(ChatParameters):
@@ -37,15 +36,6 @@ class PageParameters(ChatParameters):
             if name != "limit" or "limit" in self.initial_data
         }
 
-    @property
-    def problems(self) -> list[str]:
-        """One sentence for each thing that was not understood."""
-        return [
-            f"{LABELS.get(name, name).capitalize()}: {reason}"
-            for name, reasons in self.errors.items()
-            for reason in reasons
-        ]
-
 
 def describe_form(asked: QueryDict, parameters: PageParameters) -> dict[str, Any]:
     """What the filter's fields show: what was asked, moments as their fields want them."""
@@ -53,8 +43,8 @@ def describe_form(asked: QueryDict, parameters: PageParameters) -> dict[str, Any
     return {
         "priorities": [(p.name, p.label, valid.get("priority") == p) for p in Priority],
         "statuses": [(s.value, s.label, valid.get("status") == s) for s in Status],
-        "from": _write_for_field(valid.get("from")),
-        "to": _write_for_field(valid.get("to")),
+        "from": write_for_field(valid.get("from")),
+        "to": write_for_field(valid.get("to")),
         **{name: asked.get(name, "") for name in ("username", "batch_id", "search", "error_code")},
         "any_error": ANY_ERROR,
     }
@@ -69,5 +59,6 @@ def query_without_place(asked: QueryDict) -> str:
     return kept.urlencode()
 
 
-def _write_for_field(value: datetime | None) -> str:
+def write_for_field(value: datetime | None) -> str:
+    """As a field of type datetime-local holds it, in UTC."""
     return "" if value is None else f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"

@@ -11,24 +11,20 @@ from django.views.decorators.http import require_safe
 from chats.export import FORMATS, stream_chats
 from chats.models import Chat
 from chats.page_parameters import PageParameters, describe_form, query_without_place
+from chats.search import search_chats
 from chats.selectors import ChatPage, list_chats
 from settings_app.readers import for_readers, for_readers_async, may_administer
 
 SHOWN_CHARACTERS = 20_000
+MOST_COUNTED = 100_000
 
 
 @require_safe
 @for_readers
 def chat_list(request: HttpRequest) -> HttpResponse:
     parameters = PageParameters(data=request.GET)
-    if parameters.is_valid():
-        page = list_chats(parameters.which, **parameters.place)
-    else:
-        page = ChatPage([], 0, None, None)
     asked = query_without_place(request.GET)
-    context = {
-        "rows": describe_rows(page.chats[::-1]),
-        "page": page,
+    context = _read_page(parameters) | {
         "problems": parameters.problems,
         "form": describe_form(request.GET, parameters),
         "asked": asked,
@@ -53,6 +49,19 @@ async def export_chats(request: HttpRequest, form: str) -> HttpResponseBase:
         content_type=FORMATS[form],
         headers={"Content-Disposition": f'attachment; filename="chats.{form}"'},
     )
+
+
+def _read_page(parameters: PageParameters) -> dict[str, Any]:
+    """`rows` newest first, and the `page` or the `search` that they are of."""
+    if not parameters.is_valid():
+        return {"rows": [], "page": ChatPage([], 0, None, None)}
+    which, place = parameters.which, parameters.place
+    if which.search is None:
+        page = list_chats(which, **place, count_upto=MOST_COUNTED)
+        return {"rows": describe_rows(page.chats[::-1]), "page": page}
+    place.pop("after", None)  # a search goes back from somewhere, never forth
+    search = search_chats(which, **place)
+    return {"rows": describe_rows(search.chats), "search": search}
 
 
 def describe_rows(chats: Sequence[Chat]) -> list[dict[str, Any]]:

@@ -7,9 +7,11 @@ from django.contrib.admin.utils import build_q_object_from_lookup_parameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Max, Min, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+
+from chats.spans import find_span, within
 
 MOST_LISTED = 10_000
 
@@ -39,7 +41,7 @@ class RecordList(ChangeList):
         return found
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        """Dates are told as a span of ids, too: else the database sorts all rows of the span."""
+        """Dates are told as a span of ids, too."""
         rows = super().get_queryset(request, exclude_parameters)
         return rows.filter(self._find_span()) if self._dated else rows
 
@@ -50,8 +52,7 @@ class RecordList(ChangeList):
             )
         except (ValidationError, ValueError) as error:
             raise IncorrectLookupParameters(error) from error
-        ends = dated.aggregate(oldest=Min("pk"), newest=Max("pk"))
-        return Q(pk__range=(ends["oldest"] or 0, ends["newest"] or 0))
+        return within(find_span(dated))
 
     @property
     def onward(self) -> tuple[int, str] | None:

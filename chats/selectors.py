@@ -27,12 +27,14 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
 from chats.models import OPEN_STATUSES, Chat, Status
+from chats.spans import Span, find_span, within
 from chats.tally import count_stored
 from settings_app.models import Priority
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
 MAX_ID = 2**63 - 1
+EVERYWHERE = Span(0, MAX_ID)
 ANY_ERROR = "any"
 UNANSWERED = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
 EXPORTED_AT_ONCE = 200
@@ -59,20 +61,24 @@ class ChatFilter:
 
 @dataclass(frozen=True, slots=True)
 class ChatPage:
-    """A page, most recent last; `older` and `newer` are the ids to go on before and after."""
+    """A page, most recent last; `older` and `newer` are the ids to go on before and after.
+
+    `is_cut`: there are more than `count`.
+    """
 
     chats: list[Chat]
     count: int
     older: int | None
     newer: int | None
+    is_cut: bool = False
 
 
-class _Span(NamedTuple):
+class _Counted(NamedTuple):
     """How many chats match, and ids between which they all lie."""
 
     count: int
-    oldest: int | None = 0
-    newest: int | None = MAX_ID
+    span: Span = EVERYWHERE
+    is_cut: bool = False
 
 
 def list_chats(
@@ -81,12 +87,16 @@ def list_chats(
     limit: int = DEFAULT_PAGE,
     before: int | None = None,
     after: int | None = None,
+    count_upto: int | None = None,
 ) -> ChatPage:
-    """The newest chats, or the newest below the id `before`, or the oldest above the id `after`."""
-    span = _count(which)
-    if not span.count:
+    """The newest chats, or the newest below the id `before`, or the oldest above the id `after`.
+
+    Where counting is slow it stops at `count_upto`, if that is given.
+    """
+    counted = _count(which, count_upto)
+    if not counted.count:
         return ChatPage([], 0, None, None)
-    listed = _list(which)
+    listed, span = list_matching(which), counted.span
     if after is not None:
         found = list(listed.filter(pk__range=(after + 1, span.newest)).order_by("pk")[: limit + 1])
         chats, has_newer = found[:limit], len(found) > limit
@@ -97,7 +107,8 @@ def list_chats(
         chats, has_older = found[:limit][::-1], len(found) > limit
         has_newer = before is not None and listed.filter(pk__range=(before, span.newest)).exists()
     first, last = _edges(chats, before=before, after=after)
-    return ChatPage(chats, span.count, first if has_older else None, last if has_newer else None)
+    older, newer = first if has_older else None, last if has_newer else None
+    return ChatPage(chats, counted.count, older, newer, counted.is_cut)
 
 
 def walk_chats(which: ChatFilter, *, page: int = EXPORTED_AT_ONCE) -> Iterator[list[Chat]]:
@@ -105,12 +116,10 @@ def walk_chats(which: ChatFilter, *, page: int = EXPORTED_AT_ONCE) -> Iterator[l
 
     What arrives meanwhile is not among them.
     """
-    span = _count(which)
-    if not span.count:
-        return
+    span = span_of(which)
     last = Chat.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-    before = min(span.newest or 0, last) + 1
-    listed = _list(which).order_by("-pk")
+    before = min(span.newest, last) + 1
+    listed = list_matching(which).order_by("-pk")
     while chats := list(listed.filter(pk__range=(span.oldest, before - 1))[:page]):
         yield chats
         before = chats[-1].pk
@@ -123,7 +132,7 @@ def _edges(chats: list[Chat], *, before: int | None, after: int | None) -> tuple
     return (after or 0) + 1, (before or 1) - 1
 
 
-def _list(which: ChatFilter) -> QuerySet[Chat]:
+def list_matching(which: ChatFilter) -> QuerySet[Chat]:
     matching = Chat.objects.filter(_condition(which))
     if which.status is not None:
         return matching
@@ -136,8 +145,7 @@ def _condition(which: ChatFilter) -> Q:
         "client_id": which.client_id,
         "username": which.username,
         "batch_id": which.batch_id,
-        "received_at__gte": which.received_from,
-        "received_at__lt": which.received_until,
+        **_times(which),
     }
     given = Q(**{name: value for name, value in leading.items() if value is not None})
     if which.error_code is not None:
@@ -169,21 +177,45 @@ def _contains(search: str) -> Q:
     return found
 
 
-def _count(which: ChatFilter) -> _Span:
+def span_of(which: ChatFilter) -> Span:
+    """The ids between which all that match lie; told closely where times are asked for."""
+    times = _times(which)
+    return find_span(Chat.objects.filter(**times)) if times else EVERYWHERE
+
+
+def _times(which: ChatFilter) -> dict[str, datetime]:
+    ends = {"received_at__gte": which.received_from, "received_at__lt": which.received_until}
+    return {name: end for name, end in ends.items() if end is not None}
+
+
+def _count(which: ChatFilter, upto: int | None = None) -> _Counted:
     """The exact number, and for a time range, which tells the database nothing about ids, the ids.
 
     Finished chats are all minus the open ones: the open are few, and all are counted in an index
     alone, where counting the finished ones would look up the status of every row.
     """
     if which == ChatFilter():
-        return _Span(count_stored() - Chat.objects.filter(status__in=OPEN_STATUSES).count())
+        return _Counted(count_stored() - Chat.objects.filter(status__in=OPEN_STATUSES).count())
+    times = _times(which)
+    only_times = ChatFilter(received_from=which.received_from, received_until=which.received_until)
+    if upto is not None and times and which != only_times:
+        return _count_upto(which, upto)
     condition = _condition(which)
     asked = {"count": Count("*")}
     if which.status is None:
         asked["count"] -= Subquery(_count_open(condition))
-    if which.received_from or which.received_until:
+    if times:
         asked |= {"oldest": Min("pk"), "newest": Max("pk")}
-    return _Span(**Chat.objects.filter(condition).aggregate(**asked))
+    told = Chat.objects.filter(condition).aggregate(**asked)
+    count = told.pop("count")
+    return _Counted(count, Span(**{k: v or 0 for k, v in told.items()}) if told else EVERYWHERE)
+
+
+def _count_upto(which: ChatFilter, upto: int) -> _Counted:
+    """For times with something else asked, where each row of the time would be looked at."""
+    span = span_of(which)
+    count = list_matching(which).filter(within(span))[: upto + 1].count()
+    return _Counted(min(count, upto), span, count > upto)
 
 
 def _count_open(condition: Q) -> QuerySet[Chat]:

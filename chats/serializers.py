@@ -13,6 +13,8 @@ from settings_app.models import Priority
 
 MAX_NAME_LENGTH = 200
 MAX_SEARCH_LENGTH = 200
+LABELS = {"batch_id": "batch", "error_code": "error"}
+"""what pages call a parameter, where that is not its name"""
 
 
 class QueryParameters(serializers.Serializer):
@@ -32,6 +34,15 @@ class QueryParameters(serializers.Serializer):
         if "from" in attrs and "to" in attrs and attrs["from"] > attrs["to"]:
             raise serializers.ValidationError({"to": ["Must not be before `from`."]})
         return attrs
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for people for each thing that was not understood."""
+        return [
+            f"{LABELS.get(name, name).capitalize()}: {reason}"
+            for name, reasons in self.errors.items()
+            for reason in reasons
+        ]
 
 
 class PriorityNameField(serializers.Field):

@@ -3,6 +3,8 @@
 import time
 from dataclasses import dataclass
 
+from django.db.models import Count, Func, IntegerField, Subquery
+
 from chats.models import Chat
 from settings_app.snapshot import Snapshot, current_snapshot
 
@@ -47,6 +49,14 @@ def count_stored() -> int:
 
 def _count_settled(*, lowest: int, highest: int) -> Tally:
     snapshot, upto = current_snapshot(), highest - UNSETTLED
-    count = Chat.objects.filter(pk__lte=upto).count()
+    # All less the newest, in one statement: all are counted in the smallest index, where those up
+    # to an id would be counted row by row through every text.
+    newest = (
+        Chat.objects.filter(pk__gt=upto)
+        .order_by()
+        .annotate(counted=Func("pk", function="COUNT", output_field=IntegerField()))
+        .values("counted")
+    )
+    count = Chat.objects.aggregate(count=Count("*") - Subquery(newest))["count"]
     _Memory.tally = Tally(count, upto, lowest, snapshot, time.monotonic() + REMEMBERED_S)
     return _Memory.tally

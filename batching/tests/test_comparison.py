@@ -13,6 +13,7 @@ from batching.comparison import METRICS, Metric, compare, find_value
 from batching.models import CallStatus
 from batching.periods import Period
 from batching.rollup import fold_pending
+from batching.row_links import RowLinks
 from batching.tests.rows import make_batch, make_call
 from batching.worth import weigh_batching
 from chats.models import Status
@@ -21,6 +22,7 @@ from settings_app.models import Priority
 
 TODAY = date(2026, 3, 12)
 NOW = datetime(2026, 3, 12, 9, tzinfo=UTC)
+LINKS = RowLinks(Period(TODAY, TODAY), is_staff=False)
 COUNT = Metric("requests", "Requests", "chats")
 LATENCY = Metric("latency_ms.p95", "Latency", "answered", "ms", better="less")
 SHARE = Metric("fill", "Fill", "batches", "%", better="more")
@@ -123,11 +125,36 @@ def test_every_link_leads_to_as_many_rows_as_its_figure_says(admin_client):
         if name.split(".")[-1] not in counted and not name.startswith("failures."):
             continue
         followed.add(name)
-        found = re.search(r"<strong>([\d,]+)</strong> chat|paginator\">\s*(\d+) ", listed.text)
+        found = re.search(
+            r"<strong>([\d,]+)</strong> (?:chat|batch)|paginator\">\s*(\d+) ", listed.text
+        )
         assert found, (name, link)
         assert int((found[1] or found[2]).replace(",", "")) == json.loads(value), (name, link)
     assert {"requests", "by_priority.LOW.failed", "by_priority.HIGH.batches"} <= followed
     assert {"failures.blocked", "by_priority.HIGH.model_calls", "batches"} <= followed
+
+
+@pytest.mark.usefixtures("two_weeks")
+@pytest.mark.parametrize("viewer", ["client", "admin_client"])
+def test_every_figure_that_is_something_has_its_link(request, viewer):
+    page = request.getfixturevalue(viewer).get("/dashboard").text
+    figures = re.findall(r'data-figure="([^"]+)" data-value="([^"]+)">(<a href)?', page)
+    linked = {name for name, _, link in figures if link}
+    assert {name for name, value, _ in figures if json.loads(value)} == linked
+    assert "calls_saved" in linked
+    assert any(name.startswith("by_day.") for name in linked)
+
+
+@pytest.mark.usefixtures("two_weeks")
+def test_column_of_a_day_leads_to_the_rows_of_that_day(client):
+    page = client.get("/dashboard").text
+    links = re.findall(
+        r'data-figure="request_count_over_time.\d+.count" data-value="(\d+)"><a href="([^"]+)"',
+        page,
+    )
+    assert len(links) >= 2
+    for value, link in links:
+        assert f"<strong>{value}</strong> batch" in client.get(unescape(link)).text
 
 
 @pytest.mark.usefixtures("two_weeks")
@@ -141,7 +168,7 @@ def test_reader_without_an_account_gets_only_links_that_open(client):
 @pytest.mark.usefixtures("two_weeks")
 def test_worth_names_savings_and_costs_of_the_same_document(client):
     summary = summarize(first=date(2026, 3, 6), last=TODAY)
-    verdict = weigh_batching(summary).verdict
+    verdict = weigh_batching(summary, links=LINKS).verdict
     assert "would have been 6 calls; 2 (33 %) were saved" in verdict
     each = summary["combining"]["overhead_tokens"] // 2
     assert (
@@ -158,9 +185,11 @@ def test_worth_names_savings_and_costs_of_the_same_document(client):
 
 @pytest.mark.django_db
 def test_worth_of_nothing_and_of_a_bad_day_is_said_plainly():
-    assert weigh_batching(summarize()).verdict == "No model call was made in this period."
+    assert (
+        weigh_batching(summarize(), links=LINKS).verdict == "No model call was made in this period."
+    )
     batch = make_batch()
     for _ in range(2):
         make_call(batch, status=CallStatus.FAILED)
     fold_pending()
-    assert weigh_batching(summarize()).verdict.startswith("No call was saved")
+    assert weigh_batching(summarize(), links=LINKS).verdict.startswith("No call was saved")

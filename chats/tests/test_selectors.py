@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chats.models import Chat, Status
-from chats.selectors import ChatFilter, _list, list_chats
+from chats.selectors import ChatFilter, list_chats, list_matching
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import Priority
 
@@ -173,6 +173,19 @@ def test_a_page_costs_the_same_few_queries_whatever_it_holds(place, most):
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="it is SQLite's planner that needs help")
 def test_errors_of_a_lane_are_reached_by_their_few_rows():
     which = ChatFilter(error_code="blocked", priority=Priority.HIGH)
-    plan = _list(which).order_by("-pk").explain()
+    plan = list_matching(which).order_by("-pk").explain()
     assert "chat_status" in plan
     assert "chat_priority" not in plan
+
+
+def test_count_of_a_time_and_more_may_stop_at_a_bound():
+    for _ in range(4):
+        make_chat(username="ann")
+    make_chat(Status.QUEUED)
+    which = ChatFilter(username="ann", received_from=NOON)
+    page = list_chats(which, count_upto=3)
+    assert (page.count, page.is_cut, len(page.chats)) == (3, True, 4)
+    page = list_chats(which, count_upto=4)
+    assert (page.count, page.is_cut) == (4, False)
+    exact = list_chats(ChatFilter(received_from=NOON), count_upto=1)
+    assert (exact.count, exact.is_cut) == (4, False), "the index alone answers it"

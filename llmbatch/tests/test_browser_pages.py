@@ -17,6 +17,8 @@ OWN_PAGES = [
     "/dashboard?days=30",
     "/chats",
     "/chats?status=lost",
+    "/chats?search=the",
+    "/batches",
     "/live",
     "/playground",
     "/nothing",
@@ -113,7 +115,7 @@ async def visit(
 
 
 async def test_first_visit_with_nothing_stored(browser: Browser, tmp_path: Path) -> None:
-    pages = ["/dashboard", "/chats", "/live", "/playground"]
+    pages = ["/dashboard", "/chats", "/batches", "/live", "/playground"]
     with Server(tmp_path, GEMINI_API_KEY="") as server:
         assert await visit(browser, server, pages, staff=False, dark=False) == []
 

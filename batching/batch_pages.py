@@ -1,0 +1,77 @@
+"""`/batches`: the batches of a time, a lane or an outcome; and the story of one."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+from rest_framework import serializers
+
+from batching.batch_list import BatchFilter, BatchPage, list_batches
+from batching.batch_story import tell_batch
+from batching.models import Batch, Outcome
+from chats.page_parameters import query_without_place, write_for_field
+from chats.selectors import MAX_ID
+from chats.serializers import MomentField, PriorityNameField, QueryParameters
+from settings_app.models import Priority
+from settings_app.readers import for_readers, may_administer
+
+
+class BatchParameters(QueryParameters):
+    priority = PriorityNameField(required=False)
+    outcome = serializers.ChoiceField(Outcome.choices, required=False)
+    to = MomentField(required=False)
+    before = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return super().get_fields() | {"from": MomentField(required=False)}
+
+    @property
+    def which(self) -> BatchFilter:
+        given = self.validated_data
+        outcome = given.get("outcome")
+        return BatchFilter(
+            priority=given.get("priority"),
+            outcome=Outcome(outcome) if outcome else None,
+            created_from=given.get("from"),
+            created_until=given.get("to"),
+        )
+
+
+@require_safe
+@for_readers
+def batch_list(request: HttpRequest) -> HttpResponse:
+    parameters = BatchParameters(data=request.GET)
+    if parameters.is_valid():
+        before = parameters.validated_data.get("before", MAX_ID)
+        page = list_batches(parameters.which, before=before)
+    else:
+        page = BatchPage([], 0, None)
+    context = {
+        "page": page,
+        "problems": parameters.problems,
+        "form": describe_form(parameters),
+        "asked": query_without_place(request.GET),
+        "newest": "before" not in request.GET,
+    }
+    return render(request, "batches.html", context, status=400 if parameters.errors else 200)
+
+
+def describe_form(parameters: BatchParameters) -> dict[str, Any]:
+    valid = parameters.validated_data if not parameters.errors else {}
+    return {
+        "priorities": [(p.name, p.label, valid.get("priority") == p) for p in Priority],
+        "outcomes": [(o.value, o.label, valid.get("outcome") == o.value) for o in Outcome],
+        "from": write_for_field(valid.get("from")),
+        "to": write_for_field(valid.get("to")),
+    }
+
+
+@require_safe
+@for_readers
+def batch_page(request: HttpRequest, batch_id: int) -> HttpResponse:
+    batch = get_object_or_404(Batch, pk=min(batch_id, MAX_ID))
+    story = tell_batch(batch, now=timezone.now())
+    context = {"batch": batch, "story": story, "is_staff": may_administer(request)}
+    return render(request, "batch.html", context)
