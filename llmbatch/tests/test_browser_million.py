@@ -1,0 +1,126 @@
+"""A million chats in a real browser: every page that lists, counts or exports them."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from llmbatch.tests.browser import browser_marks, open_page
+from llmbatch.tests.migrated import copy_sqlite
+from llmbatch.tests.server import ROOT, Server
+from llmbatch.tests.test_browser_pages import PASSWORD, log_in
+
+pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
+
+ROWS = 1_000_000
+FILL = f"""import django
+django.setup()
+from bench.history import fill_history
+fill_history({ROWS}, wordy=False)"""
+READ_START = """async (address) => {
+  const reader = (await fetch(address)).body.getReader();
+  let text = "";
+  while (text.length < 20000) text += new TextDecoder().decode((await reader.read()).value);
+  await reader.cancel();
+  return text;
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("million")
+    server = Server(folder, DJANGO_SUPERUSER_PASSWORD=PASSWORD)
+    copy_sqlite(folder / "gateway.sqlite3")
+    variables = server.environment | {"DJANGO_SETTINGS_MODULE": "llmbatch.settings"}
+    subprocess.run([sys.executable, "-c", FILL], cwd=ROOT, env=variables, check=True)
+    server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.__exit__()
+        shutil.rmtree(folder)  # pytest would keep its 640 MB for three runs
+
+
+async def test_every_list_is_walked_at_a_million_chats(browser: Browser, server: Server) -> None:
+    async with open_page(browser) as (page, complaints):
+        hosts: set[str] = set()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        await log_in(page, server)
+        await follow_figures(page, server)
+        await walk_chats(page, server)
+        await look_at_a_batch(page, server)
+        await walk_admin(page, server)
+        await start_exports(page, server)
+        assert complaints == []
+        assert hosts == {urlsplit(server.url).netloc}
+    assert "Traceback" not in server.log
+
+
+async def follow_figures(page: Page, server: Server) -> None:
+    await page.goto(f"{server.url}/dashboard?days=30")
+    figure = page.locator('.figures [data-figure="requests"]')
+    assert int(await figure.get_attribute("data-value")) > 0.99 * ROWS
+    await figure.locator("a").click()
+    await expect(page.locator(".results strong")).to_have_text(f"{ROWS:,}")
+    await page.goto(f"{server.url}/dashboard?days=30")
+    await page.locator('td [data-figure="by_priority.HIGH.model_calls"] a').click()
+    await expect(page.locator("#result_list tbody tr")).to_have_count(50)
+    await expect(page.locator(".onward")).to_contain_text("stop at 10000 rows")
+
+
+async def walk_chats(page: Page, server: Server) -> None:
+    await page.goto(f"{server.url}/chats")
+    newest = await page.locator(".chats h2").first.get_attribute("id")
+    await page.click("text=Older")
+    assert await page.locator(".chats h2").first.get_attribute("id") != newest
+    await page.goto(f"{server.url}/chats?before={ROWS // 2}")
+    await expect(page.locator(".chats > li")).to_have_count(50)
+    await page.fill('[name="search"]', "no chat holds this")
+    await page.click("text=Show")
+    await expect(page.locator(".results")).to_contain_text("found among the chats since")
+    for _ in range(50):
+        further = page.locator("text=Search further back")
+        if not await further.count():
+            break
+        await further.click()
+    await expect(page.locator(".results")).to_contain_text("No more, back to the oldest chat.")
+    await page.goto(f"{server.url}/chats?status=done&from=2000-01-01")
+    await expect(page.locator(".results")).to_contain_text("More than 100,000 chats")
+
+
+async def look_at_a_batch(page: Page, server: Server) -> None:
+    await page.goto(f"{server.url}/batches?priority=HIGH&from=2000-01-01")
+    await page.locator("table.batches a").first.click()
+    await expect(page.locator("h1")).to_contain_text("Batch ")
+    await expect(page.locator(".tracks tr")).to_have_count(5)
+
+
+async def walk_admin(page: Page, server: Server) -> None:
+    await page.goto(f"{server.url}/admin/chats/chat/?p=200")
+    last = int(await page.locator("th.field-id").last.text_content())
+    assert last == ROWS - 9999
+    await page.click(".onward a")
+    assert int(await page.locator("th.field-id").first.text_content()) == last - 1
+    await page.goto(f"{server.url}/admin/chats/chat/")
+    await page.locator(".toplinks a").first.click()
+    await expect(page.locator("#result_list tbody tr")).to_have_count(50)
+    await page.fill("#searchbar", "r777")
+    await page.press("#searchbar", "Enter")
+    await expect(page.locator("#result_list tbody tr")).to_have_count(1)
+
+
+async def start_exports(page: Page, server: Server) -> None:
+    """Both arrive while they are read; nobody waits for a million rows, nor holds them."""
+    before = server.memory_mb
+    for form in ("csv", "json"):
+        address = f"{server.url}/chats/export.{form}"
+        start = await page.evaluate(READ_START, address)
+        assert f"r{ROWS}" in start
+    await asyncio.sleep(0.5)
+    assert server.memory_mb < before + 60
