@@ -1,6 +1,7 @@
 """Takes screenshots/*.png of a running gateway: `python docs/screenshots.py URL USER PASSWORD`.
 
-Wants Debian's chromium, a seeded database (`manage.py seed_demo`) and an admin's account.
+Wants Debian's chromium and fonts-noto-cjk, a history (`manage.py seed_demo`), the simulated model
+and an admin's account.
 """
 
 import sys
@@ -11,6 +12,37 @@ from playwright.sync_api import Browser, Page, sync_playwright
 FOLDER = Path(__file__).parent / "screenshots"
 LANES = "/admin/settings_app/lane/"
 LOOKS = {"light": (1200, 760, "light"), "dark": (1200, 760, "dark"), "phone": (360, 740, "light")}
+PAGES = {
+    "dashboard": "/dashboard",
+    "batches": "/batches",
+    "chats": "/chats",
+    "api": "/v1/docs",
+    "admin": "/admin/",
+    "admin-chats": "/admin/chats/chat/",
+    "admin-call": "/admin/batching/modelcall/100/change/",
+    "lanes": LANES,
+    "lane": f"{LANES}2/change/",
+    "settings": "/admin/settings_app/gatewaysettings/1/change/",
+    "history": "/admin/settings_app/settingschange/",
+    "api-keys": "/admin/settings_app/apikey/add/",
+    "not-found": "/batches/999999999",
+}
+SEND_WAVES = """() => {
+  const names = ["anna", "ben", "newsletter", "support-desk", "nightly-report", "translations"];
+  let wave = 0;
+  const token = /csrftoken=([^;]+)/.exec(document.cookie)[1];
+  const headers = { "Content-Type": "application/json", Prefer: "respond-async", "X-CSRFToken": token };
+  setInterval(() => {
+    const counts = { HIGH: 8, MEDIUM: 6, LOW: wave % 8 ? 0 : 3 };
+    for (const [priority, count] of Object.entries(counts)) {
+      for (let place = 0; place < count; place += 1) {
+        const body = { username: names[(wave + place) % 6], prompt: "Why?", priority };
+        fetch("/v1/query", { method: "POST", headers, body: JSON.stringify(body) });
+      }
+    }
+    wave += 1;
+  }, 300);
+}"""
 
 
 def main(url: str, username: str, password: str) -> None:
@@ -19,9 +51,28 @@ def main(url: str, username: str, password: str) -> None:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
+        change_a_lane(browser, url, username, password)
         for look in LOOKS:
             take_pictures(browser, look, url, username, password)
         browser.close()
+
+
+def log_in(page: Page, username: str, password: str) -> None:
+    page.fill("#id_username", username)
+    page.fill("#id_password", password)
+    page.click("[type=submit]")
+
+
+def change_a_lane(browser: Browser, url: str, username: str, password: str) -> None:
+    """There and back, for the history of changes."""
+    page = browser.new_page()
+    page.goto(f"{url}/admin/login/?next={LANES}1/change/")
+    log_in(page, username, password)
+    for window in ("1.5", "1"):
+        page.goto(f"{url}{LANES}1/change/")
+        page.fill("#id_window_s", window)
+        page.click('[name="_save"]')
+    page.close()
 
 
 def take_pictures(browser: Browser, look: str, url: str, username: str, password: str) -> None:
@@ -30,18 +81,27 @@ def take_pictures(browser: Browser, look: str, url: str, username: str, password
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     page.goto(f"{url}/admin/login/")
-    page.fill("#id_username", username)
-    page.fill("#id_password", password)
-    page.click("[type=submit]")
+    page.screenshot(path=FOLDER / f"login-{look}.png")
+    log_in(page, username, password)
     page.goto(f"{url}/chats?error_code=any&priority=HIGH")
     batch = page.get_attribute('.facts a[href^="/batches/"]', "href")
-    paths = {"dashboard": "/dashboard", "chats": "/chats", "batch": batch, "lanes": LANES}
-    for name, path in paths.items():
+    for name, path in {"batch": batch, **PAGES}.items():
         page.goto(url + path)
         page.wait_for_load_state("networkidle")
         page.screenshot(path=FOLDER / f"{name}-{look}.png")
+    take_live(page, look, url)
     take_playground(page, look, url)
     page.close()
+
+
+def take_live(page: Page, look: str, url: str) -> None:
+    """While requests wait in every lane and batches run."""
+    page.goto(f"{url}/live")
+    page.locator("#link[data-state=on]").wait_for()
+    page.evaluate(SEND_WAVES)
+    page.locator("#running .batch").nth(3).wait_for()
+    page.locator('[data-lane="LOW"] .chip').nth(2).wait_for()
+    page.screenshot(path=FOLDER / f"live-{look}.png")
 
 
 def take_playground(page: Page, look: str, url: str) -> None:

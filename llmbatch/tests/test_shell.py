@@ -6,6 +6,7 @@ import pytest
 from django.test import RequestFactory
 from django.views.defaults import server_error
 
+from batching.engine.capacity import Capacity
 from batching.models import CallStatus
 from batching.templatetags.shell import moment
 from batching.tests.rows import make_batch, make_call
@@ -81,3 +82,32 @@ def test_form_without_its_token_is_explained(admin_client, client):
     response = admin_client.post("/admin/test-key")
     assert "The form was not sent" in response.text
     assert response.status_code == 403
+
+
+BREAKER = Capacity(16, 4, (None, None, None), paused_s=3.0, down=True)
+STATES = {
+    "simulated": "every answer is simulated",
+    "no_api_key": "503 no_api_key",
+    "key_refused": "upstream_rejected_key",
+    "quota": "daily quota is used up",
+    "breaker_open": "no call is made for 3 s",
+}
+
+
+@pytest.mark.parametrize(("state", "words"), STATES.items())
+def test_state_of_the_model_stands_on_each_page(admin_client, settings, monkeypatch, state, words):
+    if state in ("simulated", "no_api_key"):
+        settings.GEMINI_API_KEY, settings.GEMINI_BASE_URL = "", ""
+        settings.DEBUG = state == "simulated"
+    else:
+        settings.GEMINI_API_KEY = "test-key-0123456789"
+    if state == "breaker_open":
+        monkeypatch.setattr("batching.model_notice.find_capacity", lambda: BREAKER)
+    code = {"key_refused": "upstream_rejected_key", "quota": "upstream_unavailable"}.get(state)
+    if code:
+        detail = "The model's daily quota is used up."
+        call = {"status": CallStatus.FAILED, "error_code": code, "error_detail": detail}
+        make_call(make_batch(), **call)
+    refresh_snapshot()
+    for path in PAGES:
+        assert admin_client.get(path).text.count(words) == 1, path
