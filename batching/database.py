@@ -42,6 +42,10 @@ def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # A broken connection is opened anew by the next call instead of failing for ever.
         connection.close_if_unusable_or_obsolete()
         raise
+    finally:
+        # Under DEBUG Django notes each statement, prompts included, and forgets them at the end of
+        # its own requests alone.
+        connection.queries_log.clear()
 
 
 def _close_connection() -> None:

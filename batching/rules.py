@@ -48,7 +48,7 @@ def current_rules() -> dict[Priority, LaneRule]:
 def _simulated_transport() -> "SimulatedTransport":
     from batching.llm.simulated import SimulatedTransport
 
-    return SimulatedTransport()
+    return SimulatedTransport(kept_calls=0)  # whole prompts, and nobody asks for them
 
 
 def read_access() -> ModelAccess:

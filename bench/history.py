@@ -51,7 +51,8 @@ def _fill_batches(rows: int, moment: str, length: int) -> None:
     )  # fmt: skip
     ModelCall.objects.create(
         id=1, batch=batch, priority=1, kind=CallKind.COMBINED, attempt=1, model="gemini",
-        item_ids=[1, 2, 3, 4], prompt="Why is the sky blue? " * 4 * length, reply="Scattering. " * 20 * length,
+        item_ids=[1, 2, 3, 4], prompt="Why is the sky blue? " * 4 * length,
+        reply="Scattering. " * 20 * length,
         status=CallStatus.COMPLETE, finish_reason="STOP", prompt_tokens=164, output_tokens=800,
         started_at=now, first_token_ms=300, duration_ms=900, folded=True,
     )  # fmt: skip

@@ -31,7 +31,8 @@ SEND_WAVES = """() => {
   const names = ["anna", "ben", "newsletter", "support-desk", "nightly-report", "translations"];
   let wave = 0;
   const token = /csrftoken=([^;]+)/.exec(document.cookie)[1];
-  const headers = { "Content-Type": "application/json", Prefer: "respond-async", "X-CSRFToken": token };
+  const headers = { "Content-Type": "application/json", Prefer: "respond-async" };
+  headers["X-CSRFToken"] = token;
   setInterval(() => {
     const counts = { HIGH: 8, MEDIUM: 6, LOW: wave % 8 ? 0 : 3 };
     for (const [priority, count] of Object.entries(counts)) {

@@ -198,14 +198,15 @@ if "*" in read_list("CORS_ALLOWED_ORIGINS", []) and not DEBUG:
 CORS_ALLOWED_ORIGINS = [o for o in read_list("CORS_ALLOWED_ORIGINS", []) if o != "*"]
 CORS_ALLOW_ALL_ORIGINS = DEBUG and read_list("CORS_ALLOWED_ORIGINS", ["*"]) == ["*"]
 CORS_URLS_REGEX = r"^/(v1|health)(/.*)?$"
-CORS_ALLOW_HEADERS = [*default_headers, "x-request-id"]
 CORS_ALLOW_HEADERS = [*default_headers, "prefer", "x-request-id", "idempotency-key"]
 CORS_ALLOW_HEADERS += [  # what OpenAI's own client sends from a browser
     f"x-stainless-{name}"
     for name in ("lang", "package-version", "os", "arch", "runtime", "runtime-version")
 ]
-CORS_ALLOW_HEADERS += ["x-stainless-retry-count", "x-stainless-timeout"]
-CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-Id"]
+CORS_ALLOW_HEADERS += [
+    f"x-stainless-{name}" for name in ("retry-count", "timeout", "helper-method", "poll-helper")
+]
+CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "X-Request-Id", "X-Should-Retry"]
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

@@ -75,7 +75,7 @@ class Responder:
         self.most_running = max(self.most_running, self.running)
         self.calls.append(call)
         if len(self.calls) > 2 * self._kept_calls:
-            del self.calls[: -self._kept_calls]
+            del self.calls[: len(self.calls) - self._kept_calls]
 
 
 def _take_turns(faults: Iterator[Fault | None]) -> Script:
@@ -93,8 +93,11 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
         pace: Pace = USUAL_PACE,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        kept_calls: int = KEPT_CALLS,
     ) -> None:
-        self._responder = Responder(script=script, seed=seed, pace=pace, clock=clock)
+        self._responder = Responder(
+            script=script, seed=seed, pace=pace, clock=clock, kept_calls=kept_calls
+        )
         self._sleep = sleep
         self._clock = clock
 

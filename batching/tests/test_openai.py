@@ -126,3 +126,26 @@ async def test_same_idempotency_key_is_asked_once(harness: Harness, client: Asyn
     assert sum(harness.server.sizes) == 1
     with pytest.raises(openai.ConflictError):
         await ask(client, "Why not?", extra_headers=headers)
+
+
+async def test_client_in_a_browser_may_send_its_headers_and_read_the_gateways(
+    harness: Harness, settings
+) -> None:
+    origin = "https://app.example"
+    settings.CORS_ALLOWED_ORIGINS = [origin]
+    sent = "authorization,content-type,x-stainless-helper-method,x-stainless-retry-count"
+    asked = await harness.client.options(
+        "/v1/chat/completions",
+        headers={
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": sent,
+        },
+    )
+    allowed = asked.headers["access-control-allow-headers"].replace(" ", "").split(",")
+    assert set(sent.split(",")) <= set(allowed)
+    refused = await harness.client.post("/v1/chat/completions", json={}, headers={"Origin": origin})
+    exposed = refused.headers["access-control-expose-headers"].lower()
+    assert "x-should-retry" in refused.headers
+    assert "x-should-retry" in exposed
+    assert "retry-after" in exposed

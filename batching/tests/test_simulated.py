@@ -253,6 +253,13 @@ def test_only_the_last_calls_are_kept():
     assert responder.calls[-1].number == responder.count == 50
 
 
+def test_gateway_without_a_key_keeps_no_call():
+    responder = Responder(kept_calls=0)
+    for _ in range(3):
+        respond(responder=responder)
+    assert (responder.calls, responder.count) == ([], 3)
+
+
 async def test_a_client_that_goes_away_is_seen_to_abandon_its_call():
     asked = asyncio.Event()
     transport = SimulatedTransport(lambda call: asked.set(), pace=Pace(total_s=60))
