@@ -1,5 +1,6 @@
 """Pages over a small and over a large history: what growth by a hundred costs, and the queries."""
 
+import asyncio
 import json
 import os
 import statistics
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import psycopg
@@ -19,9 +21,22 @@ from bench.tables import milliseconds, print_note, print_table
 
 SMALL, LARGE = 10_000, 1_000_000
 ROUNDS, REQUESTS = 3, 15
+EXPORT = "export as CSV, the first 200"
 PAGES = {
     "/v1/analytics": "/v1/analytics",
     "/dashboard": "/dashboard?days=30",
+    "/batches": "/batches",
+    "/batches, HIGH of a week": "/batches?priority=HIGH&from={week}",
+    "/batches/1000": "/batches/1000",
+    "/chats": "/chats",
+    "/chats, middle": "/chats?before={middle}",
+    "/chats, HIGH": "/chats?priority=HIGH",
+    "/chats, any error": "/chats?error_code=any",
+    "/chats, an error of HIGH": "/chats?error_code=blocked&priority=HIGH",
+    "/chats, a day": "/chats?from={day}&to={day_after}",
+    "/chats, answered, all days": "/chats?status=done&from=2000-01-01",
+    "/chats, a frequent word": "/chats?search=sky",
+    "/chats, a word that is not there": "/chats?search=nothinglikethis",
     "/v1/chat, newest": "/v1/chat",
     "/v1/chat, middle": "/v1/chat?before={middle}",
     "/v1/chat, oldest": "/v1/chat?before=150",
@@ -30,11 +45,14 @@ PAGES = {
     "/admin/": "/admin/",
     "admin chats, first": "/admin/chats/chat/",
     "admin chats, page 150": "/admin/chats/chat/?p=150",
+    "admin chats, below the middle": "/admin/chats/chat/?id__lt={middle}",
+    "admin chats, this month": "/admin/chats/chat/?received_at__gte={month}&received_at__lt={day_after}",
     "admin chats, failed": "/admin/chats/chat/?status__exact=failed",
     "admin chats, search": "/admin/chats/chat/?q=r777",
     "admin batches, first": "/admin/batching/batch/",
     "admin batches, HIGH": "/admin/batching/batch/?priority__exact=2",
     "admin model calls, first": "/admin/batching/modelcall/",
+    "admin model calls, HIGH": "/admin/batching/modelcall/?priority__exact=2",
     "admin roll-up": "/admin/batching/dailystat/",
     "a batch's page": "/admin/batching/batch/1000/change/",
 }
@@ -61,7 +79,7 @@ def _measure_database(name: str, database) -> None:
     print_table(
         f"Pages at {SMALL:,} and {LARGE:,} chats: {name}",
         ["page", f"{SMALL:,}", f"{LARGE:,}", "ratio", "queries"],
-        [_describe(page, rounds) for page in PAGES],
+        [_describe(page, rounds) for page in (*PAGES, EXPORT)],
     )
     print_note(
         f"Medians of {REQUESTS} requests, the lower of {ROUNDS} rounds that alternate between the"
@@ -106,7 +124,31 @@ def _measure(rows: int) -> dict[str, dict]:
     client = Client(SERVER_NAME="localhost")
     staff, _ = User.objects.get_or_create(username="bench", is_staff=True, is_superuser=True)
     client.force_login(staff)
-    return {page: _time_page(client, path.format(middle=rows // 2)) for page, path in PAGES.items()}
+    places = _describe_days() | {"middle": rows // 2}
+    return {page: _time_page(client, path.format(**places)) for page, path in PAGES.items()} | {
+        EXPORT: asyncio.run(_time_export())
+    }
+
+
+def _describe_days() -> dict[str, str]:
+    today = datetime.now(UTC).date()
+    back = {"week": 7, "day": 5, "day_after": 4, "month": 28}
+    return {name: f"{today - timedelta(days=days)}" for name, days in back.items()}
+
+
+async def _time_export() -> dict:
+    """A part of the file: 200 chats, the first with whatever comes before it."""
+    from chats.export import stream_chats
+    from chats.selectors import ChatFilter
+
+    seconds = []
+    for _ in range(REQUESTS):
+        began = time.perf_counter()
+        parts = stream_chats(ChatFilter(), "csv")
+        await anext(parts)
+        seconds.append(time.perf_counter() - began)
+        await parts.aclose()
+    return {"seconds": statistics.median(seconds), "queries": 2}
 
 
 def _time_page(client, path: str) -> dict:

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from batching.runtime import Runtime
 from llmbatch.management.commands.serve import use_uvloop
+from llmbatch.migrated import demand_migrations
 
 
 class Command(BaseCommand):
@@ -27,6 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, name: str, **options: Any) -> None:
         if not settings.REDIS_URL:
             raise CommandError("A worker needs REDIS_URL: it hears of requests over Redis.")
+        demand_migrations()
         use_uvloop()
         asyncio.run(self._work(name or f"{socket.gethostname()}:{os.getpid()}"))
 

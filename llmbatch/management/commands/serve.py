@@ -9,6 +9,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from llmbatch.migrated import demand_migrations
+
 logger = logging.getLogger("batching")
 
 
@@ -27,6 +29,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, no_consumer: bool, **options: Any) -> None:
         if no_consumer and not settings.REDIS_URL:
             raise CommandError("--no-consumer needs REDIS_URL: workers are other processes.")
+        demand_migrations()
         use_uvloop()
         # Importing Daphne's server installs its reactor on the event loop chosen above.
         from batching.runtime import get_runtime, leave_batches_to_workers, name_runtime

@@ -1,0 +1,36 @@
+"""Whether the database is of this version: a process on an older one would accept and then fail."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from django.core.management.base import CommandError
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
+
+OWN_APPS = ("settings_app", "chats", "batching")
+
+
+def demand_migrations() -> None:
+    """Raises CommandError if a migration of ours is not applied.
+
+    A database that is away is no reason: it may come, and is waited for.
+    """
+    try:
+        applied = set(MigrationRecorder(connection).applied_migrations())
+    except OperationalError:
+        return
+    finally:
+        connection.close()
+    missing = [
+        f"{app}.{name}" for app in OWN_APPS for name in _list(app) if (app, name) not in applied
+    ]
+    if missing:
+        raise CommandError(
+            f"The database lacks {len(missing)} migrations ({missing[0]} is the first):"
+            " run `manage.py migrate`, then start again."
+        )
+
+
+def _list(app: str) -> list[str]:
+    package = import_module(f"{app}.migrations")
+    return sorted(module.name for module in iter_modules(package.__path__))

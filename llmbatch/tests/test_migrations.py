@@ -1,0 +1,31 @@
+"""A process refuses a database of an older version, and says what to do."""
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import OperationalError
+from django.db.migrations.recorder import MigrationRecorder
+
+from llmbatch.migrated import demand_migrations
+
+pytestmark = pytest.mark.django_db
+
+
+def test_database_of_this_version_is_taken():
+    demand_migrations()
+
+
+@pytest.mark.parametrize("command", ["serve", "batchworker"])
+def test_older_database_is_refused_with_the_way_out(settings, command):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    MigrationRecorder.Migration.objects.filter(app="batching", name__gte="0005").delete()
+    with pytest.raises(CommandError, match=r"batching\.0005_call_priority.*manage\.py migrate"):
+        call_command(command)
+
+
+def test_database_that_is_away_is_waited_for(monkeypatch):
+    def fail(recorder: MigrationRecorder) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(MigrationRecorder, "applied_migrations", fail)
+    demand_migrations()
