@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 from django import template
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 from batching.charts import write_number
 
@@ -13,6 +15,12 @@ register = template.Library()
 @register.filter(name="json")
 def write_json(value: Any) -> str:
     return json.dumps(value)
+
+
+@register.filter
+def breakable(name: str) -> str:
+    """A code may go on in the next line behind an underscore."""
+    return format_html_join(SafeString("_<wbr>"), "{}", ([part] for part in name.split("_")))
 
 
 @register.filter

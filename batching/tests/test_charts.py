@@ -3,6 +3,7 @@
 import pytest
 
 from batching.charts import Entry, Series, draw_bars, draw_columns, write_number
+from batching.templatetags.figures import breakable
 
 
 def test_columns_below_zero_hang_from_the_axis():
@@ -36,3 +37,8 @@ def test_bars_share_one_scale_with_their_targets():
 )
 def test_numbers_in_words(value, text):
     assert write_number(value) == text
+
+
+def test_long_code_breaks_behind_its_underscores_and_is_escaped():
+    assert breakable("missing_answer") == "missing_<wbr>answer"
+    assert breakable("<b>") == "&lt;b&gt;"

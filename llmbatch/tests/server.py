@@ -38,6 +38,7 @@ class Server:
             "GEMINI_API_KEY": "test-key-0123456789",
             "DRAIN_S": "2",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "",  # the next server starts sooner
             **variables,
         }
         self._command = command or [sys.executable, "manage.py", "serve"]
