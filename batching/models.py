@@ -85,7 +85,11 @@ class ModelCall(models.Model):
     """
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="calls")
-    priority = models.SmallIntegerField(choices=Priority, help_text="its batch's")
+    priority = models.SmallIntegerField(
+        choices=Priority,
+        db_default=Priority.MEDIUM,  # for processes of the version before, during an upgrade
+        help_text="its batch's",
+    )
     kind = models.CharField(max_length=8, choices=CallKind)
     attempt = models.PositiveSmallIntegerField()
     model = models.CharField(max_length=100)

@@ -27,7 +27,9 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='modelcall',
             name='priority',
-            field=models.SmallIntegerField(choices=PRIORITIES, help_text="its batch's"),
+            field=models.SmallIntegerField(
+                choices=PRIORITIES, db_default=1, help_text="its batch's"
+            ),
         ),
         migrations.AddIndex(
             model_name='modelcall',

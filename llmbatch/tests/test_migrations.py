@@ -3,9 +3,11 @@
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from batching.models import ModelCall
+from batching.tests.rows import make_batch, make_call
 from llmbatch.migrated import demand_migrations
 
 pytestmark = pytest.mark.django_db
@@ -29,3 +31,15 @@ def test_database_that_is_away_is_waited_for(monkeypatch):
 
     monkeypatch.setattr(MigrationRecorder, "applied_migrations", fail)
     demand_migrations()
+
+
+def test_call_of_a_process_of_the_version_before_is_stored_during_an_upgrade():
+    batch = make_batch()
+    make_call(batch)
+    columns = [field.column for field in ModelCall._meta.concrete_fields]
+    kept = ", ".join(f'"{name}"' for name in columns if name not in ("id", "priority"))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO batching_modelcall ({kept}) SELECT {kept} FROM batching_modelcall"
+        )
+    assert ModelCall.objects.filter(batch=batch).count() == 2
