@@ -230,14 +230,14 @@ class Gateway:
             await asyncio.sleep(REREAD_INTERVAL_S)
             overdue = self.inbox.list_overdue(self._clock() - OVERDUE_S)
             for start in range(0, len(overdue), ROWS_AT_ONCE):
-                ids = overdue[start : start + ROWS_AT_ONCE]
-                for chat_id, outcome in (await self.database.run(read_outcomes, ids)).items():
-                    self._deliver(chat_id, outcome)
-
-    def _deliver(self, chat_id: int, outcome: dict[str, Any]) -> None:
-        for waiter in self.inbox.mark_dispatched([chat_id]):
-            self._depths[waiter.priority] -= 1
-        self.inbox.deliver(chat_id, outcome)
+                group = overdue[start : start + ROWS_AT_ONCE]
+                ids = list({waiter.chat_id for waiter in group})
+                outcomes = await self.database.run(read_outcomes, ids)
+                # Only to them: whoever came since may have renewed a row after it was read.
+                for waiter in group:
+                    if waiter.chat_id in outcomes:
+                        self._leave_queue(waiter)
+                        self.inbox.deliver_to(waiter, outcomes[waiter.chat_id])
 
     async def _announce(self, items: Sequence[Item]) -> None:
         log.enqueued(items)
@@ -254,6 +254,7 @@ class Gateway:
                     self.inbox.grow(piece)
             case "requests.finished":
                 for chat_id, outcome in read_finished(message):
-                    self._deliver(chat_id, outcome)
+                    for waiter in self.inbox.deliver(chat_id, outcome):
+                        self._leave_queue(waiter)
             case unknown:
                 logger.warning("A message of unknown type %s was ignored.", unknown)

@@ -11,13 +11,14 @@ from batching.growing import GrowingText
 
 
 class Waiter:
-    """One client's wait for one chat. `queued` until its batch leaves.
+    """One client's wait for one chat, in one `life` of its row. `queued` until its batch leaves.
 
     Long after `due` the answer's message may have been lost, and the row is read again.
     """
 
-    def __init__(self, chat_id: int, priority: Priority, *, due: float) -> None:
+    def __init__(self, chat_id: int, priority: Priority, *, due: float, life: int) -> None:
         self.chat_id = chat_id
+        self.life = life
         self.priority = priority
         self.due = due
         self.queued = True
@@ -30,6 +31,10 @@ class Waiter:
     def is_curious(self) -> bool:
         """Somebody reads along, and may want to know the place in the queue."""
         return self._news is not None and self.queued
+
+    def is_meant(self, life: int | None) -> bool:
+        """News that names no life is for all: an answer, or told by an earlier version."""
+        return life is None or life == self.life
 
     def move_to(self, position: int | None) -> None:
         if self.queued and position is not None and position != self.position:
@@ -71,18 +76,20 @@ class Inbox:
             self._waiters.pop(waiter.chat_id, None)
             self._growing.pop(waiter.chat_id, None)
 
-    def find_growing(self, chat_id: int) -> GrowingText | None:
-        """What is written of it so far; None if nothing is."""
-        return self._growing.get(chat_id)
+    def find_growing(self, waiter: Waiter) -> GrowingText | None:
+        """What is written so far of what it waits for; None if nothing is."""
+        growing = self._growing.get(waiter.chat_id)
+        return growing if growing is not None and waiter.is_meant(growing.life) else None
 
     def grow(self, piece: Growth) -> None:
         """Takes a piece of an answer that is still being written, if anybody waits for it."""
-        waiters = self._waiters.get(piece.item_id, [])
+        waiters = [w for w in self._waiters.get(piece.item_id, []) if w.is_meant(piece.life)]
         growing = self._growing.get(piece.item_id)
         if not waiters or (growing is not None and growing.call_id > piece.call_id):
             return
         if growing is None or growing.call_id < piece.call_id:
-            growing = self._growing[piece.item_id] = GrowingText(piece.call_id)
+            growing = GrowingText(piece.call_id, life=piece.life)
+            self._growing[piece.item_id] = growing
         growing.add(piece.start, piece.text)
         for waiter in waiters:
             waiter.tell_news()
@@ -90,12 +97,13 @@ class Inbox:
     def list_curious(self) -> list[Waiter]:
         return [w for waiters in self._waiters.values() for w in waiters if w.is_curious]
 
-    def list_overdue(self, before: float) -> list[int]:
-        """The chats whose waiters should have heard something since their due time."""
+    def list_overdue(self, before: float) -> list[Waiter]:
+        """All who wait for chats of which somebody should have heard since the due time."""
         return [
-            chat_id
-            for chat_id, waiters in self._waiters.items()
+            waiter
+            for waiters in self._waiters.values()
             if any(waiter.due < before for waiter in waiters)
+            for waiter in waiters
         ]
 
     def refuse_all(self, error: GatewayError) -> None:
@@ -118,15 +126,18 @@ class Inbox:
                     left.append(waiter)
         return left
 
-    def deliver(self, chat_id: int, outcome: dict[str, Any]) -> bool:
-        """Hands an answer or an error over; False if nobody waits for it any more."""
-        waiters = self._waiters.pop(chat_id, [])
-        self._growing.pop(chat_id, None)
-        for waiter in waiters:
+    def deliver(self, chat_id: int, outcome: dict[str, Any]) -> list[Waiter]:
+        """Hands an answer or an error over; gives those who had waited for it."""
+        waiters = self._waiters.get(chat_id, [])
+        # Late news of an earlier life must not end the wait of who sent the request again since.
+        meant = [waiter for waiter in waiters if waiter.is_meant(outcome.get("life"))]
+        for waiter in meant:
             self.deliver_to(waiter, outcome)
-        return bool(waiters)
+        return meant
 
     def deliver_to(self, waiter: Waiter, outcome: dict[str, Any]) -> None:
+        """Ends one wait, however the chat's others go on."""
+        self.remove(waiter)
         # Its client may have gone or run out of time in this very tick.
         if waiter.answer.done():
             return

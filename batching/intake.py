@@ -147,6 +147,7 @@ class Intake:
             self._abandon(outcome.chat.pk)  # its client left during the commit
         else:
             item = entry.item
-            waiter = Waiter(outcome.chat.pk, item.priority, due=item.due)
+            chat = outcome.chat
+            waiter = Waiter(chat.pk, item.priority, due=item.due, life=chat.life)
             self._inbox.add(waiter)
-            entry.stored.set_result(Stored(outcome.chat, waiter, outcome.fresh))
+            entry.stored.set_result(Stored(chat, waiter, outcome.fresh))

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -126,7 +127,7 @@ class DatabaseJournal:
             "error_detail": str(error),
         }
         told = describe_error(error.code, str(error), error.retry_after_s)
-        self._finish(item, ticket, values, {"error": told})
+        self._finish(item, ticket, values, {"error": told, "life": ticket.asker.life})
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
         log.suspected(batch, item, reason)
@@ -137,7 +138,7 @@ class DatabaseJournal:
         """Not written down: the whole answer will be."""
         ticket = self._tickets.get((batch.id, growth.item_id))
         if ticket is not None:
-            self._tell_growth(ticket.asker.origin, growth)
+            self._tell_growth(ticket.asker.origin, replace(growth, life=ticket.asker.life))
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._page.reports.append((batch, report))

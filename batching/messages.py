@@ -83,16 +83,24 @@ def cancelled_message(chat_ids: Iterable[int]) -> dict[str, Any]:
 
 def growing_message(pieces: Iterable[Growth]) -> dict[str, Any]:
     """Texts of answers that are still being written."""
+    pieces = list(pieces)
     rows = [[piece.item_id, piece.call_id, piece.start, piece.text] for piece in pieces]
-    return {"type": "requests.growing", "pieces": json.dumps(rows)}
+    # Beside the rows, because a process of an earlier version takes no longer ones.
+    lives = [piece.life for piece in pieces]
+    return {"type": "requests.growing", "pieces": json.dumps(rows), "lives": lives}
 
 
 def read_growing(message: Mapping[str, Any]) -> list[Growth]:
-    return [Growth(*row) for row in json.loads(message["pieces"])]
+    rows = json.loads(message["pieces"])
+    lives = message.get("lives", [None] * len(rows))  # a process of an earlier version sends none
+    return [Growth(*row, life=life) for row, life in zip(rows, lives, strict=True)]
 
 
 def finished_message(outcomes: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """Each chat's `{"answer": …}` or `{"error": …}`, by id."""
+    """Each chat's `{"answer": …}` or `{"error": …, "life": …}`, by id.
+
+    An answer is the row's end for good; after an error the row may have another life.
+    """
     # As text, because the in-memory layer copies a message value by value.
     return {"type": "requests.finished", "outcomes": json.dumps(list(outcomes.items()))}
 

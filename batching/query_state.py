@@ -71,9 +71,11 @@ def cancel_chat(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
         cancelled = cancel_chats(
             [chat.pk], now=datetime.now(UTC), code=error.code, detail=str(error)
         )
-    if not cancelled:
-        raise AlreadyDispatched()
-    told = {chat.pk: {"error": describe_error(error.code, str(error))}}
+        if not cancelled:
+            raise AlreadyDispatched()
+        # It was found without a lock: by now it may be another life, of another process's client.
+        chat.refresh_from_db(fields=["origin", "received_at"])
+    told = {chat.pk: {"error": describe_error(error.code, str(error)), "life": chat.life}}
     return [
         (BATCHING_CHANNEL, cancelled_message(cancelled)),
         (chat.origin, finished_message(told)),

@@ -55,11 +55,12 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Whose chat it is, and the inbox of the process where its client waits."""
+    """Whose chat it is, the inbox of the process where its client waits, and the row's `life`."""
 
     origin: str
     username: str
     request_id: str
+    life: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ async def follow(
         elif waiter.position != position:
             position = waiter.position
             yield {"type": "position", "position": position}
-        growing = inbox.find_growing(waiter.chat_id)
+        growing = inbox.find_growing(waiter)
         if growing is not None:
             for event in reader.follow(growing):
                 yield event

@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import F, Q
 
+from chats.times import count_microseconds
 from settings_app.models import OPEN_ACCESS_CLIENT_ID, Priority
 
 
@@ -136,3 +137,8 @@ class Chat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.username} / {self.request_id}"
+
+    @property
+    def life(self) -> int:
+        """Tells the row's lives apart: a request that failed and is sent again begins another."""
+        return count_microseconds(self.received_at)

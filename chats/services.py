@@ -14,6 +14,7 @@ from chats.leases import lock_free
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
 from chats.statements import BulkUpdate
+from chats.times import count_microseconds
 
 CLOCK_STEP = timedelta(seconds=5)
 """by which the wall clock may go back against the monotonic one"""
@@ -45,11 +46,11 @@ _SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class QueuedRow:
-    """`asker`: the origin process, the username and the request id."""
+    """`asker`: the origin process, the username, the request id and the row's `life`."""
 
     prompt: str
     attempt: int
-    asker: tuple[str, str, str]
+    asker: tuple[str, str, str, int]
     client_id: int
     streamed: bool
 
@@ -57,11 +58,21 @@ class QueuedRow:
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
     """Those of the chats that still wait, locked until the transaction ends."""
     rows = lock_free(Chat.objects.filter(pk__in=ids, status=Status.QUEUED)).values_list(
-        "pk", "prompt", "attempt", "client_id", "streamed", "origin", "username", "request_id"
+        "pk",
+        "prompt",
+        "attempt",
+        "client_id",
+        "streamed",
+        "received_at",
+        "origin",
+        "username",
+        "request_id",
     )
     return {
-        pk: QueuedRow(prompt, attempt, tuple(asker), client_id, streamed)
-        for pk, prompt, attempt, client_id, streamed, *asker in rows
+        pk: QueuedRow(
+            prompt, attempt, (*asker, count_microseconds(received_at)), client_id, streamed
+        )
+        for pk, prompt, attempt, client_id, streamed, received_at, *asker in rows
     }
 
 

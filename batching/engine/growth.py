@@ -12,13 +12,15 @@ from batching.engine.split import Splitter
 class Growth:
     """A piece of an item's text; `start` is its place in what this `call` wrote for the item.
 
-    Ids of calls rise: a later call of the same item begins its text anew.
+    Ids of calls rise: a later call of the same item begins its text anew. `life` names the request
+    that it was written for, where that is known: later ones may have taken over its id.
     """
 
     item_id: int
     call_id: int
     start: int
     text: str
+    life: int | None = None
 
 
 class Watched(Protocol):

@@ -255,14 +255,14 @@ def test_pieces_join_on_whatever_comes() -> None:
 
 async def test_pieces_of_an_earlier_call_are_too_late() -> None:
     inbox = Inbox()
-    inbox.add(Waiter(1, Priority.HIGH, due=0.0))
+    inbox.add(waiter := Waiter(1, Priority.HIGH, due=0.0, life=1))
     inbox.grow(Growth(1, 8, 0, "new"))
     inbox.grow(Growth(1, 7, 0, "old and longer"))
     inbox.grow(Growth(2, 8, 0, "nobody's"))
-    growing = inbox.find_growing(1)
+    growing = inbox.find_growing(waiter)
     assert growing is not None
     assert growing.text == "new"
-    assert inbox.find_growing(2) is None
+    assert list(inbox._growing) == [1]
 
 
 def test_reader_never_reads_a_letter_twice() -> None:
