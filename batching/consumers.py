@@ -5,7 +5,7 @@ import contextvars
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -200,9 +200,11 @@ class BatchConsumer:
         unknown = {i for i in queued if i not in self.dispatcher.planner and i not in claiming}
         lost, self._suspects = sorted(unknown & self._suspects), unknown
         for start in range(0, len(lost), ROWS_AT_ONCE):
-            ids = lost[start : start + ROWS_AT_ONCE]
-            rows = await self._database.run(selectors.read_waiting, ids)
-            self.dispatcher.push([row.as_item(now=self._clock(), rules=self.rules) for row in rows])
+            await self._push_queued(lost[start : start + ROWS_AT_ONCE])
+
+    async def _push_queued(self, ids: Sequence[int]) -> None:
+        rows = await self._database.run(selectors.read_waiting, ids)
+        self.dispatcher.push([row.as_item(now=self._clock(), rules=self.rules) for row in rows])
 
     async def _hear(self, message: Mapping[str, Any]) -> None:
         match message["type"]:
@@ -296,12 +298,15 @@ class BatchConsumer:
         note(request_ids=[item.request_id for item in items])
         error = TimedOut("No call slot became free within the time this request may wait.")
         try:
-            await self._database.run(
+            expired = await self._database.run(
                 expire_items,
                 items,
                 now=datetime.now(UTC),
                 code=error.code,
                 detail=str(error),
             )
+            left = {item.id for item in items} - set(expired)
+            if left:  # whoever joined one waits on; found by the sweep, it would miss its window
+                await self._push_queued(sorted(left))
         except DatabaseError:
             logger.exception("Expired requests could not be recorded; the sweep sees them again.")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from batching import metrics
 from batching.engine.lanes import Priority
@@ -12,13 +12,16 @@ from chats import services
 from chats.models import Chat
 
 
-def expire_items(items: Sequence[Item], *, now: datetime, code: str, detail: str) -> None:
-    """Every worker of a fleet tries; each request is counted by the one that finds it queued."""
-    for lane in {item.priority for item in items}:
-        ids = [item.id for item in items if item.priority is lane]
-        REPORTER.left(ids, code)
-        expired = services.expire_chats(ids, now=now, code=code, detail=detail)
-        metrics.count_end(lane, code, number=expired)
+def expire_items(items: Sequence[Item], *, now: datetime, code: str, detail: str) -> list[int]:
+    """Gives those that expired. Every worker of a fleet tries; each request is counted by the one
+    that finds it queued."""
+    waits = {item.id: timedelta(seconds=item.deadline - item.accepted) for item in items}
+    expired = services.expire_chats(waits, now=now, code=code, detail=detail)
+    REPORTER.left(expired, code)
+    lanes = {item.id: item.priority for item in items}
+    for lane, number in Counter(lanes[pk] for pk in expired).items():
+        metrics.count_end(lane, code, number=number)
+    return expired
 
 
 def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:

@@ -217,7 +217,7 @@ def _make_works(
             id=item.id,
             prompt=rows[item.id].prompt,
             output_tokens=item.output_tokens,
-            deadline=item.deadline,
+            deadline=_find_deadline(item, rows[item.id]),
             target=item.target,
             attempts=rows[item.id].attempt,
             streamed=rows[item.id].streamed,
@@ -225,6 +225,11 @@ def _make_works(
         )
         for item in items
     )
+
+
+def _find_deadline(item: Item, row: QueuedRow) -> float:
+    """On the planner's clock. Whoever joined since the item was planned may wait for longer."""
+    return max(item.deadline, item.accepted + row.wait_s)
 
 
 def _make_call(

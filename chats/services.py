@@ -18,6 +18,8 @@ from chats.times import count_microseconds
 
 CLOCK_STEP = timedelta(seconds=5)
 """by which the wall clock may go back against the monotonic one"""
+ROUNDING = timedelta(milliseconds=1)
+"""by which the same wait may differ between the two"""
 _FINISH_COLUMNS = [
     "status",
     "text",
@@ -46,13 +48,17 @@ _SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class QueuedRow:
-    """`asker`: the origin process, the username, the request id and the row's `life`."""
+    """`asker`: the origin process, the username, the request id and the row's `life`.
+
+    `wait_s`: for how long it may wait from its acceptance on; who joins it may make that longer.
+    """
 
     prompt: str
     attempt: int
     asker: tuple[str, str, str, int]
     client_id: int
     streamed: bool
+    wait_s: float
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
@@ -64,15 +70,21 @@ def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
         "client_id",
         "streamed",
         "received_at",
+        "deadline",
         "origin",
         "username",
         "request_id",
     )
     return {
         pk: QueuedRow(
-            prompt, attempt, (*asker, count_microseconds(received_at)), client_id, streamed
+            prompt,
+            attempt,
+            (*asker, count_microseconds(received_at)),
+            client_id,
+            streamed,
+            (deadline - received_at).total_seconds(),
         )
-        for pk, prompt, attempt, client_id, streamed, received_at, *asker in rows
+        for pk, prompt, attempt, client_id, streamed, received_at, deadline, *asker in rows
     }
 
 
@@ -137,14 +149,26 @@ def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
     _SETTLE.run(shares)
 
 
-def expire_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> int:
-    """Queued chats whose deadline has passed will never be sent."""
-    # Somebody who joined it may have moved the deadline: then the sweep finds it still queued.
-    over = Chat.objects.filter(pk__in=ids, status=Status.QUEUED, deadline__lte=now + CLOCK_STEP)
-    expired = over.update(
-        status=Status.EXPIRED, completed_at=now, error_code=code, error_detail=detail
-    )
-    drop_prompts(ids)
+def expire_chats(
+    waits: Mapping[int, timedelta], *, now: datetime, code: str, detail: str
+) -> list[int]:
+    """Queued chats that waited in vain will never be sent; gives those.
+
+    `waits` says by chat for how long. Where somebody joined who waits for longer, it stays queued.
+    """
+    with transaction.atomic():
+        queued = Chat.objects.select_for_update().filter(pk__in=list(waits), status=Status.QUEUED)
+        over = queued.filter(deadline__lte=now + CLOCK_STEP)
+        # By its length, because a deadline moved by less than a clock's step looks passed, too.
+        expired = [
+            pk
+            for pk, received_at, deadline in over.values_list("pk", "received_at", "deadline")
+            if deadline - received_at <= waits[pk] + ROUNDING
+        ]
+        Chat.objects.filter(pk__in=expired).update(
+            status=Status.EXPIRED, completed_at=now, error_code=code, error_detail=detail
+        )
+        drop_prompts(expired)
     return expired
 
 

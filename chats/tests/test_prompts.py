@@ -57,13 +57,15 @@ def test_prompt_of_an_ended_chat_goes_and_its_answer_stays() -> None:
 def test_cancelled_and_expired_prompts_go_too() -> None:
     cancelled, expired = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
     cancel_chats([cancelled.pk], now=NOON, code="cancelled", detail="")
-    expire_chats([expired.pk], now=expired.deadline, code="timeout", detail="")
+    waits = {expired.pk: expired.deadline - expired.received_at}
+    expire_chats(waits, now=expired.deadline, code="timeout", detail="")
     assert list(Chat.objects.values_list("prompt", flat=True)) == ["", ""]
 
 
 def test_request_whose_deadline_was_moved_does_not_expire() -> None:
     chat = make_chat(Status.QUEUED)
-    assert expire_chats([chat.pk], now=NOON, code="timeout", detail="") == 0
+    waits = {chat.pk: chat.deadline - chat.received_at}
+    assert expire_chats(waits, now=NOON, code="timeout", detail="") == []
     chat.refresh_from_db()
     assert (chat.status, chat.prompt != "") == (Status.QUEUED, True)
 

@@ -1,0 +1,107 @@
+"""Who joins a request in the queue may wait for longer than who sent it first."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from batching.early_ends import expire_items
+from batching.engine.lanes import LaneRule, Priority
+from batching.engine.planner import Batch, Item, Trigger
+from batching.llm.simulated_answers import answer_prompt
+from batching.rules import current_rules
+from batching.services import ClaimRequest, claim_batches
+from batching.tests.test_gateway import wait_until
+from batching.tests.test_idempotency import ASYNC
+from batching.tests.test_streaming import slow_down
+from chats.models import Chat, Status
+from chats.tests.rows import make_chat
+from conftest import Harness
+
+PROMPT = "[[words:50]]"
+
+
+async def test_call_goes_on_for_who_joined_in_the_queue(harness: Harness) -> None:
+    """The window ends after 1.0 s, the first client's time after 1.3 s, the call after 2.0 s."""
+    slow_down(harness, seconds=1.0)
+    fields = {"prompt": PROMPT, "request_id": "r", "priority": "MEDIUM"}
+    first = asyncio.create_task(harness.ask(**fields, timeout_s=1.3))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    joined = asyncio.create_task(harness.ask(**fields))
+    kept = await harness.client.post("/v1/query", json=fields | {"username": "ann"}, headers=ASYNC)
+    assert kept.status_code == 202
+    assert (await joined).json()["text"] == answer_prompt(PROMPT)
+    assert (await first).json()["code"] == "timeout"
+    assert (await Chat.objects.aget()).status == Status.DONE
+    assert harness.server.sizes == [1]
+
+
+async def test_who_joins_before_the_first_gives_up_in_the_queue_is_answered(
+    harness: Harness,
+) -> None:
+    """A joiner's time may be short, too: it ends only by its own."""
+    fields = {"request_id": "r", "priority": "MEDIUM"}
+    first = asyncio.create_task(harness.ask(**fields, timeout_s=0.9))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    joined = await harness.ask(**fields, timeout_s=4)
+    assert (await first).json()["code"] == "timeout"
+    assert joined.json()["text"] == answer_prompt("Why?")
+    assert joined.json()["queue_ms"] < 1400, "found by two sweeps it would be later"
+    assert harness.server.sizes == [1]
+
+
+# --- the planner's time and the row's -------------------------------------------------------------
+
+
+def make_item(chat: Chat, **changes: float) -> Item:
+    """As the planner holds it: accepted at 100 on its clock, however late the wall clock says."""
+    wait_s = (chat.deadline - chat.received_at).total_seconds()
+    item = Item(chat.pk, Priority(chat.priority), 100.0, 101.0, 100.0 + wait_s, 102.0)
+    return replace(item, **changes)
+
+
+def claim_deadline(item: Item) -> float:
+    rule: LaneRule = current_rules()[item.priority]
+    planned = Batch(item.priority, (item,), Trigger.WINDOW, at=101.0, lateness_s=0.0)
+    (claim,) = claim_batches([ClaimRequest(planned, rule, "m")], owner="w", now=datetime.now(UTC))
+    assert claim.batch is not None
+    return claim.batch.items[0].deadline
+
+
+@pytest.mark.django_db
+def test_claim_takes_the_rows_deadline_on_the_planners_clock() -> None:
+    chat = make_chat(Status.QUEUED)
+    item = make_item(chat)
+    chat.deadline += timedelta(seconds=3600)
+    chat.save()
+    assert claim_deadline(item) == pytest.approx(item.deadline + 3600)
+
+
+@pytest.mark.django_db
+def test_claim_never_shortens_what_the_planner_grants() -> None:
+    item = make_item(make_chat(Status.QUEUED), deadline=500.0)
+    assert claim_deadline(item) == 500.0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("moved_s", [0.5, 4.0, 3600.0])
+def test_item_does_not_expire_while_somebody_who_joined_waits(moved_s: float) -> None:
+    chat, other = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
+    items, over = [make_item(chat), make_item(other)], chat.deadline
+    chat.deadline += timedelta(seconds=moved_s)
+    chat.save()
+    expire_items(items, now=over, code="timeout", detail="Too late.")
+    chat.refresh_from_db()
+    other.refresh_from_db()
+    assert (chat.status, other.status) == (Status.QUEUED, Status.EXPIRED)
+
+
+@pytest.mark.django_db
+def test_item_expires_though_the_wall_clock_went_back() -> None:
+    chat = make_chat(Status.QUEUED)
+    expire_items(
+        [make_item(chat)], now=chat.deadline - timedelta(seconds=4), code="timeout", detail=""
+    )
+    chat.refresh_from_db()
+    assert chat.status == Status.EXPIRED
