@@ -10,12 +10,15 @@ from batching.engine.planner import Item
 from batching.live.reporter import REPORTER
 from chats import services
 from chats.models import Chat
+from chats.services import Wait
 
 
 def expire_items(items: Sequence[Item], *, now: datetime, code: str, detail: str) -> list[int]:
     """Gives those that expired. Every worker of a fleet tries; each request is counted by the one
     that finds it queued."""
-    waits = {item.id: timedelta(seconds=item.deadline - item.accepted) for item in items}
+    waits = {
+        item.id: Wait(item.life, timedelta(seconds=item.deadline - item.accepted)) for item in items
+    }
     expired = services.expire_chats(waits, now=now, code=code, detail=detail)
     REPORTER.left(expired, code)
     lanes = {item.id: item.priority for item in items}
@@ -31,9 +34,12 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
     return cancelled
 
 
-def release_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
-    """One waiter less for each chat; gives those that nobody holds now and that were cancelled."""
-    cancelled = services.release_chats(ids, now=now, code=code, detail=detail)
+def release_chats(
+    left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
+) -> list[int]:
+    """One waiter less for each chat in the life that is named; gives those that nobody holds now
+    and that were cancelled."""
+    cancelled = services.release_chats(left, now=now, code=code, detail=detail)
     count_ended(cancelled, code)
     return cancelled
 

@@ -74,7 +74,7 @@ class Gateway:
         )
         self.draining = False
         self._depths = dict.fromkeys(Priority, 0)
-        self._abandoned: list[int] = []
+        self._abandoned: list[tuple[int, int]] = []
         self._left = asyncio.Event()
 
     def depth(self, priority: Priority) -> int:
@@ -172,7 +172,7 @@ class Gateway:
             raise TimedOut() from None
         except (asyncio.CancelledError, GeneratorExit):
             if stored is not None:
-                self._abandon(stored.waiter.chat_id)
+                self._abandon(stored.waiter.chat_id, stored.waiter.life)
             raise
         finally:
             if stored is None:
@@ -194,22 +194,22 @@ class Gateway:
             waiter.queued = False
             self._depths[waiter.priority] -= 1
 
-    def _abandon(self, chat_id: int) -> None:
+    def _abandon(self, chat_id: int, life: int) -> None:
         """Its client has gone: unless somebody else wants the answer, it need not be asked for."""
-        self._abandoned.append(chat_id)
+        self._abandoned.append((chat_id, life))
         self._left.set()
 
     async def release(self) -> None:
         """Drops what was abandoned in the queue, many in one transaction, for ever."""
         while True:
             await self._left.wait()
-            ids = self._abandoned[:ROWS_AT_ONCE]
-            del self._abandoned[: len(ids)]
+            left = self._abandoned[:ROWS_AT_ONCE]
+            del self._abandoned[: len(left)]
             if not self._abandoned:
                 self._left.clear()
             error = Cancelled("The client left before the request was sent to the model.")
             cancelled = await self.database.run(
-                release_chats, ids, now=datetime.now(UTC), code=error.code, detail=str(error)
+                release_chats, left, now=datetime.now(UTC), code=error.code, detail=str(error)
             )
             if cancelled:
                 await self.send(BATCHING_CHANNEL, cancelled_message(cancelled))

@@ -51,7 +51,7 @@ class Entry:
 class Intake:
     """A waiter is in the `inbox` before `announce` can lead to its answer.
 
-    `abandon` is told of a row whose client left before it was committed.
+    `abandon` is told of a row, and its life, whose client left before it was committed.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Intake:
         database: DatabaseThreads,
         inbox: Inbox,
         announce: Callable[[Sequence[Item]], Awaitable[None]],
-        abandon: Callable[[int], None],
+        abandon: Callable[[int, int], None],
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -89,8 +89,9 @@ class Intake:
                 and not entry.stored.cancelled()
                 and not entry.stored.exception()
             ):
-                self._inbox.remove(entry.stored.result().waiter)
-                self._abandon(entry.stored.result().chat.pk)
+                waiter = entry.stored.result().waiter
+                self._inbox.remove(waiter)
+                self._abandon(waiter.chat_id, waiter.life)
             raise
 
     async def run(self) -> None:
@@ -135,7 +136,8 @@ class Intake:
         for entry, outcome in zip(group, accepted, strict=True):
             self._tell(entry, outcome)
             if outcome is not None and outcome.fresh:
-                items.append(replace(entry.item, id=outcome.chat.pk))
+                chat = outcome.chat
+                items.append(replace(entry.item, id=chat.pk, life=chat.life))
         if items:
             await self._announce(items)
 
@@ -144,7 +146,7 @@ class Intake:
             if not entry.stored.done():
                 entry.stored.set_exception(RequestConflict())
         elif entry.stored.done():
-            self._abandon(outcome.chat.pk)  # its client left during the commit
+            self._abandon(outcome.chat.pk, outcome.chat.life)  # its client left during the commit
         else:
             item = entry.item
             chat = outcome.chat

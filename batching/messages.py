@@ -33,6 +33,7 @@ def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> di
                     item.client,
                     item.username,
                     item.request_id,
+                    item.life,
                 ]
                 for item in items
             ]
@@ -55,7 +56,8 @@ def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> 
             output_tokens=output_tokens,
             client=client,
             username=username,
-            request_id=request_id[0] if request_id else "",
+            request_id=more[0] if more else "",
+            life=more[1] if len(more) > 1 else 0,
         )
         for (
             item_id,
@@ -68,7 +70,7 @@ def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> 
             output_tokens,
             client,
             username,
-            *request_id,  # a process of an earlier version sends none
+            *more,  # a process of an earlier version sends less
         ) in json.loads(message["items"])
     ]
 

@@ -14,6 +14,7 @@ from batching.models import ModelCall
 from batching.outlook import read_outlook
 from batching.rules import current_rules
 from chats.models import Chat, Status
+from chats.times import count_microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class WaitingRow:
             client=self.client_id,
             username=self.username,
             request_id=self.request_id,
+            life=count_microseconds(self.received_at),
         )
 
 

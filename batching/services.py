@@ -78,13 +78,13 @@ class Claim:
 def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime) -> list[Claim]:
     """Makes the planned items running and records their first calls, in one transaction.
 
-    Items that meanwhile left the queue are left out, and so are those that may not share a call
-    with the first under the lane's scope as it is now: the sweep finds them still queued. Where
-    that leaves a batch that is neither full nor due any more, it is not formed.
+    Items that meanwhile left the queue or were sent again are left out, and so are those that may
+    not share a call with the first under the lane's scope as it is now: the sweep finds them still
+    queued. Where that leaves a batch that is neither full nor due any more, it is not formed.
     """
     with transaction.atomic():
         rows = lock_queued([item.id for request in requests for item in request.planned.items])
-        held = [[i for i in r.planned.items if i.id in rows] for r in requests]
+        held = [[i for i in r.planned.items if _is_of(i, rows.get(i.id))] for r in requests]
         held = [_keep_scope(r.rule, items, rows) for r, items in zip(requests, held, strict=True)]
         allowed = [
             items if _may_leave(request, items) else []
@@ -96,6 +96,10 @@ def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime
         next(claims) if items else Claim(left=tuple(all_held))
         for items, all_held in zip(allowed, held, strict=True)
     ]
+
+
+def _is_of(item: Item, row: QueuedRow | None) -> bool:
+    return row is not None and item.life in (row.life, 0)
 
 
 def _keep_scope(rule: LaneRule, items: list[Item], rows: Mapping[int, QueuedRow]) -> list[Item]:
@@ -149,7 +153,7 @@ def _claim_filled(
                 first_call=PreparedCall(call.pk, prompt),
                 probe=request.planned.probe,
             ),
-            {item.id: Asker(*rows[item.id].asker) for item in work},
+            {item.id: Asker(*rows[item.id].asker, rows[item.id].life) for item in work},
         )
         for batch, work, (call, prompt), (request, _) in zip(
             batches, works, calls, filled, strict=True

@@ -48,17 +48,18 @@ _SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class QueuedRow:
-    """`asker`: the origin process, the username, the request id and the row's `life`.
+    """`asker`: the origin process, the username and the request id.
 
     `wait_s`: for how long it may wait from its acceptance on; who joins it may make that longer.
     """
 
     prompt: str
     attempt: int
-    asker: tuple[str, str, str, int]
+    asker: tuple[str, str, str]
     client_id: int
     streamed: bool
     wait_s: float
+    life: int
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
@@ -79,10 +80,11 @@ def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
         pk: QueuedRow(
             prompt,
             attempt,
-            (*asker, count_microseconds(received_at)),
+            tuple(asker),
             client_id,
             streamed,
             (deadline - received_at).total_seconds(),
+            count_microseconds(received_at),
         )
         for pk, prompt, attempt, client_id, streamed, received_at, deadline, *asker in rows
     }
@@ -149,21 +151,29 @@ def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
     _SETTLE.run(shares)
 
 
-def expire_chats(
-    waits: Mapping[int, timedelta], *, now: datetime, code: str, detail: str
-) -> list[int]:
-    """Queued chats that waited in vain will never be sent; gives those.
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """For how long a chat was to wait in one of its lives; a `life` of 0 is not known."""
 
-    `waits` says by chat for how long. Where somebody joined who waits for longer, it stays queued.
-    """
+    life: int
+    length: timedelta
+
+    def is_over(self, received_at: datetime, deadline: datetime) -> bool:
+        """Not if the row was renewed since, or joined by somebody who waits for longer."""
+        # By its length, because a deadline moved by less than a clock's step looks passed, too.
+        same = self.life in (count_microseconds(received_at), 0)
+        return same and deadline - received_at <= self.length + ROUNDING
+
+
+def expire_chats(waits: Mapping[int, Wait], *, now: datetime, code: str, detail: str) -> list[int]:
+    """Queued chats whose waits, by id, are over will never be sent; gives those."""
     with transaction.atomic():
         queued = Chat.objects.select_for_update().filter(pk__in=list(waits), status=Status.QUEUED)
         over = queued.filter(deadline__lte=now + CLOCK_STEP)
-        # By its length, because a deadline moved by less than a clock's step looks passed, too.
         expired = [
             pk
-            for pk, received_at, deadline in over.values_list("pk", "received_at", "deadline")
-            if deadline - received_at <= waits[pk] + ROUNDING
+            for pk, *times in over.values_list("pk", "received_at", "deadline")
+            if waits[pk].is_over(*times)
         ]
         Chat.objects.filter(pk__in=expired).update(
             status=Status.EXPIRED, completed_at=now, error_code=code, error_detail=detail
@@ -186,16 +196,22 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
     return cancelled
 
 
-def release_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
-    """One waiter less for each chat; gives those that nobody holds now and that were cancelled."""
+def release_chats(
+    left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
+) -> list[int]:
+    """One waiter less for each chat in the life that is named; gives those that nobody holds now
+    and that were cancelled."""
     with transaction.atomic():
-        counts = Counter(ids)
+        rows = Chat.objects.select_for_update().filter(pk__in=[pk for pk, _ in left])
+        # A life that has ended took its waiters along; those of a later one hold the row by now.
+        lives = {pk: count_microseconds(at) for pk, at in rows.values_list("pk", "received_at")}
+        counts = Counter(pk for pk, life in left if lives.get(pk) == life)
         for number in set(counts.values()):
             held = Chat.objects.filter(pk__in=[pk for pk in counts if counts[pk] == number])
             held.update(holders=Greatest(F("holders") - number, 0))
-        unheld = Chat.objects.filter(pk__in=ids, holders=0, status=Status.QUEUED)
-        left = list(unheld.values_list("pk", flat=True))
-        return cancel_chats(left, now=now, code=code, detail=detail)
+        unheld = Chat.objects.filter(pk__in=list(counts), holders=0, status=Status.QUEUED)
+        ids = list(unheld.values_list("pk", flat=True))
+        return cancel_chats(ids, now=now, code=code, detail=detail)
 
 
 def hand_back_chats(ended_calls: Mapping[int, int], *, owner: str) -> int:

@@ -2,19 +2,25 @@
 earlier life and must not reach who waits for the later one."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from batching import gateway
+from batching.early_ends import expire_items
 from batching.engine.errors import Blocked, Cancelled
 from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
+from batching.engine.planner import Batch, Item, Planner, Trigger
 from batching.inbox import Inbox, Waiter
 from batching.llm.simulated_answers import answer_prompt
 from batching.messages import finished_message, growing_message, read_finished, read_growing
 from batching.outcomes import describe_error
 from batching.query_state import cancel_chat
+from batching.rules import current_rules
+from batching.services import ClaimRequest, claim_batches
 from batching.tests.test_gateway import wait_until
 from chats.models import Chat, Status
 from chats.tests.rows import NOON, make_chat
@@ -73,6 +79,16 @@ async def test_late_news_of_a_failure_ends_no_request_sent_again(
     assert (await again).json()["text"] == answer_prompt(prompt)
 
 
+async def test_client_that_leaves_late_takes_no_request_sent_again_along(harness: Harness) -> None:
+    first = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
+    chat = await wait_for_row(Status.QUEUED)
+    await harness.runtime.database.run(cancel_chat, chat)
+    again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    first.cancel()
+    assert (await again).json()["text"] == answer_prompt("Why?")
+
+
 @pytest.mark.django_db
 def test_cancel_tells_of_the_life_that_it_ended() -> None:
     """It found the row before another client renewed it through another process."""
@@ -117,6 +133,48 @@ async def test_end_of_another_life_is_left_to_the_row() -> None:
     inbox.add(waiter := make_waiter(life=1))
     assert not inbox.deliver(1, REFUSED | {"life": 2})
     assert inbox.list_overdue(1.0) == [waiter]
+
+
+# --- what a planner still holds ------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_request_sent_again_takes_the_place_of_what_the_planner_holds_of_it() -> None:
+    """Its cancel was not heard here; its mate's window, which ends later, stays as it is."""
+    planner = Planner(current_rules())
+    stale = Item(1, Priority.MEDIUM, 100.0, 101.0, 132.0, 102.0, life=1)
+    mate = replace(stale, id=2, accepted=100.5, due=101.5, life=1)
+    renewed = replace(stale, accepted=100.9, due=101.9, deadline=132.9, life=2)
+    for item in (stale, mate, renewed, renewed):
+        planner.push(item)
+    assert planner.take(101.1, lambda _: True) is None
+    batch = planner.take(101.5, lambda _: True)
+    assert batch is not None
+    assert batch.items == (renewed, mate)
+
+
+@pytest.mark.django_db
+def test_item_of_an_earlier_life_expires_no_request_sent_again() -> None:
+    chat = make_chat(Status.QUEUED)
+    stale = Item(chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, life=chat.life - 9)
+    end = {"now": chat.deadline, "code": "timeout", "detail": "Too late."}
+    assert expire_items([stale], **end) == []
+    assert expire_items([replace(stale, life=chat.life)], **end) == [chat.pk]
+
+
+@pytest.mark.django_db
+def test_item_of_an_earlier_life_is_not_claimed() -> None:
+    """Its times are not those of the request that waits now: the sweep finds that one."""
+    chat, mate = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
+    stale = Item(chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, life=chat.life - 9)
+    items = (stale, replace(stale, id=mate.pk, life=mate.life))
+    planned = Batch(stale.priority, items, Trigger.WINDOW, at=101.0, lateness_s=0.0)
+    request = ClaimRequest(planned, current_rules()[stale.priority], "m")
+    (claim,) = claim_batches([request], owner="w", now=datetime.now(UTC))
+    assert claim.batch is not None
+    assert [work.id for work in claim.batch.items] == [mate.pk]
+    chat.refresh_from_db()
+    assert chat.status == Status.QUEUED
 
 
 # --- growing texts -------------------------------------------------------------------------------
