@@ -1,24 +1,20 @@
-"""Daphne with the batch consumer beside it, errors in the API's form, and an orderly end."""
+"""Daphne with the batch consumer beside it, and an orderly end."""
 
 import asyncio
 import contextvars
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import Any
 
 import daphne.server as daphne_server
-from daphne.http_protocol import WebRequest
 from daphne.server import Server
 from django.conf import settings
 from twisted.internet import defer
-from twisted.web import http
 
 from batching.runtime import Runtime
+from llmbatch.daphne_requests import GatewayFactory
 from llmbatch.daphne_sockets import GatewaySocket
-from llmbatch.errors import json_error
-from llmbatch.exchange import HEADER, choose_name
 
 logger = logging.getLogger("batching")
 
@@ -50,12 +46,9 @@ class GatewayServer(Server):
         self._runtime: Runtime | None = None
         self._ports: list[Any] = []
         self.failure = ""
-        WebRequest.basic_error = _write_json_error
-        # Twisted builds an e-mail message to read each request's content type: a tenth of its work.
-        http._parseContentType = lru_cache(maxsize=100)(http._parseContentType)
+        daphne_server.HTTPFactory = GatewayFactory  # `run` makes one and asks for no other
 
     def _start(self) -> None:
-        self.http_factory.log = _log_nothing
         self.ws_factory.protocol = GatewaySocket
         loop = daphne_server.twisted_loop
         self._starting = loop.create_task(
@@ -111,17 +104,3 @@ class GatewayServer(Server):
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=2)
-
-
-def _log_nothing(request: WebRequest) -> None:
-    """Twisted would word an access log line for each request and throw it away."""
-
-
-def _write_json_error(request: WebRequest, status: int, status_text: bytes, body: str) -> None:
-    """Daphne's own refusals (a bad header, a path that is not ASCII) in the API's error form."""
-    response = json_error(status, detail=body if status < 500 else None)
-    sent = request.requestHeaders.getRawHeaders(HEADER, [])
-    name = choose_name((HEADER, value) for value in sent)
-    headers = [(b"Content-Type", b"application/json"), (HEADER, name.encode())]
-    request.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
-    request.handle_reply({"type": "http.response.body", "body": response.content})

@@ -100,6 +100,15 @@ class Server:
     def memory_mb(self) -> float:
         return psutil.Process(self.process.pid).memory_info().rss / 2**20
 
+    def forget_peak(self) -> None:
+        """Linux alone: `peak_mb` counts from here."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    @property
+    def peak_mb(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+
     def terminate(self, *, within_s: float) -> int:
         """Sends SIGTERM; gives the exit code."""
         self.process.send_signal(signal.SIGTERM)
