@@ -33,6 +33,8 @@ lean_application = LeanApplication(LEAN_VIEWS, any_host={"/health", "/health/rea
 
 async def route(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     """Starts the batch consumer with the first request of any kind, if `serve` has not yet."""
+    # Plain Daphne takes it from a header of anyone's, and Django would cut it off the path.
+    scope = {**scope, "root_path": ""}
     if scope["type"] == "websocket":
         await serve_socket(scope, receive, send)
         return

@@ -49,6 +49,12 @@ class GatewayRequest(WebRequest):
         else:
             super().requestReceived(command, path, version)
 
+    def process(self) -> Any:
+        """Both for HTTP and for the handshake of a WebSocket, which gets the same headers."""
+        # By this one Daphne lets a client choose what Django cuts off the path.
+        self.requestHeaders.removeHeader(b"Daphne-Root-Path")
+        return super().process()
+
     def _refuse_body(self) -> None:
         """Answers 413 and half closes the connection; the rest follows with `finish`."""
         # The channel tells the request its first line only when the whole body has come.

@@ -5,6 +5,11 @@ import json
 
 from llmbatch.tests.server import Server
 
+HANDSHAKE = (
+    b"GET /ws/live HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
 
 def body(prompt: str, **fields: object) -> bytes:
     return json.dumps({"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields).encode()

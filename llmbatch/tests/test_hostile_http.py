@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 import pytest
 
-from llmbatch.tests.raw_http import raw_post, talk
+from llmbatch.tests.raw_http import HANDSHAKE, raw_post, talk
 from llmbatch.tests.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
@@ -187,3 +189,57 @@ async def test_sender_that_does_not_stop_is_hung_up_on(server: Server) -> None:
     with pytest.raises(ConnectionError):
         await asyncio.wait_for(send_for_ever(server), 10)
     assert "Traceback" not in server.log
+
+
+def get_under(path: str, root_path: bytes) -> bytes:
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nDaphne-Root-Path: ".encode()
+    return head + root_path + b"\r\n\r\n"
+
+
+ROOT_PATHS = {
+    "/v1/models": (b"/v1", b"/v1/models", b"/innocent", b"/%ff", b"\xff"),
+    "/metrics": (b"/met",),
+    "/health": (b"/health", b"\xff"),
+}
+
+
+@pytest.mark.parametrize("path", ROOT_PATHS)
+async def test_root_path_is_not_the_clients_to_choose(server: Server, path: str) -> None:
+    for chosen in ROOT_PATHS[path]:
+        status, _, _ = await talk(server, get_under(path, chosen))
+        assert status == 200, chosen
+    assert "Traceback" not in server.log
+
+
+async def test_no_prefix_disguises_a_path(server: Server) -> None:
+    status, _, _ = await talk(server, get_under("/innocent/admin/login/", b"/innocent"))
+    assert status == 404
+    status, _, page = await talk(server, get_under("/admin/login/", b"/innocent"))
+    assert status == 200
+    assert b"innocent" not in page
+
+
+async def shake_hands(server: Server, header: bytes) -> bytes:
+    """The head of the reply to a WebSocket's handshake with one more header."""
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HANDSHAKE.replace(b"\r\n\r\n", b"\r\n" + header + b"\r\n\r\n"))
+        try:
+            return await reader.readuntil(b"\r\n\r\n")
+        finally:
+            writer.close()
+
+
+async def test_socket_opens_whatever_root_path_is_sent(server: Server) -> None:
+    for chosen in (b"/ws", b"/ws/live", b"/%ff", b"\xff"):
+        reply = await shake_hands(server, b"Daphne-Root-Path: " + chosen)
+        assert reply.startswith(b"HTTP/1.1 101 "), chosen
+    assert "Traceback" not in server.log
+
+
+async def test_plain_daphne_does_not_let_clients_choose_it_either(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "daphne", "llmbatch.asgi:application"]
+    with Server(tmp_path, command=command) as server:
+        assert (await talk(server, get_under("/metrics", b"/met")))[0] == 200
+        assert (await talk(server, get_under("/innocent/admin/login/", b"/innocent")))[0] == 404
+        assert "Traceback" not in server.log

@@ -8,15 +8,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from llmbatch.tests.raw_http import HANDSHAKE
 from llmbatch.tests.server import Server
 
 pytestmark = pytest.mark.server
-
-
-HANDSHAKE = (
-    b"GET /ws/live HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 def live(server: Server) -> str:
