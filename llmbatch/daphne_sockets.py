@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from autobahn.twisted.websocket import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
@@ -33,7 +34,19 @@ class Flow:
 
 
 class GatewaySocket(WebSocketProtocol):
+    server: Any = None
+    """Daphne's, once the handshake has come to `onConnect`"""
     flow: Flow | None = None
+
+    def onConnect(self, request: Any) -> Any:
+        if not request.headers.get("sec-websocket-protocol", "").isascii():
+            # Daphne would log it as a fault of the server's, and answer 500.
+            raise ConnectionDeny(400, "Sec-WebSocket-Protocol is not ASCII")
+        return super().onConnect(request)
+
+    def onClose(self, wasClean: bool, code: int, reason: str) -> None:
+        if self.server is not None:  # else the handshake was refused before Daphne knew of it
+            super().onClose(wasClean, code, reason)
 
     def onOpen(self) -> None:
         super().onOpen()

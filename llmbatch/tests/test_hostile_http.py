@@ -243,3 +243,12 @@ async def test_plain_daphne_does_not_let_clients_choose_it_either(tmp_path: Path
         assert (await talk(server, get_under("/metrics", b"/met")))[0] == 200
         assert (await talk(server, get_under("/innocent/admin/login/", b"/innocent")))[0] == 404
         assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("offer", [b"\xff", b"bearer, \xc3\xa4"])
+async def test_subprotocol_that_is_not_ascii_is_400_and_no_fault(
+    server: Server, offer: bytes
+) -> None:
+    reply = await shake_hands(server, b"Sec-WebSocket-Protocol: " + offer)
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert "Traceback" not in server.log
