@@ -32,6 +32,7 @@ from batching.messages import (
 )
 from batching.outcomes import describe_request, read_outcome, read_outcomes
 from batching.outlook import Outlook
+from batching.query_state import cancel_one
 from batching.selectors import queue_positions
 from batching.streaming import Event, describe_failure, follow
 from chats.models import Chat
@@ -43,6 +44,8 @@ SEND_TIMEOUT_S = 1.0
 REREAD_INTERVAL_S = 0.5
 POSITION_INTERVAL_S = 1.0
 ROWS_AT_ONCE = 500
+MOST_CANCELS = 2
+"""at work at once, whoever asks for them: whatever else needs the database comes between"""
 
 Send = Callable[[str, dict[str, Any]], Awaitable[None]]
 
@@ -76,6 +79,7 @@ class Gateway:
         self._depths = dict.fromkeys(Priority, 0)
         self._abandoned: list[tuple[int, int]] = []
         self._left = asyncio.Event()
+        self._cancelling = asyncio.Semaphore(MOST_CANCELS)
 
     def depth(self, priority: Priority) -> int:
         """How many requests wait in the queue: this process's own, or all that are known."""
@@ -127,6 +131,15 @@ class Gateway:
             self._leave_queue(stored.waiter)
             self.inbox.remove(stored.waiter)
         return {"request_id": stored.chat.request_id, "status": str(stored.chat.status)}
+
+    async def cancel(self, request_id: str, *, client_id: int | None, username: str | None) -> None:
+        """Raises NotFound, AmbiguousRequest or AlreadyDispatched."""
+        async with self._cancelling:
+            messages = await self.database.run(
+                cancel_one, request_id, client_id=client_id, username=username
+            )
+        for channel, message in messages:
+            await self.send(channel, message)
 
     def _admit(self, query: Query) -> tuple[Chat, Item]:
         if self.draining:

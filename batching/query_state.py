@@ -59,6 +59,13 @@ def find_one(request_id: str, *, client_id: int | None, username: str | None) ->
     return chats[0]
 
 
+def cancel_one(
+    request_id: str, *, client_id: int | None, username: str | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """As `cancel_chat`, of the one request with this id; raises what `find_one` raises, too."""
+    return cancel_chat(find_one(request_id, client_id=client_id, username=username))
+
+
 def cancel_chat(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
     """Cancels what is still queued; raises AlreadyDispatched.
 

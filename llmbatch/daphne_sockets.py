@@ -1,4 +1,4 @@
-"""Daphne's WebSockets with a bound on what waits to be sent, and a reason for their end."""
+"""Daphne's WebSockets with bounds on what waits in both directions, and a reason for their end."""
 
 import asyncio
 from typing import Any
@@ -8,16 +8,24 @@ from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+PIECE_BYTES = 4096
+"""are taken apart in one turn of the loop; they may hold five hundred frames"""
+MOST_UNREAD = 16
+"""frames that the application has not taken yet, and those of one more piece"""
+PATIENCE_S = 0.005
+
 
 @implementer(IPushProducer)
 class Flow:
     """Told by the transport when its buffer is full (64 KB) and when it is empty again.
 
-    While it is full nothing is read either: who takes no answers may ask nothing.
+    While it is full nothing is read either: who takes no answers may ask nothing. Nor is anything
+    read while `hold` says so.
     """
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self._held = False
         self.free = asyncio.Event()
         self.free.set()
 
@@ -27,16 +35,26 @@ class Flow:
 
     def resumeProducing(self) -> None:
         self.free.set()
-        self._transport.resumeProducing()
+        if not self._held:
+            self._transport.resumeProducing()
 
     def stopProducing(self) -> None:
         self.free.set()
+
+    def hold(self, held: bool) -> None:
+        if held and not self._held:
+            self._transport.pauseProducing()
+        elif self._held and not held and self.free.is_set():
+            self._transport.resumeProducing()
+        self._held = held
 
 
 class GatewaySocket(WebSocketProtocol):
     server: Any = None
     """Daphne's, once the handshake has come to `onConnect`"""
     flow: Flow | None = None
+    _rest = b""
+    """what was received and is not taken apart yet"""
 
     def onConnect(self, request: Any) -> Any:
         if not request.headers.get("sec-websocket-protocol", "").isascii():
@@ -53,6 +71,42 @@ class GatewaySocket(WebSocketProtocol):
         self.unregisterProducer()  # the HTTP channel, which this socket was
         self.flow = Flow(self.transport)
         self.registerProducer(self.flow, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Piece by piece: 64 KB of tiny frames would keep the loop from everybody for 0.1 s."""
+        if self.flow is None:  # the handshake
+            super().dataReceived(data)
+            return
+        going_on, self._rest = bool(self._rest), self._rest + data
+        if not going_on:
+            self._take_piece(self.flow)
+
+    def connectionLost(self, reason: Any) -> None:
+        self._rest = b""
+        super().connectionLost(reason)
+
+    def _take_piece(self, flow: Flow) -> None:
+        """Goes on by itself until nothing is left, and lets nothing more be read before."""
+        loop = asyncio.get_running_loop()
+        if self._is_ahead(flow):
+            flow.hold(True)
+            loop.call_later(PATIENCE_S, self._take_piece, flow)
+            return
+        piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        super().dataReceived(piece)
+        flow.hold(bool(self._rest))
+        if self._rest:
+            loop.call_soon(self._take_piece, flow)
+
+    def _is_ahead(self, flow: Flow) -> bool:
+        """Whether the client has sent more than the application reads, or takes no answers."""
+        if self.state != self.STATE_OPEN:
+            return False
+        return self.application_queue.qsize() >= MOST_UNREAD or not flow.free.is_set()
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self.state == self.STATE_OPEN:  # else the application has closed it and reads no more
+            super().onMessage(payload, isBinary)
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.close" and self.state == self.STATE_OPEN:

@@ -18,7 +18,6 @@ from rest_framework.settings import api_settings
 
 from batching.engine.errors import QueueFull
 from batching.gateway import Gateway
-from batching.query_state import cancel_chat, find_one
 from batching.runtime import get_runtime
 from batching.serializers import read_query
 from batching.sockets.socket import Socket, SocketClosed
@@ -56,7 +55,9 @@ class Conversation:
                     raise QueueFull(f"{MOST_OPEN} queries of this socket are open already.")
                 self._begin(self._ask(frame, mark))
             else:
-                self._begin(self._cancel(frame, mark))
+                # Awaited: a client that sends cancels faster than they can be done is not read
+                # from meanwhile, instead of filling the database's queue, which all others share.
+                await self._cancel(frame, mark)
         except Exception as error:
             await self._fail(error, mark)
 
@@ -103,19 +104,14 @@ class Conversation:
     async def _cancel(self, frame: Frame, mark: Frame) -> None:
         principal = self._socket.visitor.principal
         try:
-            chat = await self._gateway.database.run(
-                find_one,
+            await self._gateway.cancel(
                 frame["request_id"],
                 client_id=principal.client_id if principal else None,
                 username=frame.get("username"),
             )
-            messages = await self._gateway.database.run(cancel_chat, chat)
+            document = {"status": "cancelled"}
         except Exception as error:
             document = _describe(error)
-        else:
-            document = {"status": "cancelled"}
-            for channel, message in messages:
-                await self._gateway.send(channel, message)
         try:
             await self._socket.send_json({"type": "cancel"} | document | mark)
         except SocketClosed:

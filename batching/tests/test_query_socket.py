@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from batching import gateway as gateway_module
 from batching.llm.simulated_answers import answer_prompt
+from batching.query_state import cancel_chat, cancel_one, find_one
 from batching.sockets import queries
 from batching.tests.sockets import SocketClient, connected
 from batching.tests.test_gateway import change, wait_until
@@ -108,6 +110,44 @@ async def test_cancel_takes_back_what_waits_and_nothing_else(harness: Harness) -
         await cancel(client, "nowhere")
         assert (await hear(client, "cancel"))["code"] == "not_found"
     assert sum(harness.server.sizes) == 1
+
+
+async def test_cancels_are_done_one_by_one_and_two_at_once_for_all_sockets(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work, most = 0, {1: 0, 5: 0}
+    run = harness.runtime.database.run
+
+    async def count(function: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal at_work
+        cancelling = function in (find_one, cancel_chat, cancel_one)
+        at_work += cancelling
+        most[sockets] = max(most[sockets], at_work)
+        try:
+            return await run(function, *args, **kwargs)
+        finally:
+            at_work -= cancelling
+
+    monkeypatch.setattr(harness.runtime.database, "run", count)
+    for sockets in most:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connected(PATH)) for _ in range(sockets)]
+            for client in clients:
+                for index in range(40):
+                    await cancel(client, "nowhere", ref=str(index))
+            assert (await harness.ask("Why?")).status_code == 200
+            for client in clients:
+                refs = [(await hear(client, "cancel"))["ref"] for _ in range(40)]
+                assert refs == [str(index) for index in range(40)]
+    assert most == {1: 1, 5: 2}
+
+
+async def test_query_behind_many_cancels_of_its_own_socket_is_answered(harness: Harness) -> None:
+    async with connected(PATH) as client:
+        for _ in range(100):
+            await cancel(client, "nowhere")
+        await ask(client, "Why?")
+        assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
 
 
 async def test_place_in_the_queue_moves_up(

@@ -1,9 +1,11 @@
 """WebSockets of a real server process: bounds on memory and threads, and the end by SIGTERM."""
 
 import asyncio
+import json
 import socket
 import time
 
+import httpx2
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -31,13 +33,13 @@ async def end_of(connection) -> tuple[int, str]:
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
-def connect_deaf(server: Server) -> socket.socket:
+def connect_deaf(server: Server, path: str = "/ws/live") -> socket.socket:
     """An open WebSocket that answers nothing, not even the closing."""
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     deaf.connect(("127.0.0.1", server.port))
-    deaf.sendall(HANDSHAKE)
+    deaf.sendall(HANDSHAKE.replace(b"/ws/live", path.encode()))
     assert b"101" in deaf.recv(1000)
     return deaf
 
@@ -84,3 +86,19 @@ async def test_who_asks_and_never_reads_is_not_read_from_any_more(server: Server
             await asyncio.to_thread(ask_and_never_read, deaf, 150_000)
         assert server.memory_mb - before < 20
         assert server.answers()
+
+
+async def test_flood_of_cancels_holds_up_nobody(server: Server):
+    """Others are answered, and what is not done yet stays with the one who sends it."""
+    frame = json.dumps({"type": "cancel", "request_id": "x"}).encode()
+    flood = (b"\x81" + bytes([0x80 | len(frame)]) + b"\0\0\0\0" + frame) * 50_000
+    before = server.memory_mb
+    with connect_deaf(server, "/ws/query") as first, connect_deaf(server, "/ws/query") as second:
+        for flooding in (first, second):
+            flooding.settimeout(1)
+            with pytest.raises(TimeoutError):
+                await asyncio.to_thread(flooding.sendall, flood)
+        async with httpx2.AsyncClient(base_url=server.url, timeout=10) as client:
+            body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"}
+            assert (await client.post("/v1/query", json=body)).status_code == 200
+        assert server.memory_mb - before < 20
