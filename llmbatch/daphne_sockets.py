@@ -8,8 +8,8 @@ from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-PIECE_BYTES = 4096
-"""are taken apart in one turn of the loop; they may hold five hundred frames"""
+PIECE_BYTES = 1024
+"""are taken apart in one turn of the loop; they may hold more than a hundred frames"""
 MOST_UNREAD = 16
 """frames that the application has not taken yet, and those of one more piece"""
 PATIENCE_S = 0.005
@@ -92,7 +92,8 @@ class GatewaySocket(WebSocketProtocol):
             flow.hold(True)
             loop.call_later(PATIENCE_S, self._take_piece, flow)
             return
-        piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        size = max(PIECE_BYTES, self._count_missing())
+        piece, self._rest = self._rest[:size], self._rest[size:]
         super().dataReceived(piece)
         flow.hold(bool(self._rest))
         if self._rest:
@@ -103,6 +104,12 @@ class GatewaySocket(WebSocketProtocol):
         if self.state != self.STATE_OPEN:
             return False
         return self.application_queue.qsize() >= MOST_UNREAD or not flow.free.is_set()
+
+    def _count_missing(self) -> int:
+        """Bytes of a frame that is not complete yet; however many, it is one frame."""
+        if self.current_frame is None:
+            return 0
+        return self.current_frame.length - self.current_frame_masker.pointer()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.state == self.STATE_OPEN:  # else the application has closed it and reads no more

@@ -5,11 +5,13 @@ from batching.live.relay import LiveChannel
 from batching.runtime import Runtime, get_runtime
 from batching.sockets.socket import Socket
 
+NOTHING_TO_ASK = "There is nothing to ask here, only to hear."
+
 
 async def watch(socket: Socket) -> None:
     async with find_feed(await get_runtime()).watched_by(socket):
         async for _ in socket:
-            await socket.send_error("invalid", "There is nothing to ask here, only to hear.")
+            await socket.refuse_frame({"code": "invalid", "detail": NOTHING_TO_ASK})
 
 
 def find_feed(runtime: Runtime) -> Feed:

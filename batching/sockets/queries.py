@@ -16,6 +16,7 @@ from typing import Any
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
 
+from batching.admission import Query
 from batching.engine.errors import QueueFull
 from batching.gateway import Gateway
 from batching.runtime import get_runtime
@@ -51,13 +52,17 @@ class Conversation:
         try:
             _check_frame(frame)
             if frame["type"] == "query":
+                query = read_query(frame)
                 if len(self._tasks) >= MOST_OPEN:
                     raise QueueFull(f"{MOST_OPEN} queries of this socket are open already.")
-                self._begin(self._ask(frame, mark))
+                streamed = frame.get("stream", False)
+                self._begin(self._ask(replace(query, streamed=streamed), mark))
             else:
                 # Awaited: a client that sends cancels faster than they can be done is not read
                 # from meanwhile, instead of filling the database's queue, which all others share.
                 await self._cancel(frame, mark)
+        except ValidationError as error:
+            await self._socket.refuse_frame(_describe(error) | mark)
         except Exception as error:
             await self._fail(error, mark)
 
@@ -71,17 +76,16 @@ class Conversation:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, frame: Frame, mark: Frame) -> None:
+    async def _ask(self, query: Query, mark: Frame) -> None:
         with self._socket.working():
             try:
-                await self._answer(frame, mark)
+                await self._answer(query, mark)
             except SocketClosed:
                 pass
             except Exception as error:
                 await self._fail(error, mark)
 
-    async def _answer(self, frame: Frame, mark: Frame) -> None:
-        query = replace(read_query(frame), streamed=frame.get("stream", False))
+    async def _answer(self, query: Query, mark: Frame) -> None:
         principal = self._socket.visitor.principal
         if principal is not None:
             await take_turn(principal)

@@ -16,6 +16,7 @@ from settings_app.parsers import StrictJSONParser
 SEND_TIMEOUT_S = 10.0
 """who reads nothing for so long is disconnected"""
 MOST_BAD_FRAMES = 20
+"""in a row, whether they are no JSON objects or refused as invalid"""
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
@@ -46,24 +47,34 @@ class Socket:
         self.visitor = visitor
         self.closed = False
         self._busy = 0
+        self._bad = 0
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        bad = 0
         while (message := await self._receive())["type"] != "websocket.disconnect":
+            # What has come already is received without a wait: others get their turn here.
+            await asyncio.sleep(0)
+            if self.closed:
+                continue
             try:
                 document = read_frame(message)
             except BadFrame as error:
-                bad += 1
-                if self.closed:
-                    continue
-                await self.send_error(error.code, str(error))
-                if bad >= MOST_BAD_FRAMES:
-                    await self.close(POLICY_VIOLATION, "Too many frames are not valid.")
-            else:
-                bad = 0
-                if not self.closed:
-                    yield document
+                await self.refuse_frame({"code": error.code, "detail": str(error)})
+                continue
+            bad = self._bad
+            yield document
+            if self._bad == bad:  # it was not refused meanwhile
+                self._bad = 0
         self.closed = True
+
+    async def refuse_frame(self, error: Mapping[str, Any]) -> None:
+        """Before the next frame is asked for. The last of too many in a row ends the connection.
+
+        Raises SocketClosed.
+        """
+        self._bad += 1
+        await self.send_json({"type": "error"} | dict(error))
+        if self._bad >= MOST_BAD_FRAMES:
+            await self.close(POLICY_VIOLATION, "Too many frames are not valid.")
 
     async def send_json(self, document: Mapping[str, Any]) -> None:
         """Raises SocketClosed."""

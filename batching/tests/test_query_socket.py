@@ -203,6 +203,38 @@ async def test_frame_that_is_not_valid_is_named_and_costs_nothing(
         assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
 
 
+async def test_twenty_refused_frames_in_a_row_end_it(harness: Harness) -> None:
+    refused = ["[]", "{}", '{"type": "cancel"}', '{"type": "query", "username": "ann"}'] * 5
+    async with connected(PATH) as client:
+        for frame in [*refused[:19], '{"type": "cancel", "request_id": "nowhere"}', *refused]:
+            await client.send(frame)
+        kinds = [(await client.receive())["type"] for _ in range(40)]
+        assert kinds == ["error"] * 19 + ["cancel"] + ["error"] * 20
+        assert (await client.receive())["closed"] == 1008
+
+
+async def test_others_get_their_turn_between_the_frames_of_a_burst(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MOST_OPEN", 0)  # each frame is answered without a wait
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with connected(PATH) as client:
+        for _ in range(200):
+            await ask(client, "Why?")
+        counting = asyncio.create_task(count())
+        for _ in range(200):
+            await hear(client, "error")
+        counting.cancel()
+    assert turns >= 200
+
+
 async def test_hostile_texts_harm_nobody(harness: Harness) -> None:
     async with connected(PATH) as client:
         await client.send(r'{"type": "query", "username": "ann", "prompt": "a", "ref": "\ud800"}')

@@ -168,11 +168,12 @@ async def test_hostile_frame_gets_an_error_frame_and_the_socket_stays(harness, f
             assert answer["code"] == code
 
 
-async def test_twenty_bad_frames_in_a_row_end_it(harness):
+@pytest.mark.parametrize("bad", ["{", "{}", b"\x00"])
+async def test_twenty_bad_frames_in_a_row_end_it(harness, bad):
     async with connected() as client:
         frames = []
         for _ in range(25):
-            await client.send("{")
+            await client.send(bad)
         while "closed" not in (frame := await client.receive()):
             frames += [frame] if frame["type"] == "error" else []
     assert len(frames) == 20

@@ -1,9 +1,11 @@
 """WebSockets of a real server process: bounds on memory and threads, and the end by SIGTERM."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
+from typing import Any
 
 import httpx2
 import pytest
@@ -72,16 +74,28 @@ async def test_foreign_page_gets_403_before_the_handshake(server: Server):
     assert refused.value.response.status_code == 403
 
 
+def write_frame(document: Any) -> bytes:
+    """A client's, of less than 126 bytes."""
+    text = json.dumps(document).encode()
+    return b"\x81" + bytes([0x80 | len(text)]) + b"\0\0\0\0" + text
+
+
+CANCEL = write_frame({"type": "cancel", "request_id": "x"})
+
+
 def ask_and_never_read(deaf: socket.socket, frames: int) -> None:
-    """Each frame would be answered. Raises TimeoutError when the server reads no more."""
+    """Each frame would be answered, and no twenty in a row are invalid.
+
+    Raises TimeoutError when the server reads no more.
+    """
     deaf.settimeout(1)
-    for _ in range(0, frames, 1000):
-        deaf.sendall(b"\x81\x82\0\0\0\0{}" * 1000)
+    for _ in range(0, frames, 20):
+        deaf.sendall(write_frame({}) * 19 + CANCEL)
 
 
 async def test_who_asks_and_never_reads_is_not_read_from_any_more(server: Server):
     before = server.memory_mb
-    with connect_deaf(server) as deaf:
+    with connect_deaf(server, "/ws/query") as deaf:
         with pytest.raises(TimeoutError):
             await asyncio.to_thread(ask_and_never_read, deaf, 150_000)
         assert server.memory_mb - before < 20
@@ -90,15 +104,29 @@ async def test_who_asks_and_never_reads_is_not_read_from_any_more(server: Server
 
 async def test_flood_of_cancels_holds_up_nobody(server: Server):
     """Others are answered, and what is not done yet stays with the one who sends it."""
-    frame = json.dumps({"type": "cancel", "request_id": "x"}).encode()
-    flood = (b"\x81" + bytes([0x80 | len(frame)]) + b"\0\0\0\0" + frame) * 50_000
     before = server.memory_mb
     with connect_deaf(server, "/ws/query") as first, connect_deaf(server, "/ws/query") as second:
         for flooding in (first, second):
             flooding.settimeout(1)
             with pytest.raises(TimeoutError):
-                await asyncio.to_thread(flooding.sendall, flood)
+                await asyncio.to_thread(flooding.sendall, CANCEL * 50_000)
         async with httpx2.AsyncClient(base_url=server.url, timeout=10) as client:
             body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"}
             assert (await client.post("/v1/query", json=body)).status_code == 200
         assert server.memory_mb - before < 20
+
+
+async def test_burst_of_tiny_frames_holds_up_nobody(server: Server):
+    """What is closed is not heard out either."""
+    async with httpx2.AsyncClient(base_url=server.url, timeout=10) as client:
+        with contextlib.ExitStack() as stack:
+            crowd = [stack.enter_context(connect_deaf(server, "/ws/query")) for _ in range(8)]
+            for bursting in crowd:
+                bursting.setblocking(False)
+                bursting.send(write_frame({}) * 50_000)
+            slowest = 0.0
+            for _ in range(20):
+                began = time.monotonic()
+                await client.get("/health")
+                slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 0.4
