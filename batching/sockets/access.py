@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.request import Request
 
@@ -60,7 +60,7 @@ class Visitor:
             return
         try:
             await self.authorize()
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             pass  # nobody is thrown out because the database is away
 
 

@@ -36,7 +36,7 @@ class Room:
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
         self._draining = False
-        self._leaving: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -66,7 +66,7 @@ class Room:
                 raise SocketRefused(4404, "not_found", "There is nothing at this path.")
             await visitor.authorize()
         except SocketRefused as error:
-            await _show_out(socket, error)
+            await socket.show_out(error)
             return
         if self._draining:
             await socket.leave(LEAVING)
@@ -87,19 +87,25 @@ class Room:
         """Closes the sockets of those who may not be here any more, for ever."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
-            for socket in list(self._sockets):
+            for socket in [each for each in self._sockets if not each.closed]:
                 try:
                     await socket.visitor.authorize_again()
                 except SocketRefused as error:
-                    await _show_out(socket, error)
+                    self._show_out(socket, error)
+
+    def _show_out(self, socket: Socket, error: SocketRefused) -> None:
+        """In a task of its own: one who reads nothing must not keep the others here."""
+        task = asyncio.create_task(socket.show_out(error), name="socket is shown out")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     def start_drain(self) -> None:
         """Takes nobody in; who is owed nothing leaves at once, the others after their answers."""
         self._draining = True
-        self._leaving = [
+        self._leaving |= {
             asyncio.create_task(socket.leave(LEAVING), name="socket leaves")
             for socket in self._sockets
-        ]
+        }
 
     async def close(self) -> None:
         """Whoever is still here leaves."""
@@ -109,11 +115,3 @@ class Room:
         await asyncio.gather(*self._leaving, return_exceptions=True)
         for socket in list(self._sockets):
             await socket.close(GOING_AWAY, LEAVING)
-
-
-async def _show_out(socket: Socket, error: SocketRefused) -> None:
-    try:
-        await socket.send_error(error.code, str(error))
-        await socket.close(error.close_code, str(error))
-    except SocketClosed:
-        pass

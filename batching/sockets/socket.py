@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import RequestDataTooBig
 from rest_framework.exceptions import ParseError
 
-from batching.sockets.access import Visitor
+from batching.sockets.access import SocketRefused, Visitor
 from settings_app.parsers import StrictJSONParser
 
 SEND_TIMEOUT_S = 10.0
@@ -80,27 +80,43 @@ class Socket:
         """Raises SocketClosed."""
         await self.send_text(json.dumps(document, ensure_ascii=False))
 
-    async def send_error(self, code: str, detail: str, **more: Any) -> None:
-        """Raises SocketClosed."""
-        await self.send_json({"type": "error", "code": code, "detail": detail, **more})
-
     async def send_text(self, text: str) -> None:
         """Raises SocketClosed, also when the client has read nothing for `SEND_TIMEOUT_S`."""
         if self.closed:
             raise SocketClosed
-        # No frame may hold a lone surrogate, and a model may write one.
-        text = text.encode("utf-8", "replace").decode()
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._send({"type": "websocket.send", "text": text})
+            await self._transmit(text)
         except TimeoutError:
             await self.close(POLICY_VIOLATION, "The client reads too slowly.")
             raise SocketClosed from None
+
+    async def _transmit(self, text: str) -> None:
+        """Raises TimeoutError."""
+        # No frame may hold a lone surrogate, and a model may write one.
+        text = text.encode("utf-8", "replace").decode()
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await self._send({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str) -> None:
         if self.closed:
             return
         self.closed = True
+        await self._hang_up(code, reason)
+
+    async def show_out(self, refused: SocketRefused) -> None:
+        """Says why, and closes. From its first moment on nothing else is heard or sent.
+
+        That moment counts: who reads nothing takes `SEND_TIMEOUT_S` to be told.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        error = {"type": "error", "code": refused.code, "detail": str(refused)}
+        with contextlib.suppress(TimeoutError):
+            await self._transmit(json.dumps(error, ensure_ascii=False))
+        await self._hang_up(refused.close_code, str(refused))
+
+    async def _hang_up(self, code: int, reason: str) -> None:
         await self._send({"type": "websocket.close", "code": code, "reason": reason[:MAX_REASON]})
 
     @contextlib.contextmanager

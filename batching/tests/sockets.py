@@ -1,5 +1,6 @@
 """A WebSocket's client inside the process, before the whole ASGI application."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,11 +11,27 @@ from asgiref.testing import ApplicationCommunicator
 from llmbatch.asgi import application
 
 
+async def answer_nobody(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """The application before a client that reads no frame."""
+
+    async def send_no_frame(message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            await asyncio.Event().wait()
+        await send(message)
+
+    await application(scope, receive, send_no_frame)
+
+
 class SocketClient:
     """`accepted` and `subprotocol` are None until `connect` has been answered."""
 
     def __init__(
-        self, path: str, *, headers: dict[str, str] | None = None, offer: tuple[str, ...] = ()
+        self,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        offer: tuple[str, ...] = (),
+        deaf: bool = False,
     ) -> None:
         named = {"host": "localhost"} | (headers or {})
         scope = {
@@ -25,7 +42,7 @@ class SocketClient:
             "client": ["127.0.0.1", 1],
             "subprotocols": list(offer),
         }
-        self._talk = ApplicationCommunicator(application, scope)
+        self._talk = ApplicationCommunicator(answer_nobody if deaf else application, scope)
         self.accepted: bool | None = None
         self.subprotocol: str | None = None
 
@@ -54,9 +71,13 @@ class SocketClient:
 
 @asynccontextmanager
 async def connected(
-    path: str = "/ws/live", *, headers: dict[str, str] | None = None, offer: tuple[str, ...] = ()
+    path: str = "/ws/live",
+    *,
+    headers: dict[str, str] | None = None,
+    offer: tuple[str, ...] = (),
+    deaf: bool = False,
 ) -> AsyncIterator[SocketClient]:
-    client = SocketClient(path, headers=headers, offer=offer)
+    client = SocketClient(path, headers=headers, offer=offer, deaf=deaf)
     await client.connect()
     yield client
     await client.leave()

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from batching.sockets import room as room_module
 from batching.tests.sockets import connected
+from chats.models import Chat
 from settings_app.api_keys import create_api_key
 from settings_app.models import ApiKey
 from settings_app.services import announce_change
@@ -194,6 +197,44 @@ async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
         assert (await client.receive())["closed"] == 4401
         await until(lambda: len(room) == 1)
     await until(lambda: len(room) == 0)
+
+
+@pytest.mark.usefixtures("guard_at_once")
+async def test_who_reads_nothing_keeps_a_revoked_key_at_work_nowhere(closed_gateway):
+    row, key = await make_key(name="program")
+    bearer = {"path": "/ws/query", "offer": ("bearer", key)}
+    room = closed_gateway.runtime.room
+    async with AsyncExitStack() as stack:
+        deaf = [await stack.enter_async_context(connected(deaf=True, **bearer)) for _ in range(5)]
+        polite = [await stack.enter_async_context(connected(**bearer)) for _ in range(5)]
+        await until(lambda: len(room) == 10)
+        await sync_to_async(revoke)(row)
+        for client in polite:
+            assert (await client.receive())["code"] == "not_authenticated"
+            assert (await client.receive())["closed"] == 4401
+        for client in deaf:
+            await client.send('{"type": "query", "username": "ann", "prompt": "Why?"}')
+        await until(lambda: len(room) == 5)
+    assert await Chat.objects.acount() == 0
+
+
+@pytest.mark.parametrize("away", [OperationalError, InterfaceError])
+async def test_database_that_is_away_throws_nobody_out(
+    closed_gateway, guard_at_once, monkeypatch, away
+):
+    asked = []
+
+    def fail(request):
+        asked.append(request)
+        raise away("the connection is closed")
+
+    monkeypatch.setattr("batching.sockets.access.SESSION_CHECK_S", 0.0)
+    async with connected(headers={"cookie": await log_in("ann", is_staff=True)}) as client:
+        await client.receive()
+        monkeypatch.setattr("settings_app.auth._authenticate", fail)
+        await until(lambda: len(asked) > 2)
+        assert len(closed_gateway.runtime.room) == 1
+    assert not closed_gateway.runtime.supervisor.failures
 
 
 async def test_session_that_ended_closes_its_socket(closed_gateway, guard_at_once, monkeypatch):
