@@ -5,16 +5,34 @@ up every other, and opening SQLite anew costs more than most of our transactions
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
+
+from batching.engine.errors import UpstreamUnavailable
+
+logger = logging.getLogger("batching")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 POSTGRES_THREADS = 4
+AWAY = (OperationalError, InterfaceError)
+"""what Django raises when the database cannot be reached, breaks off or is too busy"""
+
+
+class DatabaseAway(UpstreamUnavailable):
+    """The gateway's database cannot be reached."""
+
+
+def explain_away(error: Exception) -> DatabaseAway:
+    """What clients are told of an error that is one of `AWAY`; the log has its cause."""
+    cause = str(error).partition("\n")[0]
+    logger.warning("The database cannot be reached (%s: %s).", type(error).__name__, cause)
+    return DatabaseAway()
 
 
 class DatabaseThreads:

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from batching.database import DatabaseThreads
-from batching.engine.errors import RequestConflict, UpstreamUnavailable
+from batching.database import DatabaseAway, DatabaseThreads
+from batching.engine.errors import RequestConflict
 from batching.engine.planner import Item
 from batching.inbox import Inbox, Waiter
 from chats.acceptance import Accepted, accept_chats, request_key
@@ -73,7 +73,7 @@ class Intake:
         """when the last requests arrived"""
 
     async def store(self, chat: Chat, item: Item, *, named: bool) -> Stored:
-        """Returns once the row is committed; raises RequestConflict or UpstreamUnavailable."""
+        """Returns once the row is committed; raises RequestConflict or DatabaseAway."""
         entry = Entry(chat, item, named)
         self._entries.append(entry)
         self._recent.append(time.monotonic())
@@ -127,7 +127,7 @@ class Intake:
                 len(group),
                 extra={"request_ids": [entry.chat.request_id for entry in group]},
             )
-            refusal = UpstreamUnavailable("The gateway's database cannot be reached.")
+            refusal = DatabaseAway()
             for entry in group:
                 if not entry.stored.done():
                     entry.stored.set_exception(refusal)

@@ -14,6 +14,7 @@ from django.core.exceptions import (
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 
+from batching.database import AWAY, explain_away
 from batching.engine.errors import GatewayError
 from batching.metrics import count_api_error
 
@@ -64,6 +65,8 @@ def handle_exception(
     exception: Exception, context: Mapping[str, Any] | None = None
 ) -> HttpResponse:
     """DRF's `EXCEPTION_HANDLER`: every exception of every API view ends here."""
+    if isinstance(exception, AWAY):
+        exception = explain_away(exception)
     match exception:
         case GatewayError():
             headers = {}

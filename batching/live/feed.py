@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from django.db import DatabaseError
 
-from batching.database import DatabaseThreads
+from batching.database import DatabaseAway, DatabaseThreads
 from batching.live.board import Board
 from batching.live.model_state import read_model_state
 from batching.live.reading import read_board
@@ -23,7 +23,6 @@ logger = logging.getLogger("batching")
 
 FRAME_S = 0.1
 WATCH_S = 2.0
-NO_DATABASE = "The gateway's database cannot be reached."
 LOOK_INTERVAL_S = 5.0
 """the database is looked at for what lost events left undone, and everybody hears that we live"""
 MODEL_INTERVAL_S = 1.0
@@ -192,6 +191,6 @@ class Feed:
         try:
             model = await self._database.run(read_model_state)
         except DatabaseError:
-            model = {"state": "unknown", "level": "bad", "text": NO_DATABASE}
+            model = {"state": "unknown", "level": "bad", "text": str(DatabaseAway())}
         changed, self._model = model != self._model, model
         return changed

@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.request import Request
 
+from batching.database import AWAY, explain_away
 from settings_app.api_keys import Principal
 from settings_app.auth import check_access, is_listed_origin, read_bearer
 
@@ -45,6 +46,13 @@ class Visitor:
 
     async def authorize(self) -> None:
         """Raises SocketRefused for whom the same HTTP request would be refused."""
+        try:
+            await self._check()
+        except AWAY as error:
+            away = explain_away(error)
+            raise SocketRefused(4000 + away.status, away.code, str(away))
+
+    async def _check(self) -> None:
         self.checked_at = time.monotonic()
         try:
             self.principal = await check_access(self.request, staff=self.staff)
@@ -59,7 +67,7 @@ class Visitor:
         if time.monotonic() - self.checked_at < wait_s:
             return
         try:
-            await self.authorize()
+            await self._check()
         except (DatabaseError, InterfaceError):
             pass  # nobody is thrown out because the database is away
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from django.db import OperationalError
 
 from batching.llm.simulated_answers import answer_prompt
 from chats.models import Chat
@@ -178,3 +179,28 @@ async def test_database_that_is_away_does_not_lock_known_keys_out(
 
     monkeypatch.setattr("settings_app.api_keys._find_principal", fail)
     assert (await ask(harness, key, request_id="b")).status_code == 200
+
+
+async def test_key_that_nobody_can_look_up_is_503_everywhere(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await make_key()
+
+    def fail(*args: object) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr("settings_app.api_keys._find_principal", fail)
+    for method, path in (
+        ("POST", "/v1/query"),
+        ("GET", "/v1/query/some"),
+        ("GET", "/v1/chat"),
+        ("GET", "/v1/settings"),
+        ("GET", "/v1/models"),
+        ("POST", "/v1/chat/completions"),
+    ):
+        body = {"username": "ann", "prompt": "Why?"} if method == "POST" else None
+        reply = await harness.client.request(method, path, headers=key, json=body)
+        assert reply.status_code == 503, path
+        assert reply.headers["Retry-After"] == "5"
+        error = reply.json().get("error", reply.json())  # OpenAI's paths have OpenAI's form
+        assert error["code"] == "upstream_unavailable"

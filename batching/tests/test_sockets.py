@@ -98,6 +98,22 @@ async def test_who_may_watch():
         )
 
 
+async def test_who_cannot_be_looked_up_may_come_again(closed_gateway, monkeypatch, caplog):
+    _, key = await make_key(name="program")
+
+    def fail(*args):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr("settings_app.api_keys._find_principal", fail)
+    monkeypatch.setattr("settings_app.auth._authenticate", fail)
+    caplog.set_level("WARNING")
+    for visitor in ({"offer": ("bearer", key)}, {"headers": {"cookie": "sessionid=x"}}):
+        caplog.clear()
+        assert await outcome(path="/ws/query", **visitor) == "4503 upstream_unavailable"
+        (record,) = caplog.records
+        assert (record.levelname, record.exc_info) == ("WARNING", None)
+
+
 @pytest.mark.parametrize("access", ["open", "key"])
 async def test_only_own_and_listed_origins_may_connect(harness, settings, access):
     settings.API_ACCESS = access

@@ -175,8 +175,8 @@ class Clients:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return await self._http.post(f"{url}/v1/query", json=body, headers=headers)
 
-    async def get(self, path: str, *, web: int = 0) -> httpx2.Response:
-        return await self._http.get(f"{self.fleet.urls[web]}{path}")
+    async def get(self, path: str, *, web: int = 0, **more: Any) -> httpx2.Response:
+        return await self._http.get(f"{self.fleet.urls[web]}{path}", **more)
 
     async def patch(self, path: str, document: dict[str, Any]) -> httpx2.Response:
         return await self._http.patch(f"{self.fleet.urls[0]}{path}", json=document)

@@ -11,6 +11,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     SuspiciousOperation,
 )
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
@@ -171,6 +172,21 @@ def test_unforeseen_error_is_logged_and_its_words_kept_inside(
     assert "a-secret" not in response.content.decode()
     (record,) = (r for r in caplog.records if r.levelno == logging.ERROR)
     assert record.exc_info
+
+
+@pytest.mark.parametrize("away", [OperationalError, InterfaceError])
+def test_database_that_is_away_is_503_and_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, away: type[Exception]
+) -> None:
+    response = handle_exception(away("connection refused\n\tIs the server running?"))
+    assert read(response) == {
+        "detail": "The gateway's database cannot be reached.",
+        "code": "upstream_unavailable",
+    }
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+    (record,) = caplog.records
+    assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+    assert record.getMessage().endswith(f"({away.__name__}: connection refused).")
 
 
 def test_lone_surrogate_in_a_sentence_does_not_break_the_answer() -> None:

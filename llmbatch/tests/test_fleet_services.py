@@ -1,6 +1,7 @@
 """Postgres or Redis goes away and comes back; doors that know their workers (CASES 70, 71)."""
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
@@ -8,6 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from batching.llm.simulated_answers import answer_prompt
 from batching.llm.simulated_wire import Pace
@@ -36,6 +39,20 @@ async def until_ready(clients: Clients, status: int, *, seconds: float = 20) -> 
     return reply.json()["checks"]
 
 
+async def refuse_unknown_key(clients: Clients, key: str) -> None:
+    """A key that no door has seen yet, while nobody can look it up."""
+    bearer = {"Authorization": f"Bearer {key}"}
+    for path in ("/v1/models", "/v1/chat", "/v1/query/some"):
+        assert (await clients.get(path, headers=bearer)).status_code == 503
+    url = clients.fleet.urls[0].replace("http", "ws") + "/ws/query"
+    async with connect(url, additional_headers=bearer) as socket:
+        assert json.loads(await socket.recv())["code"] == "upstream_unavailable"
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+    assert closed.value.rcvd
+    assert closed.value.rcvd.code == 4503
+
+
 async def test_postgres_restart_refuses_new_requests_and_answers_the_waiting(
     model: ModelServer, tmp_path: Path
 ) -> None:
@@ -47,12 +64,14 @@ async def test_postgres_restart_refuses_new_requests_and_answers_the_waiting(
         async with Clients(fleet, model) as clients:
             await start_workers(clients, "one", "two")
             assert (await clients.ask("before")).status_code == 200
+            key = fleet.manage("create_api_key", "program").strip()
             waiting = [asyncio.create_task(clients.ask(p, priority="LOW")) for p in prompts]
             await model.wait_for_calls(2)
             await asyncio.to_thread(postgres.stop)
             refused = await clients.ask("refused")
             assert (refused.status_code, refused.json()["code"]) == (503, "upstream_unavailable")
             assert "Retry-After" in refused.headers
+            await refuse_unknown_key(clients, key)
             assert (await until_ready(clients, 503))["database"] != "ok"
             await asyncio.sleep(DOWN_S)
             await asyncio.to_thread(postgres.start)
