@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_field
 from rest_framework import exceptions, serializers
 
+from batching.database import DatabaseAway
 from batching.engine.errors import error_from_code
 from batching.openai.writing import in_openai_form
 from llmbatch.errors import handle_exception
@@ -69,13 +70,21 @@ class OpenAIErrorSerializer(serializers.Serializer):
 
 def describe_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
     """A response per status, with what the API really says for each of its codes."""
-    return _describe(ErrorSerializer, {code: _refuse(code) for code in codes})
+    return _describe(ErrorSerializer, _collect_replies(codes))
 
 
 def describe_openai_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
     """The same as OpenAI's clients are told it."""
-    replies = {code: in_openai_form(_refuse(code)) for code in codes}
+    replies = {code: in_openai_form(reply) for code, reply in _collect_replies(codes).items()}
     return _describe(OpenAIErrorSerializer, replies)
+
+
+def _collect_replies(codes: Iterable[str]) -> dict[str, HttpResponse]:
+    """Where a key has to be looked up, the database may be away."""
+    replies = {code: _refuse(code) for code in codes}
+    if "not_authenticated" in replies and DatabaseAway.code not in replies:
+        replies[DatabaseAway.code] = handle_exception(DatabaseAway())
+    return replies
 
 
 def _refuse(code: str) -> HttpResponse:

@@ -5,8 +5,9 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -39,18 +40,25 @@ async def until_ready(clients: Clients, status: int, *, seconds: float = 20) -> 
     return reply.json()["checks"]
 
 
-async def refuse_unknown_key(clients: Clients, key: str) -> None:
-    """A key that no door has seen yet, while nobody can look it up."""
+def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, None]]:
+    """While nobody can look up a key that no door has seen yet."""
     bearer = {"Authorization": f"Bearer {key}"}
-    for path in ("/v1/models", "/v1/chat", "/v1/query/some"):
-        assert (await clients.get(path, headers=bearer)).status_code == 503
-    url = clients.fleet.urls[0].replace("http", "ws") + "/ws/query"
-    async with connect(url, additional_headers=bearer) as socket:
-        assert json.loads(await socket.recv())["code"] == "upstream_unavailable"
-        with pytest.raises(ConnectionClosed) as closed:
-            await socket.recv()
-    assert closed.value.rcvd
-    assert closed.value.rcvd.code == 4503
+
+    async def refuse(path: str) -> None:
+        reply = await clients.get(path, headers=bearer)
+        assert (reply.status_code, reply.headers["Retry-After"]) == (503, "5")
+
+    async def refuse_socket() -> None:
+        url = clients.fleet.urls[0].replace("http", "ws") + "/ws/query"
+        async with connect(url, additional_headers=bearer) as socket:
+            assert json.loads(await socket.recv())["code"] == "upstream_unavailable"
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+        assert closed.value.rcvd
+        assert closed.value.rcvd.code == 4503
+
+    paths = ("/v1/models", "/v1/chat", "/v1/query/some")
+    return [refuse_socket(), *(refuse(path) for path in paths)]
 
 
 async def test_postgres_restart_refuses_new_requests_and_answers_the_waiting(
@@ -71,9 +79,9 @@ async def test_postgres_restart_refuses_new_requests_and_answers_the_waiting(
             refused = await clients.ask("refused")
             assert (refused.status_code, refused.json()["code"]) == (503, "upstream_unavailable")
             assert "Retry-After" in refused.headers
-            await refuse_unknown_key(clients, key)
             assert (await until_ready(clients, 503))["database"] != "ok"
-            await asyncio.sleep(DOWN_S)
+            # Together, for the leases of what runs must outlast all of it.
+            await asyncio.gather(asyncio.sleep(DOWN_S), *refuse_unknown_key(clients, key))
             await asyncio.to_thread(postgres.start)
             replies = await asyncio.gather(*waiting)
             assert [reply.json()["text"] for reply in replies] == [

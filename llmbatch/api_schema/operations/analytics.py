@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 
 from batching.analytics_view import AnalyticsParameters
-from llmbatch.api_schema.describe import CHALLENGE, answer
+from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
 from llmbatch.api_schema.documents import AnalyticsSerializer
 from llmbatch.api_schema.refusals import describe_refusals
 
@@ -68,7 +68,7 @@ READ = extend_schema(
         " `…_priority` counts, `request_count_over_time` and `priority_distribution` count"
         " batches; everything else is what its name says."
     ),
-    parameters=[AnalyticsParameters, CHALLENGE],
+    parameters=[AnalyticsParameters, CHALLENGE, retry_after(503)],
     responses={
         200: answer(AnalyticsSerializer, "The figures.", figures=DOCUMENT),
         **describe_refusals(["invalid", "not_authenticated", "permission_denied"]),

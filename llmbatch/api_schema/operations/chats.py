@@ -3,7 +3,7 @@
 from drf_spectacular.utils import extend_schema
 
 from chats.serializers import ChatParameters
-from llmbatch.api_schema.describe import CHALLENGE, answer
+from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
 from llmbatch.api_schema.documents import ChatPageSerializer
 from llmbatch.api_schema.operations.queries import ANSWER
 from llmbatch.api_schema.refusals import describe_refusals
@@ -37,7 +37,7 @@ LIST = extend_schema(
         " `search` finds a part of the prompt or the answer. An API key sees its own client's"
         " chats alone. A parameter given without a value counts as absent."
     ),
-    parameters=[ChatParameters, CHALLENGE],
+    parameters=[ChatParameters, CHALLENGE, retry_after(503)],
     responses={
         200: answer(ChatPageSerializer, "A page.", page=PAGE),
         **describe_refusals(["invalid", "not_authenticated", "permission_denied"]),

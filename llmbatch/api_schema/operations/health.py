@@ -52,7 +52,7 @@ METRICS = extend_schema(
     tags=TAGS,
     operation_id="get_metrics",
     summary="The numbers of every process, for Prometheus",
-    parameters=[CHALLENGE],
+    parameters=[CHALLENGE, retry_after(503)],
     responses={
         (200, "text/plain"): answer(OpenApiTypes.STR, SCRAPE, scrape=NUMBERS),
         (200, "application/openmetrics-text"): answer(OpenApiTypes.STR, SCRAPE),

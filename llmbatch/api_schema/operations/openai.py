@@ -180,7 +180,7 @@ LIST = extend_schema(
     tags=TAGS,
     operation_id="list_models",
     summary="The one model that answers",
-    parameters=[RETRY, CHALLENGE],
+    parameters=[RETRY, CHALLENGE, retry_after(503)],
     responses={
         200: answer(MODELS, "A list of one.", models={"object": "list", "data": [ONE]}),
         **describe_openai_refusals(_REFUSALS),
@@ -195,6 +195,7 @@ SHOW = extend_schema(
         OpenApiParameter("name", str, OpenApiParameter.PATH, description="May hold `/`."),
         RETRY,
         CHALLENGE,
+        retry_after(503),
     ],
     responses={
         200: answer(MODEL, "It is.", model=ONE),

@@ -162,6 +162,7 @@ _WHICH = [
     ),
     OpenApiParameter("username", str, description="Whose, where several have this id."),
     CHALLENGE,
+    retry_after(503),
 ]
 
 STATE = extend_schema(

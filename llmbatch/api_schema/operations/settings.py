@@ -4,7 +4,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema
 
-from llmbatch.api_schema.describe import CHALLENGE, answer
+from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
 from llmbatch.api_schema.documents import KeyTestSerializer, SettingsDocumentSerializer
 from llmbatch.api_schema.refusals import describe_refusals
 from settings_app.serializers import SettingsSerializer
@@ -49,7 +49,7 @@ READ = extend_schema(
     tags=TAGS,
     operation_id="get_settings",
     summary="The settings",
-    parameters=[CHALLENGE],
+    parameters=[CHALLENGE, retry_after(503)],
     responses={
         200: answer(SettingsDocumentSerializer, "All of them.", settings=DOCUMENT),
         **describe_refusals(REFUSALS),
@@ -69,7 +69,7 @@ def _change(operation_id: str) -> Any:
         ),
         request=SettingsSerializer,
         examples=CHANGES,
-        parameters=[CHALLENGE],
+        parameters=[CHALLENGE, retry_after(503)],
         responses={
             200: answer(SettingsDocumentSerializer, "As they are now.", settings=DOCUMENT),
             **describe_refusals(["invalid", *REFUSALS, "too_large", "unsupported_media_type"]),
@@ -86,7 +86,7 @@ TEST_KEY = extend_schema(
     summary="Ask the model service whether key and model work",
     description="Costs no tokens.",
     request=None,
-    parameters=[CHALLENGE],
+    parameters=[CHALLENGE, retry_after(503)],
     responses={
         200: answer(
             KeyTestSerializer,
