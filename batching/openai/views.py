@@ -59,6 +59,7 @@ class ModelsView(OpenAIView):
     """The one model that answers, whatever name a request gives."""
 
     async def get(self, request: Request) -> HttpResponse:
+        await get_runtime()  # until it has started, the settings are in no memory
         model = _describe_model()
         if request.path == MODELS:
             return respond_json({"object": "list", "data": [model]})

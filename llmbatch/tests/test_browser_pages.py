@@ -58,7 +58,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("pages")
     with Server(folder, GEMINI_API_KEY="", DJANGO_SUPERUSER_PASSWORD=PASSWORD) as server:
         server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
-        server.manage("seed_demo", "--chats", "300", "--weeks", "2")
+        server.manage("seed_demo", "--chats", "2000", "--weeks", "2")
         yield server
 
 

@@ -240,6 +240,8 @@ async def test_socket_opens_whatever_root_path_is_sent(server: Server) -> None:
 async def test_plain_daphne_does_not_let_clients_choose_it_either(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "daphne", "llmbatch.asgi:application"]
     with Server(tmp_path, command=command) as server:
+        first = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        assert (await talk(server, first))[0] == 200, "the runtime starts with it"
         assert (await talk(server, get_under("/metrics", b"/met")))[0] == 200
         assert (await talk(server, get_under("/innocent/admin/login/", b"/innocent")))[0] == 404
         assert "Traceback" not in server.log
