@@ -22,17 +22,19 @@ create_default_rows = import_module("settings_app.migrations.0002_defaults").cre
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of servers run one after another in each of three groups, beside the others."""
+    """Tests of servers run one after another in each of four groups, beside the others."""
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.xdist_group(_find_group(item)))
 
 
 def _find_group(item: pytest.Item) -> str:
-    if "clients" in item.fixturenames or "fleet" in item.path.name:
+    if item.path.name == "test_fleet.py":
         return "fleet"
-    tools = ("browser", "live_page", "rehearsal", "schemathesis", "examples", "operations")
-    return "tools" if any(name in item.path.name for name in tools) else "server"
+    if "clients" in item.fixturenames or "fleet" in item.path.name:
+        return "services"
+    pages = ("browser", "live_page")
+    return "pages" if any(name in item.path.name for name in pages) else "server"
 
 
 @pytest.fixture(autouse=True)

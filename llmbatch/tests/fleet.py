@@ -20,7 +20,9 @@ from llmbatch.tests.migrated import POSTGRES, create_postgres, drop_postgres
 from llmbatch.tests.model_server import ModelServer
 from llmbatch.tests.server import free_port
 
-REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/5")
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""each has a Redis database of its own, which its tests may empty"""
+REDIS = os.environ.get("TEST_REDIS_URL", f"redis://127.0.0.1:6379/{5 + WORKER % 10}")
 ROOT = Path(__file__).resolve().parents[2]
 
 
