@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -12,6 +13,8 @@ from django.utils.html import format_html_join
 from batching.batch_story import tell_batch
 from batching.models import Batch, DailyStat, ModelCall
 from chats.admin import ReadOnlyAdmin, batch_link
+from chats.selectors import outside_index
+from settings_app.models import Priority
 
 
 @admin.display(description="chats")
@@ -66,6 +69,23 @@ class BatchAdmin(ReadOnlyAdmin):
         return super().change_view(request, object_id, form_url, (extra_context or {}) | story)
 
 
+class LaneFilter(admin.SimpleListFilter):
+    title = "priority"
+    parameter_name = "priority__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(priority.value), priority.label) for priority in Priority]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ModelCall]) -> QuerySet[ModelCall]:
+        if self.value() not in dict(self.lookup_choices):
+            return queryset
+        lane = int(self.value())
+        # Few calls are single or failed: of those SQLite would look for the lane's, if it could
+        # not enter by the lane, and look for the few among all of those.
+        others = {"status__exact", "kind__exact", "perhaps_billed__exact"} & set(request.GET)
+        return queryset.filter(outside_index("priority", lane) if others else Q(priority=lane))
+
+
 @admin.register(ModelCall)
 class ModelCallAdmin(ReadOnlyAdmin):
     list_display = [
@@ -82,7 +102,7 @@ class ModelCallAdmin(ReadOnlyAdmin):
         "output_tokens",
         "duration_ms",
     ]
-    list_filter = ["priority", "status", "kind", "perhaps_billed"]
+    list_filter = [LaneFilter, "status", "kind", "perhaps_billed"]
     date_hierarchy = "started_at"
     number_search = ["id", "batch_id"]
     search_help_text = "The number of a call or of its batch."

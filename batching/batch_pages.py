@@ -11,7 +11,7 @@ from rest_framework import serializers
 from batching.batch_list import BatchFilter, BatchPage, list_batches
 from batching.batch_story import tell_batch
 from batching.models import Batch, Outcome
-from chats.page_parameters import query_without_place, write_for_field
+from chats.page_parameters import write_for_field, write_query
 from chats.selectors import MAX_ID
 from chats.serializers import MomentField, PriorityNameField, QueryParameters
 from settings_app.models import Priority
@@ -52,7 +52,7 @@ def batch_list(request: HttpRequest) -> HttpResponse:
         "page": page,
         "problems": parameters.problems,
         "form": describe_form(parameters),
-        "asked": query_without_place(request.GET),
+        "asked": write_query(request.GET, parameters, without=["before"]),
         "newest": "before" not in request.GET,
     }
     return render(request, "batches.html", context, status=400 if parameters.errors else 200)

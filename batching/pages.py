@@ -17,7 +17,7 @@ from batching.periods import DAY_CHOICES, Period, PeriodForm
 from batching.row_links import RowLinks
 from batching.worth import weigh_batching
 from settings_app.models import Priority
-from settings_app.readers import for_readers, may_administer
+from settings_app.readers import for_readers
 from settings_app.snapshot import refresh_if_stale
 
 
@@ -25,12 +25,14 @@ def today_utc() -> date:
     return datetime.now(UTC).date()
 
 
-def describe_period(period: Period, *, is_staff: bool, compared: bool = False) -> dict[str, Any]:
+def describe_period(
+    period: Period, request: HttpRequest, *, compared: bool = False
+) -> dict[str, Any]:
     """What the templates need to show a period's figures and charts."""
     summary = summarize_now(first=period.first, last=period.last)
     before = period.before if compared else None
     earlier = before and summarize(first=before.first, last=before.last)
-    links = RowLinks(period, is_staff)
+    links = RowLinks.of(period, request)
     lanes = refresh_if_stale().lanes
     return {
         "period": period,
@@ -50,7 +52,7 @@ def describe_period(period: Period, *, is_staff: bool, compared: bool = False) -
 def dashboard(request: HttpRequest) -> HttpResponse:
     form = PeriodForm(request.GET)
     period = form.read_period(today=today_utc())
-    context = describe_period(period, is_staff=may_administer(request), compared=True)
+    context = describe_period(period, request, compared=True)
     context |= {
         "unfinished": period.first <= today_utc() <= period.last,
         "form": form,

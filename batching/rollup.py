@@ -84,7 +84,7 @@ def _pending_batches() -> QuerySet[Batch]:
 def _pending_calls() -> QuerySet[ModelCall]:
     tokens = ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens")
     pending = ModelCall.objects.filter(folded=False).exclude(status=CallStatus.STARTED)
-    return pending.only(*tokens, "started_at", "batch_id")
+    return pending.only(*tokens, "started_at", "batch_id", "priority")
 
 
 def _lock(rows: QuerySet[Row], *, size: int) -> list[Row]:
@@ -104,8 +104,10 @@ def _measure(
         stat = _stat_of(added, batch.created_at, batch.priority)
         add_batch(stat, batch)
     for call in calls:
-        stat = _stat_of(added, call.started_at, origins[call.batch_id].priority)
-        _add_call(stat, call)
+        lane = origins[call.batch_id].priority
+        _add_call(_stat_of(added, call.started_at, lane), call)
+        if call.priority != lane:  # stored by a process of the version before, which knew of none
+            ModelCall.objects.filter(pk=call.pk).update(priority=lane)
     for chat in chats:
         stat = _stat_of(added, chat.received_at, chat.priority)
         batch = origins.get(chat.batch_id)

@@ -1,11 +1,12 @@
 """Where the rows behind a figure are listed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from django.http import HttpRequest
 from django.urls import reverse
 
 from batching.periods import Period
@@ -20,14 +21,26 @@ Rows = Literal["chats", "answered", "failed", "batches", "calls"]
 class RowLinks:
     """Of a period's UTC days.
 
-    Calls are listed in the admin, for its users; others are led to their batches, which tell them.
+    Calls are listed in the admin, for those who may see them there; others are led to their
+    batches, which tell them.
     """
 
     period: Period
-    is_staff: bool
+    sees_calls: bool = False
+    sees_lanes: bool = False
+
+    @classmethod
+    def of(cls, period: Period, request: HttpRequest) -> "RowLinks":
+        """For whoever asks."""
+        user = getattr(request, "user", None)
+
+        def may_see(permission: str) -> bool:
+            return bool(user and user.is_staff and user.has_perm(permission))
+
+        return cls(period, may_see("batching.view_modelcall"), may_see("settings_app.view_lane"))
 
     def find(self, rows: Rows, *, priority: Priority | None = None, error_code: str = "") -> str:
-        if rows == "calls" and self.is_staff:
+        if rows == "calls" and self.sees_calls:
             return self._find_calls(priority)
         asked = {"from": self.period.first.isoformat(), "to": self.period.day_after.isoformat()}
         if priority is not None:
@@ -42,12 +55,12 @@ class RowLinks:
     def find_daily(self, rows: Rows, days: Sequence[Mapping[str, Any]]) -> list[str]:
         """One address for each day; `date` is its ISO 8601 day."""
         dates = [date.fromisoformat(day["date"]) for day in days]
-        return [RowLinks(Period(day, day), self.is_staff).find(rows) for day in dates]
+        return [replace(self, period=Period(day, day)).find(rows) for day in dates]
 
     def find_lane(self, priority: Priority) -> str:
         """Where its settings are changed, or "" where the viewer may not go."""
         name = "admin:settings_app_lane_change"
-        return reverse(name, args=[priority.value]) if self.is_staff else ""
+        return reverse(name, args=[priority.value]) if self.sees_lanes else ""
 
     def _find_calls(self, priority: Priority | None) -> str:
         asked = {

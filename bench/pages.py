@@ -34,6 +34,7 @@ PAGES = {
     "/chats, any error": "/chats?error_code=any",
     "/chats, an error of HIGH": "/chats?error_code=blocked&priority=HIGH",
     "/chats, a day": "/chats?from={day}&to={day_after}",
+    "/chats, failed, all days": "/chats?status=failed&from=2000-01-01",
     "/chats, answered, all days": "/chats?status=done&from=2000-01-01",
     "/chats, a frequent word": "/chats?search=sky",
     "/chats, a word that is not there": "/chats?search=nothinglikethis",
@@ -53,6 +54,7 @@ PAGES = {
     "admin batches, HIGH": "/admin/batching/batch/?priority__exact=2",
     "admin model calls, first": "/admin/batching/modelcall/",
     "admin model calls, HIGH": "/admin/batching/modelcall/?priority__exact=2",
+    "admin calls, HIGH, failed": "/admin/batching/modelcall/?priority__exact=2&status__exact=failed",
     "admin roll-up": "/admin/batching/dailystat/",
     "a batch's page": "/admin/batching/batch/1000/change/",
 }

@@ -1,5 +1,6 @@
 """What the page of chats may be asked: the parameters of GET /v1/chat, and an error's code."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,11 +10,12 @@ from rest_framework import serializers
 
 from chats.models import Status
 from chats.selectors import ANY_ERROR, ChatFilter
-from chats.serializers import ChatParameters
+from chats.serializers import ChatParameters, QueryParameters
 from settings_app.models import Priority
 
 SHOWN_AT_ONCE = 50
-PLACE = ("before", "after", "limit")
+WAYS = ("before", "after")
+PLACE = (*WAYS, "limit")
 
 
 class PageParameters(ChatParameters):
@@ -50,15 +52,17 @@ def describe_form(asked: QueryDict, parameters: PageParameters) -> dict[str, Any
     }
 
 
-def query_without_place(asked: QueryDict) -> str:
-    """The filter alone, as a query string."""
+def write_query(asked: QueryDict, parameters: QueryParameters, *, without: Sequence[str]) -> str:
+    """What was asked of the known parameters, as a query string."""
     kept = asked.copy()
     for name in list(kept):
-        if name in PLACE or not kept[name]:
+        if name in without or name not in parameters.fields or not kept[name]:
             kept.pop(name)
     return kept.urlencode()
 
 
 def write_for_field(value: datetime | None) -> str:
     """As a field of type datetime-local holds it, in UTC."""
-    return "" if value is None else f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+    if value is None:
+        return ""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from chats.export import FORMATS, stream_chats
 from chats.models import Chat
-from chats.page_parameters import PageParameters, describe_form, query_without_place
+from chats.page_parameters import PLACE, WAYS, PageParameters, describe_form, write_query
 from chats.search import search_chats
 from chats.selectors import ChatPage, list_chats
 from settings_app.readers import for_readers, for_readers_async, may_administer
@@ -23,13 +23,13 @@ MOST_COUNTED = 100_000
 @for_readers
 def chat_list(request: HttpRequest) -> HttpResponse:
     parameters = PageParameters(data=request.GET)
-    asked = query_without_place(request.GET)
     context = _read_page(parameters) | {
         "problems": parameters.problems,
         "form": describe_form(request.GET, parameters),
-        "asked": asked,
+        "asked": write_query(request.GET, parameters, without=PLACE),
+        "paged": write_query(request.GET, parameters, without=WAYS),
         "formats": FORMATS,
-        "newest": not {"before", "after"} & set(request.GET),
+        "newest": not set(WAYS) & set(request.GET),
         "is_staff": may_administer(request),
     }
     return render(request, "chats.html", context, status=400 if parameters.errors else 200)
@@ -59,7 +59,8 @@ def _read_page(parameters: PageParameters) -> dict[str, Any]:
     if which.search is None:
         page = list_chats(which, **place, count_upto=MOST_COUNTED)
         return {"rows": describe_rows(page.chats[::-1]), "page": page}
-    place.pop("after", None)  # a search goes back from somewhere, never forth
+    if "after" in place:  # a search goes back from somewhere, never forth
+        place = {"limit": place["limit"]}
     search = search_chats(which, **place)
     return {"rows": describe_rows(search.chats), "search": search}
 

@@ -1,10 +1,12 @@
 """The admin's lists of records, at a million rows as at ten."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import build_q_object_from_lookup_parameters
-from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -14,6 +16,8 @@ from django.utils.functional import cached_property
 from chats.spans import find_span, within
 
 MOST_LISTED = 10_000
+PLACES = ("id__lt", "id__gt")
+"""parameters of the links that go on where counting stopped"""
 
 
 class BoundedPaginator(Paginator):
@@ -28,11 +32,23 @@ class BoundedPaginator(Paginator):
         return self.count >= MOST_LISTED
 
 
+@contextmanager
+def _refuse_bad_moments() -> Iterator[None]:
+    """What is no moment, or lies outside the calendar, leads back to the whole list."""
+    try:
+        yield
+    except (ValidationError, ValueError, OverflowError) as error:
+        raise IncorrectLookupParameters(error) from error
+
+
 class RecordList(ChangeList):
     """Rows in the order of their ids, which is nearly that of time."""
 
+    PLACES = PLACES
+
     def get_filters(self, request: HttpRequest) -> tuple[Any, ...]:
-        found = super().get_filters(request)
+        with _refuse_bad_moments():
+            found = super().get_filters(request)
         self._dated = {
             name: values
             for name, values in found[2].items()
@@ -46,13 +62,32 @@ class RecordList(ChangeList):
         return rows.filter(self._find_span()) if self._dated else rows
 
     def _find_span(self) -> Q:
-        try:
-            dated = self.model._default_manager.filter(
-                build_q_object_from_lookup_parameters(self._dated)
-            )
-        except (ValidationError, ValueError) as error:
-            raise IncorrectLookupParameters(error) from error
-        return within(find_span(dated))
+        with _refuse_bad_moments():
+            asked = build_q_object_from_lookup_parameters(self._dated)
+            return within(find_span(self.model._default_manager.filter(asked)))
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+        """By no other columns than those that may be clicked on, whatever the address says."""
+        asked = [part.removeprefix("-") for part in self.params.get(ORDER_VAR, "").split(".")]
+        if not all(self._is_sortable(place) for place in asked):
+            self.params.pop(ORDER_VAR, None)
+        return super().get_ordering(request, queryset)
+
+    def _is_sortable(self, place: str) -> bool:
+        known = place.isdecimal() and int(place) < len(self.list_display)
+        return known and self.list_display[int(place)] in self.sortable_by
+
+    def get_query_string(self, new_params: Any = None, remove: Any = None) -> str:
+        """Only the links to the other pages of this list keep its place."""
+        new_params = dict(new_params or {})
+        if PAGE_VAR not in new_params:
+            new_params |= dict.fromkeys(PLACES)
+        return super().get_query_string(new_params, remove)
+
+    @property
+    def place(self) -> str:
+        """The row that the list goes on behind; "" if it begins with the newest or the oldest."""
+        return next((self.params[name] for name in PLACES if name in self.params), "")
 
     @property
     def onward(self) -> tuple[int, str] | None:
@@ -63,4 +98,6 @@ class RecordList(ChangeList):
         if not (rows and self.paginator.is_cut and order and order[0] in ways):
             return None
         last, way = rows[-1].pk, ways[order[0]]
-        return last, self.get_query_string({way: last}, remove=[PAGE_VAR, way])
+        if not self.queryset.filter(**{way: last}).exists():
+            return None
+        return last, super().get_query_string({way: last}, [PAGE_VAR, *PLACES])

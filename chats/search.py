@@ -1,7 +1,8 @@
 """Looking for a text, which no index helps to find, in a page's time.
 
 The newest chats are looked through a stretch of ids after the other until a page is full or the
-time is over; the page says how far it came and leads on from there.
+time is over; the page says how far it came and leads on from there. How long a stretch takes
+depends on the texts, which may be a thousand times longer in one gateway than in another.
 """
 
 import time
@@ -13,7 +14,8 @@ from chats.models import Chat
 from chats.selectors import MAX_ID, ChatFilter, list_matching, span_of
 
 BUDGET_S = 0.2
-STRETCH = 50_000
+FIRST_STRETCH = 1000
+MOST_GROWTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,29 @@ def search_chats(
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchPage:
     """The newest that match and have a smaller id than `before`; at least one stretch is read."""
-    end = clock() + budget_s
     lowest, top = _find_bounds(which, before)
     matching = list_matching(which).order_by("-pk")
     found: list[Chat] = []
+    began, stretch = clock(), FIRST_STRETCH
+    end = began + budget_s
     while top > lowest:
-        bottom = max(lowest, top - STRETCH)
+        bottom = max(lowest, top - stretch)
         found += matching.filter(pk__range=(bottom, top - 1))[: limit + 1 - len(found)]
         if len(found) > limit:
             return SearchPage(found[:limit], found[limit - 1].pk)
-        top = bottom
-        if clock() >= end and top > lowest:
-            return SearchPage(found, top, _moment_of(top))
+        ended = clock()
+        if ended >= end and bottom > lowest:
+            return SearchPage(found, bottom, _moment_of(bottom))
+        stretch = _next_stretch(stretch, took_s=ended - began, left_s=end - ended)
+        top, began = bottom, ended
     return SearchPage(found, None)
+
+
+def _next_stretch(stretch: int, *, took_s: float, left_s: float) -> int:
+    """What half of the time that is left should be enough for, going by the last stretch."""
+    if took_s <= 0:
+        return stretch * MOST_GROWTH
+    return max(1, min(stretch * MOST_GROWTH, int(stretch * left_s / 2 / took_s)))
 
 
 def _find_bounds(which: ChatFilter, before: int) -> tuple[int, int]:

@@ -155,13 +155,15 @@ def _condition(which: ChatFilter) -> Q:
     following: list[tuple[str, Any]] = [("status", which.status), ("priority", which.priority)]
     if which.status == Status.DONE:
         following.reverse()  # most chats are done
+    elif which.status is not None and _times(which):
+        given &= Q(status=following.pop(0)[1])  # few have it, and a time may hold all others
     for name, value in following:
         if value is not None:
-            given &= _outside_index(name, value) if given else Q(**{name: value})
+            given &= outside_index(name, value) if given else Q(**{name: value})
     return given if which.search is None else given & _contains(which.search)
 
 
-def _outside_index(name: str, value: Any) -> Q:
+def outside_index(name: str, value: Any) -> Q:
     """`name` = `value` in a form that no index serves, so that a more selective one is entered."""
     return Q(Exact(Coalesce(name, Value(value)), value))
 

@@ -26,7 +26,7 @@ def demand_migrations() -> None:
     ]
     if missing:
         raise CommandError(
-            f"The database lacks {len(missing)} migrations ({missing[0]} is the first):"
+            f"The database lacks migrations, first of all {missing[0]}:"
             " run `manage.py migrate`, then start again."
         )
 

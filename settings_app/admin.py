@@ -158,7 +158,8 @@ class ApiKeyAdmin(APIKeyModelAdmin):
             "From this moment on (<span data-zone>{}</span>) the key is refused. Empty: never.",
             "UTC",
         )
-        return forms.DateTimeField(required=False, widget=MomentInput, help_text=words)
+        label = str(db_field.verbose_name).capitalize()
+        return forms.DateTimeField(label=label, required=False, widget=MomentInput, help_text=words)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         moved = () if obj is None else ("client",)  # its chats would change hands

@@ -17,7 +17,7 @@ class MomentInput(forms.DateTimeInput):
     input_type = "datetime-local"
 
     def __init__(self, attrs: dict[str, Any] | None = None) -> None:
-        shown = {"step": "1", "data-utc": "", "autocomplete": "off"}
+        shown = {"step": "1", "max": "9999-12-31T23:59:59", "data-utc": "", "autocomplete": "off"}
         super().__init__(attrs=shown | (attrs or {}), format="%Y-%m-%dT%H:%M:%S")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import template
 from django.contrib.admin.views.main import ChangeList
+from django.template.context import RequestContext
 
 from batching.models import DailyStat
 from batching.pages import describe_period, today_utc
@@ -14,12 +15,12 @@ from batching.periods import recent_days
 register = template.Library()
 
 
-@register.inclusion_tag("admin/front_page.html")
-def front_page() -> dict[str, Any]:
-    today = today_utc()
+@register.inclusion_tag("admin/front_page.html", takes_context=True)
+def front_page(context: RequestContext) -> dict[str, Any]:
+    today, request = today_utc(), context["request"]
     return {
-        "today": describe_period(recent_days(1, today=today), is_staff=True),
-        "week": describe_period(recent_days(7, today=today), is_staff=True),
+        "today": describe_period(recent_days(1, today=today), request),
+        "week": describe_period(recent_days(7, today=today), request),
     }
 
 

@@ -22,7 +22,7 @@ from settings_app.models import Priority
 
 TODAY = date(2026, 3, 12)
 NOW = datetime(2026, 3, 12, 9, tzinfo=UTC)
-LINKS = RowLinks(Period(TODAY, TODAY), is_staff=False)
+LINKS = RowLinks(Period(TODAY, TODAY))
 COUNT = Metric("requests", "Requests", "chats")
 LATENCY = Metric("latency_ms.p95", "Latency", "answered", "ms", better="less")
 SHARE = Metric("fill", "Fill", "batches", "%", better="more")
@@ -143,6 +143,15 @@ def test_every_figure_that_is_something_has_its_link(request, viewer):
     assert {name for name, value, _ in figures if json.loads(value)} == linked
     assert "calls_saved" in linked
     assert any(name.startswith("by_day.") for name in linked)
+
+
+@pytest.mark.usefixtures("two_weeks")
+def test_staff_who_may_not_see_calls_are_led_to_their_batches(client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("ann", is_staff=True))
+    page = client.get("/dashboard").text
+    links = {unescape(link) for link in re.findall(r'"><a href="([^"]+)"', page)}
+    assert {client.get(link).status_code for link in links} == {200}
+    assert any(link.startswith("/batches?") for link in links)
 
 
 @pytest.mark.usefixtures("two_weeks")

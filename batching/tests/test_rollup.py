@@ -263,3 +263,12 @@ def test_on_postgres_a_folder_passes_by_the_rows_that_another_holds():
     assert set(Chat.objects.filter(folded=True)) == {free}
     fold_pending()
     assert stat().requests == 2
+
+
+@pytest.mark.django_db
+def test_call_stored_without_its_lane_gets_it_when_it_is_counted():
+    call = make_call(make_batch(Priority.HIGH), priority=Priority.MEDIUM)
+    fold_pending()
+    call.refresh_from_db()
+    assert call.priority == Priority.HIGH
+    assert DailyStat.objects.get(model_calls=1).priority == Priority.HIGH

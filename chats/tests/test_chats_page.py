@@ -196,3 +196,16 @@ def test_admin_list_leads_to_the_same_chats_as_page_and_files(admin_client):
         assert f'href="{address.replace("&", "&amp;")}"' in page
         assert admin_client.get(address).status_code == 200
     assert 'href="/chats/export.csv"' in admin_client.get("/admin/chats/chat/").text
+
+
+def test_links_to_other_pages_keep_the_limit(client):
+    for _ in range(5):
+        make_chat(username="ann")
+    page = client.get("/chats?limit=2&username=ann").text
+    assert "limit=2" in link(page, "Older")
+    assert "<strong>5</strong> chats match" in page
+    assert "match" not in client.get("/chats?limit=2&foo=1").text.partition("Export")[0]
+
+
+def test_field_holds_every_year_as_browsers_want_it(client):
+    assert 'value="0001-01-01T00:00:00"' in client.get("/chats?from=0001-01-01").text

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from batching.models import CallKind
 from batching.tests.rows import make_batch, make_call
 from chats import record_list
 from chats.models import Status
@@ -84,6 +85,31 @@ def test_oldest_first_goes_on_upwards(admin_client, short_pages):
     assert listed(open_list(admin_client, find_onward(page))) == made[2:4]
 
 
+def test_other_filters_and_a_search_begin_with_the_newest_again(admin_client, short_pages):
+    made = [make_chat(request_id=f"r-{n}").pk for n in range(6)]
+    page = open_list(admin_client, find_onward(open_list(admin_client, "?p=2")))
+    assert f"This list begins behind row {made[3]}." in page
+    assert 'name="id__lt"' not in page, "a search would look behind that row alone"
+    links = re.findall(r'href="(\?[^"]*)"', page)
+    elsewhere = [link for link in links if "id__lt" not in link]
+    assert any("status__exact=failed" in link for link in elsewhere)
+    assert all("p=2" in link or link == find_onward(page) for link in set(links) - set(elsewhere))
+    start = re.search(r'<p class="place">.*?<a href="([^"]*)"', page)
+    assert listed(open_list(admin_client, unescape(start[1]))) == made[:-3:-1]
+
+
+def test_list_that_ends_where_counting_stops_leads_nowhere(admin_client):
+    for _ in range(3):
+        make_chat()
+    assert find_onward(open_list(admin_client)) is None
+
+
+@pytest.mark.parametrize("order", ["2", "-6", "0.2", "99", "x", ""])
+def test_list_is_sorted_by_no_column_that_would_take_long(admin_client, order):
+    made = [make_chat(username=name).pk for name in "bac"]
+    assert listed(open_list(admin_client, f"?o={order}")) == made[::-1]
+
+
 def test_short_list_has_nothing_to_go_on_to(admin_client):
     make_chat()
     assert find_onward(open_list(admin_client)) is None
@@ -110,11 +136,20 @@ def test_day_without_rows_is_empty(admin_client):
     assert listed(open_list(admin_client, "?received_at__year=1999")) == []
 
 
-@pytest.mark.parametrize("value", ["rubbish", "2026-99-99", "\x00"])
-def test_moment_that_is_none_is_sent_back_to_the_whole_list(admin_client, value):
-    response = admin_client.get(
-        reverse("admin:chats_chat_changelist"), {"received_at__gte": value}, follow=True
-    )
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"received_at__gte": "rubbish"},
+        {"received_at__gte": "2026-99-99"},
+        {"received_at__gte": "\x00"},
+        {"received_at__gte": "0001-01-01T00:00:00+14:00"},
+        {"received_at__lt": "9999-12-31T23:59:59-14:00"},
+        {"received_at__year": "9999"},
+        {"received_at__year": "9" * 23},
+    ],
+)
+def test_moment_that_is_none_is_sent_back_to_the_whole_list(admin_client, asked):
+    response = admin_client.get(reverse("admin:chats_chat_changelist"), asked, follow=True)
     assert response.redirect_chain
     assert response.status_code == 200
 
@@ -136,5 +171,10 @@ def test_calls_are_filtered_by_their_lane(admin_client):
     high, low = (make_batch(priority=p) for p in (Priority.HIGH, Priority.LOW))
     call = make_call(high)
     make_call(low)
-    page = open_list(admin_client, "?priority__exact=2", "batching_modelcall")
-    assert listed(page) == [call.pk]
+    single = make_call(high, kind=CallKind.SINGLE)
+    for query, calls in (
+        ("?priority__exact=2", [single.pk, call.pk]),
+        ("?priority__exact=2&kind__exact=single", [single.pk]),
+        ("?priority__exact=0&kind__exact=single", []),
+    ):
+        assert listed(open_list(admin_client, query, "batching_modelcall")) == calls

@@ -20,7 +20,8 @@ WOLVES = ChatFilter(search="wolves")
 
 @pytest.fixture(autouse=True)
 def _short_stretches(monkeypatch, settings):
-    monkeypatch.setattr(search, "STRETCH", 3)
+    monkeypatch.setattr(search, "FIRST_STRETCH", 3)
+    monkeypatch.setattr(search, "MOST_GROWTH", 1)
     settings.API_ACCESS = "open"
 
 
@@ -58,6 +59,21 @@ def test_search_stops_when_its_time_is_over_and_goes_on_from_there():
         *(NOON + timedelta(minutes=minute) for minute in (8, 5, 2)),
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("took_s", "left_s", "stretch"),
+    [
+        (0.0, 0.2, 4000),  # too short to be measured
+        (0.001, 0.2, 4000),  # fast, and yet not all at once
+        (0.05, 0.15, 1500),
+        (0.1, 0.1, 500),  # long texts
+        (3.0, 0.001, 1),
+    ],
+)
+def test_stretches_grow_and_shrink_with_what_they_cost(monkeypatch, took_s, left_s, stretch):
+    monkeypatch.setattr(search, "MOST_GROWTH", 4)
+    assert search._next_stretch(1000, took_s=took_s, left_s=left_s) == stretch
 
 
 def test_full_page_leads_to_the_next_without_losing_one():

@@ -24,9 +24,11 @@ function localizeTimes(root) {
   }
 }
 
-/** The admin writes moments as plain text, in columns and fields whose name ends in _at. */
+/** The admin writes moments as plain text, in columns and fields that go by their names. */
 function localizeAdmin() {
-  const cells = 'td[class*="_at"], th[class*="_at"], [class*="_at"] > .readonly, [class*="_at"] .readonly';
+  const named = ["_at", "expiry_date", "last_login", "date_joined", "attempt_time"];
+  const places = named.map((name) => [`td[class*="${name}"]`, `th[class*="${name}"]`, `[class*="${name}"] .readonly`]);
+  const cells = places.flat().join();
   for (const cell of document.querySelectorAll(cells)) {
     const inner = cell.querySelector("a") || cell;
     const text = inner.textContent.trim();
@@ -36,10 +38,9 @@ function localizeAdmin() {
   }
 }
 
-/** "UTC+5:30"; as no other words of the page are in the viewer's language, neither is this. */
+/** "Europe/Berlin", which holds in summer and in winter. */
 function nameZone() {
-  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" }).formatToParts();
-  return parts.find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC").replace(/\+0$/, "");
+  return new Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
 /** Fields for a moment hold UTC; the viewer reads and writes them in the viewer's zone. */
@@ -52,7 +53,8 @@ function localizeField(field) {
   field.after(sent);
   if (field.value) field.value = writeLocal(new Date(`${field.value}Z`)).replace(" ", "T");
   field.addEventListener("input", () => {
-    sent.value = field.value ? new Date(field.value).toISOString().slice(0, 19) : "";
+    const moment = new Date(field.value); // the browser refuses to send what is no moment
+    sent.value = Number.isNaN(moment.getTime()) ? "" : moment.toISOString().slice(0, 19);
   });
 }
 
