@@ -22,6 +22,7 @@ from bench.tables import milliseconds, print_note, print_table
 SMALL, LARGE = 10_000, 1_000_000
 ROUNDS, REQUESTS = 3, 15
 EXPORT = "export as CSV, the first 200"
+CALLS = "/admin/batching/modelcall/"
 PAGES = {
     "/v1/analytics": "/v1/analytics",
     "/dashboard": "/dashboard?days=30",
@@ -52,9 +53,9 @@ PAGES = {
     "admin chats, search": "/admin/chats/chat/?q=r777",
     "admin batches, first": "/admin/batching/batch/",
     "admin batches, HIGH": "/admin/batching/batch/?priority__exact=2",
-    "admin model calls, first": "/admin/batching/modelcall/",
-    "admin model calls, HIGH": "/admin/batching/modelcall/?priority__exact=2",
-    "admin calls, HIGH, failed": "/admin/batching/modelcall/?priority__exact=2&status__exact=failed",
+    "admin model calls, first": CALLS,
+    "admin model calls, HIGH": f"{CALLS}?priority__exact=2",
+    "admin calls, failed of HIGH": f"{CALLS}?status__exact=failed&priority__exact=2",
     "admin roll-up": "/admin/batching/dailystat/",
     "a batch's page": "/admin/batching/batch/1000/change/",
 }
