@@ -81,6 +81,7 @@ class Fleet:
             "GEMINI_BASE_URL": model_url,
             "DRAIN_S": "5",
             "LEASE_S": "3",
+            "PYTHONDONTWRITEBYTECODE": "",
             **variables,
         }
 

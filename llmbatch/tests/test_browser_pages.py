@@ -48,6 +48,12 @@ ADMIN_PAGES = [
 ]
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
+ALIKE = {path for path in ADMIN_PAGES if "/batching/" in path or "/add/" in path} | {
+    "/admin/settings_app/apiclient/",
+    "/admin/axes/accessattempt/",
+    "/chats?search=the&limit=5",
+}
+"""in the dark as others that are looked at"""
 IN_THE_DARK = {"runOnly": ["color-contrast"]}
 WIDTH = "[document.documentElement.scrollWidth, window.innerWidth]"
 PASSWORD = "a-password-for-tests-0123"
@@ -72,7 +78,7 @@ async def log_in(page, server) -> None:
 
 async def find_faults(page, path: str, **options) -> list[str]:
     """What axe-core calls serious or critical on the open page, whoever wrote that part of it."""
-    found = await Axe().run(page, options=options)
+    found = await Axe().run(page, options={"resultTypes": ["violations"]} | options)
     return [
         f"{path}: {fault['id']}: {fault['nodes'][0]['html'][:200]}"
         for fault in found.response["violations"]
@@ -101,7 +107,7 @@ async def visit(
             if answer.status >= 500:
                 wrong.append(f"{path}: {answer.status}")
             wrong += await find_faults(page, path)
-            if dark:
+            if dark and path not in ALIKE:
                 await page.emulate_media(color_scheme="dark")
                 wrong += await find_faults(page, f"{path} in the dark", **IN_THE_DARK)
             await page.set_viewport_size(PHONE)
@@ -206,8 +212,7 @@ async def test_choice_of_light_or_dark_holds_for_all_pages(browser, seeded):
 async def test_operation_that_is_opened_in_the_reference_is_readable(browser, seeded):
     async with open_page(browser, reduced_motion="reduce") as (page, complaints):
         await page.goto(seeded.url + DOCS)
-        for place in range(3):
-            await page.locator(".opblock-summary-control").nth(place).click()
+        await page.locator(".opblock-summary-control").first.click()
         await page.locator(".examples-select-element").nth(3).wait_for()
         assert await find_faults(page, DOCS) == []
         await page.emulate_media(color_scheme="dark")

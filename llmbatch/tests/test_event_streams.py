@@ -36,9 +36,11 @@ class Reading:
         return read_text(self.events)
 
 
-async def read_stream(http: httpx2.AsyncClient, url: str, prompt: str, **fields: Any) -> Reading:
+async def read_stream(
+    http: httpx2.AsyncClient, url: str, prompt: str, *, into: Reading | None = None, **fields: Any
+) -> Reading:
     body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
-    reading = Reading()
+    reading = into or Reading()
     async with http.stream("POST", f"{url}/v1/query", json=body, headers=EVENTS) as reply:
         assert reply.status_code == 200, await reply.aread()
         async for chunk in reply.aiter_text():
@@ -127,13 +129,15 @@ class TestFleet:
     async def test_worker_that_dies_while_it_writes_makes_its_reader_begin_anew(
         self, clients: Clients
     ) -> None:
-        clients.server.responder.pace = Pace(total_s=3.0)
+        clients.server.responder.pace = Pace(total_s=20.0)
         await start_workers(clients, "one")
-        prompt = "[[words:400]]"
+        prompt, seen = "[[words:400]]", Reading()
         async with make_client() as http:
-            reading = asyncio.create_task(read_stream(http, clients.fleet.urls[0], prompt))
-            await clients.server.wait_for_calls(1)
-            await asyncio.sleep(1.5)
+            reading = asyncio.create_task(
+                read_stream(http, clients.fleet.urls[0], prompt, into=seen)
+            )
+            while '"text"' not in seen.body:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
             clients.fleet.signal("one", signal.SIGKILL)
             clients.server.responder.pace = Pace(total_s=0.5)
             await start_workers(clients, "two")
