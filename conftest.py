@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 from django.apps import apps
+from django.test.utils import override_settings
 
 from batching.llm.fault_names import Script
 from batching.llm.simulated_wire import Pace
@@ -35,6 +36,13 @@ def _find_group(item: pytest.Item) -> str:
         return "services"
     pages = ("browser", "live_page")
     return "pages" if any(name in item.path.name for name in pages) else "server"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """A quarter of a second for each account would be a tenth of the whole run."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture(autouse=True)

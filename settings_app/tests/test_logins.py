@@ -28,11 +28,6 @@ pytestmark = pytest.mark.django_db
 Login = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def _quick_hashes(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def ann() -> Any:
     return get_user_model().objects.create_superuser("ann", password=PASSWORD)
