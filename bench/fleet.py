@@ -149,6 +149,7 @@ def _compare_layers() -> None:
 
 async def _time_layer(layer, size: int) -> tuple[float, float]:
     """Seconds per group, and of them the processor's."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")  # they name the channels
     from batching import messages
 
     channel = f"bench.{uuid.uuid4().hex}"
