@@ -16,7 +16,7 @@ from chats.selectors import ChatPage, list_chats
 from settings_app.readers import for_readers, for_readers_async, may_administer
 
 SHOWN_CHARACTERS = 20_000
-MOST_COUNTED = 100_000
+MOST_COUNTED = 50_000
 
 
 @require_safe

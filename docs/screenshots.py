@@ -25,7 +25,6 @@ PAGES = {
     "settings": "/admin/settings_app/gatewaysettings/1/change/",
     "history": "/admin/settings_app/settingschange/",
     "api-keys": "/admin/settings_app/apikey/add/",
-    "not-found": "/batches/999999999",
 }
 SEND_WAVES = """() => {
   const names = ["anna", "ben", "newsletter", "support-desk", "nightly-report", "translations"];
