@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from llmbatch.tests.raw_http import HANDSHAKE, raw_post, talk
+from llmbatch.tests.raw_http import HANDSHAKE, connect, raw_post, talk
 from llmbatch.tests.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
@@ -65,13 +65,9 @@ async def watching(server: Server) -> AsyncIterator[Watch]:
 
 async def exchange(server: Server, data: bytes) -> bytes:
     """Sends bytes; gives everything that comes back until the server hangs up."""
-    async with asyncio.timeout(20):
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with asyncio.timeout(20), connect(server) as (reader, writer):
         writer.write(data)
-        try:
-            return await reader.read()
-        finally:
-            writer.close()
+        return await reader.read()
 
 
 def code_of(reply: bytes) -> str:
@@ -174,15 +170,12 @@ async def test_what_follows_a_refused_body_is_not_taken_for_a_request(server: Se
 
 
 async def send_for_ever(server: Server) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(HEAD % b"/v1/query" + b"Content-Length: 9000000000\r\n\r\n")
-    try:
+    async with connect(server) as (_, writer):
+        writer.write(HEAD % b"/v1/query" + b"Content-Length: 9000000000\r\n\r\n")
         while True:
             writer.write(b"x" * 1000)
             await writer.drain()
             await asyncio.sleep(0.05)
-    finally:
-        writer.transport.abort()
 
 
 async def test_sender_that_does_not_stop_is_hung_up_on(server: Server) -> None:
@@ -221,13 +214,9 @@ async def test_no_prefix_disguises_a_path(server: Server) -> None:
 
 async def shake_hands(server: Server, header: bytes) -> bytes:
     """The head of the reply to a WebSocket's handshake with one more header."""
-    async with asyncio.timeout(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with asyncio.timeout(10), connect(server) as (reader, writer):
         writer.write(HANDSHAKE.replace(b"\r\n\r\n", b"\r\n" + header + b"\r\n\r\n"))
-        try:
-            return await reader.readuntil(b"\r\n\r\n")
-        finally:
-            writer.close()
+        return await reader.readuntil(b"\r\n\r\n")
 
 
 async def test_socket_opens_whatever_root_path_is_sent(server: Server) -> None:
