@@ -80,8 +80,8 @@ class LaneFilter(admin.SimpleListFilter):
         if self.value() not in dict(self.lookup_choices):
             return queryset
         lane = int(self.value())
-        # Few calls are single or failed: of those SQLite would look for the lane's, if it could
-        # not enter by the lane, and look for the few among all of those.
+        # Few calls are single or failed. Entering by the lane, SQLite would look through all of the
+        # lane's for them, so beside such a filter the lane is asked in a form that no index serves.
         others = {"status__exact", "kind__exact", "perhaps_billed__exact"} & set(request.GET)
         return queryset.filter(outside_index("priority", lane) if others else Q(priority=lane))
 

@@ -4,8 +4,6 @@
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -29,9 +27,8 @@ def fill_history(rows: int, *, wordy: bool = True) -> float:
     call_command("migrate", verbosity=0)
     moment = MOMENT[connection.vendor].format(rows=rows, days=DAYS)
     length = 10 if wordy else 1
-    with _indexes_afterwards():
-        _fill_batches(rows, moment, length)
-        _fill_chats(rows, moment, length)
+    _fill_batches(rows, moment, length)
+    _fill_chats(rows, moment, length)
     _fill_roll_up(rows)
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -120,26 +117,3 @@ def _fill_roll_up(rows: int) -> None:
         )
         for back, priority in product(range(DAYS), (0, 1, 2))
     )  # fmt: skip
-
-
-@contextmanager
-def _indexes_afterwards() -> Iterator[None]:
-    """A million rows are faster to index at once; SQLite alone, which dominates the tests."""
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        found = []
-        if connection.vendor == "sqlite":
-            cursor.execute("PRAGMA journal_mode = OFF")
-            cursor.execute("PRAGMA synchronous = OFF")
-            cursor.execute("PRAGMA cache_size = -500000")
-            cursor.execute(
-                "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
-                " AND tbl_name IN ('chats_chat', 'batching_batch', 'batching_modelcall')"
-            )
-            found = cursor.fetchall()
-        for name, _ in found:
-            cursor.execute(f'DROP INDEX "{name}"')
-        yield
-        for _, sql in found:
-            cursor.execute(sql)

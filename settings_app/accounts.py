@@ -8,6 +8,8 @@ from django.contrib.auth import admin as django_accounts
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 
+from settings_app.fixed_rows import FixedRowsAdmin
+
 admin.site.unregister([User, Group])
 admin.site.site_url = None  # the pages have their own links in the header
 
@@ -26,19 +28,12 @@ class GroupAdmin(django_accounts.GroupAdmin):
 
 
 @admin.register(AccessAttempt)
-class LoginAttemptAdmin(admin.ModelAdmin):
+class LoginAttemptAdmin(FixedRowsAdmin):
     """Of the last minutes, to see who is locked out. `manage.py axes_reset` lifts locks."""
 
-    actions = None
     list_display = ("attempt_time", "username", "ip_address", "failures_since_start")
     fields = list_display
     search_fields = ("username", "ip_address")
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

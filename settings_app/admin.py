@@ -18,6 +18,7 @@ from rest_framework_api_key.models import APIKey
 
 from settings_app import accounts  # noqa: F401 - registers the accounts
 from settings_app.api_keys import change_api_key, delete_api_keys, store_api_key
+from settings_app.fixed_rows import FixedRowsAdmin
 from settings_app.forms import GatewaySettingsForm, MomentInput, describe_key
 from settings_app.history import Author, find_author
 from settings_app.lane_words import EFFECTS, compare_fields, describe_lane, write_effect
@@ -31,18 +32,6 @@ EMPTY = "(empty)"
 
 def author_of(request: HttpRequest) -> Author:
     return find_author(request.user, Via.ADMIN)
-
-
-class FixedRowsAdmin(admin.ModelAdmin):
-    """Rows that exist from the first migration on: none is added, none deleted."""
-
-    actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(GatewaySettings)
