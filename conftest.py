@@ -1,7 +1,7 @@
 """What tests of every app share: the default rows, and a gateway with a model server behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +9,8 @@ import httpx2
 import pytest
 from django.apps import apps
 from django.test.utils import override_settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from batching.llm.fault_names import Script
 from batching.llm.simulated_wire import Pace
@@ -16,8 +18,17 @@ from batching.runtime import Runtime, use_runtime
 from chats.models import OPEN_STATUSES, Chat
 from llmbatch.asgi import application
 from llmbatch.tests.model_server import ModelServer
-from settings_app.models import Lane
-from settings_app.snapshot import forget_snapshot
+from settings_app.models import Lane, Priority
+from settings_app.snapshot import forget_snapshot, refresh_snapshot
+
+LIMIT_S = 30.0
+"""only a hang takes longer, however slow the machine is"""
+
+# A busy machine takes long for an example; that says nothing about the code.
+hypothesis_settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("any machine")
 
 create_default_rows = import_module("settings_app.migrations.0002_defaults").create_rows
 
@@ -60,6 +71,12 @@ def _default_rows(request: pytest.FixtureRequest) -> Iterator[None]:
     forget_snapshot()
 
 
+async def wait_until(true: Callable[[], Any], *, seconds: float = LIMIT_S) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
 class Harness:
     """A running gateway in this event loop, spoken to over HTTP, before a model server."""
 
@@ -69,7 +86,7 @@ class Harness:
         self.client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=application),
             base_url="http://localhost",
-            timeout=60,
+            timeout=120,
         )
 
     async def ask(self, prompt: str = "Why?", **fields: Any) -> httpx2.Response:
@@ -77,7 +94,32 @@ class Harness:
         return await self.client.post("/v1/query", json=body)
 
     async def ask_all(self, prompts: list[str], **fields: Any) -> list[httpx2.Response]:
-        return await asyncio.gather(*(self.ask(prompt, **fields) for prompt in prompts))
+        """No batch leaves before all of them wait, so their batches do not depend on time."""
+        self.hold()
+        tasks = [asyncio.create_task(self.ask(prompt, **fields)) for prompt in prompts]
+        dispatcher = self.runtime.consumer.dispatcher
+        await wait_until(
+            lambda: len(dispatcher.planner) + sum(t.done() for t in tasks) >= len(tasks)
+        )
+        await self.release()
+        return await asyncio.gather(*tasks)
+
+    def hold(self) -> None:
+        """Until `release` no batch leaves, and none expires in the queue."""
+        self.runtime.consumer.dispatcher.close()
+
+    async def release(self, waiting: int = 0) -> None:
+        """What is held leaves by its rules once so many requests wait."""
+        dispatcher = self.runtime.consumer.dispatcher
+        await wait_until(lambda: len(dispatcher.planner) >= waiting)
+        dispatcher._closed = False
+        dispatcher.wake()
+
+    async def change_lane(self, priority: Priority, **fields: Any) -> None:
+        """Applies to the next request, and at once to those that wait."""
+        await Lane.objects.filter(priority=priority).aupdate(**fields)
+        await asyncio.to_thread(refresh_snapshot)
+        await self.runtime.consumer._apply_settings()
 
     async def settle(self) -> None:
         """Returns when no request is open any more and everything is written down."""

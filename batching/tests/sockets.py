@@ -8,6 +8,7 @@ from typing import Any
 
 from asgiref.testing import ApplicationCommunicator
 
+from conftest import LIMIT_S
 from llmbatch.asgi import application
 
 
@@ -48,7 +49,7 @@ class SocketClient:
 
     async def connect(self) -> None:
         await self._talk.send_input({"type": "websocket.connect"})
-        message = await self._talk.receive_output(5)
+        message = await self._talk.receive_output(LIMIT_S)
         self.accepted = message["type"] == "websocket.accept"
         self.subprotocol = message.get("subprotocol")
 
@@ -56,7 +57,7 @@ class SocketClient:
         kind = "text" if isinstance(text, str) else "bytes"
         await self._talk.send_input({"type": "websocket.receive", kind: text})
 
-    async def receive(self, seconds: float = 5) -> dict[str, Any]:
+    async def receive(self, seconds: float = LIMIT_S) -> dict[str, Any]:
         """The next frame; `{"closed": code, "reason": …}` when there is none."""
         message = await self._talk.receive_output(seconds)
         if message["type"] == "websocket.close":
@@ -66,7 +67,7 @@ class SocketClient:
 
     async def leave(self) -> None:
         await self._talk.send_input({"type": "websocket.disconnect", "code": 1000})
-        await self._talk.wait(5)
+        await self._talk.wait(LIMIT_S)
 
 
 @asynccontextmanager

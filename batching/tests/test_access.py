@@ -7,9 +7,11 @@ import httpx2
 import pytest
 from django.db import OperationalError
 
+from batching.consumers import SWEEP_INTERVAL_S
+from batching.engine.lanes import Priority
 from batching.llm.simulated_answers import answer_prompt
 from chats.models import Chat
-from conftest import Harness
+from conftest import LIMIT_S, Harness
 from settings_app.api_keys import create_api_key
 from settings_app.models import ApiKey
 from settings_app.snapshot import refresh_if_stale
@@ -75,6 +77,7 @@ async def test_wrong_key_is_401_everywhere(harness: Harness, header: str, settin
 
 
 async def test_second_client_sees_and_cancels_nothing_of_the_first(harness: Harness) -> None:
+    await harness.change_lane(Priority.LOW, window_s=20)
     first, second = await make_key(name="first"), await make_key(name="second")
     await ask(harness, first, request_id="done", prompt="a secret")
     headers = first | {"Prefer": "respond-async"}
@@ -137,7 +140,10 @@ async def test_revoked_key_is_out_within_a_second(harness: Harness) -> None:
         services.GatewaySettings.objects.update(version=10_000)  # as another process would
 
     await asyncio.to_thread(revoke_elsewhere)
-    await asyncio.sleep(1.0)
+    assert SWEEP_INTERVAL_S < 1
+    async with asyncio.timeout(LIMIT_S):
+        while (await harness.client.get("/v1/chat", headers=key)).status_code != 401:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
     assert (await ask(harness, key)).status_code == 401
 
 

@@ -13,6 +13,7 @@ from batching.engine.lanes import Priority
 from batching.llm.fault_names import FAULTS, Script
 from batching.llm.simulated_answers import answer_prompt
 from batching.outlook import Outlook, forget_worker, read_outlook, report_worker
+from batching.tests.pen import use_pen
 from batching.tests.test_gateway import change, wait_until
 from batching.tests.test_idempotency import post_async
 from chats.models import Chat
@@ -146,9 +147,12 @@ def _no_time_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def open_breaker(harness: Harness) -> None:
-    """Eight batches of one, whose first calls all fail."""
+    """Eight batches of one, whose first calls all fail.
+
+    The service is probed after 1 s and after 3 s; then the next pause would end too late for them.
+    """
     await change(harness, high_priority={"max_batch": 1})
-    replies = [asyncio.create_task(harness.ask(f"q{i}", timeout_s=5)) for i in range(8)]
+    replies = [asyncio.create_task(harness.ask(f"q{i}", timeout_s=6.5)) for i in range(8)]
     slots = harness.runtime.consumer.dispatcher.slots
     await wait_until(lambda: slots.breaker.is_open)
     await change(harness, high_priority={"max_batch": 6})
@@ -175,8 +179,10 @@ async def test_dead_service_is_left_alone_and_the_door_says_when_to_come_back(
 
 
 async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_wait(
-    harness: Harness, script: Service
+    harness: Harness, script: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counted = asyncio.Event()
+    use_pen(monkeypatch, lambda written: counted.is_set())
     await change(harness, medium_priority={"max_batch": 1})
     slots = harness.runtime.consumer.dispatcher.slots
     for _ in range(8):
@@ -184,7 +190,9 @@ async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_
     waiting = [asyncio.create_task(harness.ask(f"q{i}", priority="MEDIUM")) for i in range(20)]
     script.up = True
     await wait_until(lambda: harness.server.calls)
+    await wait_until(lambda: len(harness.runtime.consumer.dispatcher.planner) == 19)
     assert len(harness.server.calls) == 1, "of twenty that wait one is the probe"
+    counted.set()
     replies = await asyncio.gather(*waiting)
     assert [reply.json()["text"] for reply in replies] == [
         answer_prompt(f"q{i}") for i in range(20)

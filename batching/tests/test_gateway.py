@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,17 +9,13 @@ import pytest
 from batching.engine.lanes import Priority
 from batching.llm import simulated_answers
 from batching.models import Batch, DailyStat, ModelCall
+from batching.runtime import FOLD_INTERVAL_S
+from batching.tests.pen import use_pen
 from chats.models import Chat, Status
-from conftest import Harness
+from conftest import LIMIT_S, Harness, wait_until
 from settings_app.models import Lane
 
 answer_prompt = simulated_answers.answer_prompt
-
-
-async def wait_until(true: Callable[[], Any], *, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0.005)
 
 
 async def change(harness: Harness, **document: Any) -> None:
@@ -60,13 +55,14 @@ async def test_thirteen_requests_make_three_calls(harness: Harness) -> None:
 
 async def test_priorities_never_share_a_call(harness: Harness) -> None:
     lanes = {"HIGH": 3, "MEDIUM": 3, "LOW": 2}
-    replies = await asyncio.gather(
-        *(
-            harness.ask(f"{priority} {index}", priority=priority)
-            for priority, count in lanes.items()
-            for index in range(count)
-        )
-    )
+    harness.hold()
+    tasks = [
+        asyncio.create_task(harness.ask(f"{priority} {index}", priority=priority))
+        for priority, count in lanes.items()
+        for index in range(count)
+    ]
+    await harness.release(8)
+    replies = await asyncio.gather(*tasks)
     assert {reply.status_code for reply in replies} == {200}
     found = {
         frozenset(prompt.split()[0] for prompt in call.prompts.values())
@@ -85,28 +81,34 @@ async def test_order_of_acceptance_is_the_order_in_the_prompt(harness: Harness) 
 
 async def test_scope_username_keeps_users_apart(harness: Harness) -> None:
     await change(harness, high_priority={"batch_scope": "username"})
-    await asyncio.gather(
-        *(harness.ask(f"{name} {i}", username=name) for name in ("ann", "bob") for i in range(2))
-    )
+    harness.hold()
+    tasks = [
+        asyncio.create_task(harness.ask(f"{name} {i}", username=name))
+        for name in ("ann", "bob")
+        for i in range(2)
+    ]
+    await harness.release(4)
+    await asyncio.gather(*tasks)
     for call in harness.server.calls:
         assert len({prompt.split()[0] for prompt in call.prompts.values()}) == 1
     assert harness.server.sizes == [2, 2]
 
 
 async def test_full_lane_does_not_block_the_others(harness: Harness) -> None:
-    await change(harness, low_priority={"max_queue": 1})
+    await change(harness, low_priority={"max_queue": 1, "window_s": 20})
     low = asyncio.create_task(harness.ask("low", priority="LOW"))
     await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 1)
     refused = await harness.ask("low", priority="LOW")
     assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
-    assert refused.headers["Retry-After"] == "4"
+    assert refused.headers["Retry-After"] == "20"
     for priority in ("HIGH", "MEDIUM"):
         assert (await harness.ask("other", priority=priority)).status_code == 200
+    await change(harness, low_priority={"max_batch": 1})  # it is full, and need not wait
     assert (await low).status_code == 200
 
 
 async def test_queue_refuses_exactly_what_is_beyond_its_bound(harness: Harness) -> None:
-    await change(harness, medium_priority={"max_queue": 3, "max_batch": 100, "window_s": 0.5})
+    await change(harness, medium_priority={"max_queue": 3, "max_batch": 100})
     replies = await harness.ask_all([f"q{i}" for i in range(5)], priority="MEDIUM")
     codes = sorted(reply.status_code for reply in replies)
     assert codes == [200, 200, 200, 503, 503]
@@ -117,9 +119,11 @@ async def test_queue_refuses_exactly_what_is_beyond_its_bound(harness: Harness) 
 
 async def test_depth_follows_each_request_in_and_out(harness: Harness) -> None:
     gateway = harness.runtime.gateway
+    harness.hold()
     tasks = [asyncio.create_task(harness.ask(f"q{i}", priority="MEDIUM")) for i in range(3)]
     await wait_until(lambda: gateway.depth(Priority.MEDIUM) == 3)
     assert gateway.depth(Priority.HIGH) == 0
+    await harness.release(3)
     await asyncio.gather(*tasks)
     assert gateway.depth(Priority.MEDIUM) == 0
     assert len(gateway.inbox) == 0
@@ -129,7 +133,8 @@ async def test_depth_follows_each_request_in_and_out(harness: Harness) -> None:
 
 
 async def test_request_that_expires_in_the_queue_is_never_sent(harness: Harness) -> None:
-    reply = await harness.ask("too late", priority="LOW", timeout_s=0.3)
+    await harness.change_lane(Priority.LOW, window_s=20)
+    reply = await harness.ask("too late", priority="LOW", timeout_s=2)
     assert (reply.status_code, reply.json()["code"]) == (504, "timeout")
     await harness.settle()
     chat = await Chat.objects.aget()
@@ -139,14 +144,19 @@ async def test_request_that_expires_in_the_queue_is_never_sent(harness: Harness)
     assert await ModelCall.objects.acount() == 0
 
 
-async def test_request_expires_at_its_deadline_while_every_slot_is_busy(harness: Harness) -> None:
+async def test_request_expires_at_its_deadline_while_every_slot_is_busy(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+    use_pen(monkeypatch, lambda written: ended.is_set())
     slots = harness.runtime.consumer.dispatcher.slots
     slots.total, slots.reserve = 1, 0
-    slow = asyncio.create_task(harness.ask("[[fault:slow]] first"))
+    slow = asyncio.create_task(harness.ask("first"))
     await wait_until(lambda: harness.server.calls)
-    reply = await harness.ask("second", timeout_s=0.5)
+    reply = await harness.ask("second", timeout_s=2)
     assert reply.status_code == 504
     assert not slow.done()
+    ended.set()
     assert (await slow).status_code == 200
     await harness.settle()
     assert harness.server.sizes == [1]
@@ -164,11 +174,16 @@ async def test_timeout_of_the_client_only_shortens(harness: Harness) -> None:
 
 
 async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
-    harness: Harness,
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = asyncio.create_task(harness.ask("[[fault:slow]] patient"))
-    hasty = await harness.ask("hasty", timeout_s=1)
-    assert hasty.status_code == 504
+    gone = asyncio.Event()
+    use_pen(monkeypatch, lambda written: gone.is_set())
+    harness.hold()
+    patient = asyncio.create_task(harness.ask("patient"))
+    hasty = asyncio.create_task(harness.ask("hasty", timeout_s=4))
+    await harness.release(2)
+    assert (await hasty).status_code == 504
+    gone.set()
     assert (await patient).status_code == 200
     await harness.settle()
     chats = {chat.prompt: chat async for chat in Chat.objects.all()}
@@ -199,6 +214,7 @@ async def test_jump_of_the_wall_clock_delays_nothing(
         def now(cls, tz: Any = None) -> real.datetime:
             return real.datetime.now(tz) + cls.offset
 
+    await harness.change_lane(Priority.HIGH, window_s=1)
     monkeypatch.setattr(gateway, "datetime", Jumping)
     monkeypatch.setattr(claims, "datetime", Jumping)
     for hours in (1, -1):
@@ -207,7 +223,7 @@ async def test_jump_of_the_wall_clock_delays_nothing(
         Jumping.offset = real.timedelta(hours=hours)
         reply = await task
         assert reply.status_code == 200
-        assert 200 <= reply.json()["queue_ms"] < 2000
+        assert 1000 <= reply.json()["queue_ms"] < 60_000
 
 
 # --- clients -------------------------------------------------------------------------------------
@@ -216,12 +232,14 @@ async def test_jump_of_the_wall_clock_delays_nothing(
 async def test_client_that_leaves_is_forgotten_and_its_mates_are_answered(
     harness: Harness,
 ) -> None:
+    harness.hold()
     leaving = asyncio.create_task(harness.ask("leaving", priority="LOW"))
     staying = asyncio.create_task(harness.ask("staying", priority="LOW"))
     await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
     leaving.cancel()
     await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
     await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 1)
+    await harness.release(1)
     assert (await staying).json()["text"] == answer_prompt("staying")
     assert len(harness.runtime.gateway.inbox) == 0
 
@@ -238,7 +256,10 @@ async def test_used_request_id_is_a_conflict_and_changes_nothing(harness: Harnes
 # --- what is stored ------------------------------------------------------------------------------
 
 
-async def test_call_is_recorded_before_it_is_made(harness: Harness) -> None:
+async def test_call_is_recorded_before_it_is_made(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_pen(monkeypatch, lambda written: seen)
     seen: list[tuple[str, int]] = []
 
     async def look() -> None:
@@ -247,7 +268,7 @@ async def test_call_is_recorded_before_it_is_made(harness: Harness) -> None:
         seen.append((row.status, len(row.item_ids)))
 
     looking = asyncio.create_task(look())
-    await harness.ask_all(["[[fault:slow]] a", "b"])
+    await harness.ask_all(["a", "b"])
     await looking
     assert seen == [("started", 2)]
     await harness.settle()
@@ -286,6 +307,9 @@ async def test_batch_records_its_outcome(harness: Harness) -> None:
 
 async def test_what_has_ended_is_counted_within_a_second_by_itself(harness: Harness) -> None:
     await harness.ask_all([f"q{index}" for index in range(6)])
-    await asyncio.sleep(1)
-    stat = await DailyStat.objects.aget()
-    assert (stat.requests, stat.answered, stat.batches, stat.model_calls) == (6, 6, 1, 1)
+    counted = {"requests": 6, "answered": 6, "batches": 1, "model_calls": 1}
+    async with asyncio.timeout(LIMIT_S):
+        while not await DailyStat.objects.filter(**counted).aexists():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert await DailyStat.objects.acount() == 1
+    assert FOLD_INTERVAL_S < 1

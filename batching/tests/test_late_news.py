@@ -24,13 +24,13 @@ from batching.services import ClaimRequest, claim_batches
 from batching.tests.test_gateway import wait_until
 from chats.models import Chat, Status
 from chats.tests.rows import NOON, make_chat
-from conftest import Harness
+from conftest import LIMIT_S, Harness
 
 REFUSED = {"error": describe_error("blocked", "No.")}
 
 
 async def wait_for_row(status: Status) -> Chat:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while not await Chat.objects.filter(status=status).aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return await Chat.objects.aget()
@@ -44,6 +44,7 @@ def make_waiter(*, life: int) -> Waiter:
 
 
 async def test_late_news_of_a_cancel_ends_no_request_sent_again(harness: Harness) -> None:
+    harness.hold()
     first = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     chat = await wait_for_row(Status.QUEUED)
     messages = await harness.runtime.database.run(cancel_chat, chat)
@@ -52,6 +53,7 @@ async def test_late_news_of_a_cancel_ends_no_request_sent_again(harness: Harness
     for channel, message in messages:
         await harness.runtime.gateway.send(channel, message)
     assert (await first).json()["code"] == "cancelled"
+    await harness.release()
     assert (await again).json()["text"] == answer_prompt("Why?")
     assert harness.server.sizes == [1]
 
@@ -80,12 +82,14 @@ async def test_late_news_of_a_failure_ends_no_request_sent_again(
 
 
 async def test_client_that_leaves_late_takes_no_request_sent_again_along(harness: Harness) -> None:
+    harness.hold()
     first = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     chat = await wait_for_row(Status.QUEUED)
     await harness.runtime.database.run(cancel_chat, chat)
     again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
     first.cancel()
+    await harness.release()
     assert (await again).json()["text"] == answer_prompt("Why?")
 
 
@@ -122,7 +126,7 @@ async def test_reading_the_row_again_ends_only_who_waited_before(
     door.inbox.add(later)  # the row was renewed after it was read
     go_on.set()
     with pytest.raises(Blocked):
-        await asyncio.wait_for(earlier.answer, 5)
+        await asyncio.wait_for(earlier.answer, LIMIT_S)
     assert not later.answer.done()
     task.cancel()
 

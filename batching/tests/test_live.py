@@ -20,6 +20,8 @@ from batching.tests.rows import make_batch, make_call
 from batching.tests.sockets import SocketClient, connected
 from chats.models import Status
 from chats.tests.rows import make_chat
+from conftest import LIMIT_S, wait_until
+from settings_app.models import Priority
 from settings_app.snapshot import forget_snapshot
 
 SECRET = "a prompt that only its asker may read"
@@ -32,7 +34,7 @@ class Log:
         self._client = client
         self.frames: list[dict[str, Any]] = []
 
-    async def read_until(self, done: Callable[["Log"], bool], seconds: float = 10) -> None:
+    async def read_until(self, done: Callable[["Log"], bool], seconds: float = LIMIT_S) -> None:
         async with asyncio.timeout(seconds):
             while not done(self):
                 self.frames.append(await self._client.receive(seconds))
@@ -52,6 +54,7 @@ class Log:
 async def test_snapshot_shows_queue_running_and_outcomes(harness):
     await harness.ask_all(["one", "two"])
     await harness.settle()
+    await harness.change_lane(Priority.LOW, window_s=20)
     headers = {"Prefer": "respond-async"}
     for name in ("ann", "bob"):
         body = {"username": name, "prompt": SECRET, "priority": "LOW"}
@@ -61,10 +64,10 @@ async def test_snapshot_shows_queue_running_and_outcomes(harness):
         await log.read_until(lambda log: bool(log.states))
     state = log.states[0]
     low = state["lanes"]["LOW"]
-    assert (low["depth"], low["window_s"], low["max_batch"]) == (2, 4.0, 4)
+    assert (low["depth"], low["window_s"], low["max_batch"]) == (2, 20.0, 4)
     assert [item["username"] for item in low["queued"]] == ["ann", "bob"]
-    assert 0 < low["due_in_ms"] <= 4000
-    assert all(0 <= item["age_ms"] < 4000 for item in low["queued"])
+    assert 0 < low["due_in_ms"] <= 20_000
+    assert all(0 <= item["age_ms"] < 20_000 for item in low["queued"])
     assert state["lanes"]["HIGH"]["queued"] == []
     assert state["running"] == []
     assert [(end["lane"], end["size"], end["answered"]) for end in state["outcomes"]] == [
@@ -116,6 +119,7 @@ async def test_frames_are_coalesced(harness):
 
 
 async def test_cancelled_request_leaves_the_queue(harness):
+    await harness.change_lane(Priority.LOW, window_s=20)
     async with connected() as client:
         log = Log(client)
         body = {"username": "ann", "prompt": "Why?", "priority": "LOW", "request_id": "r"}
@@ -182,9 +186,7 @@ async def test_nothing_is_computed_when_nobody_watches(harness):
     async with connected() as client:
         await Log(client).read_until(lambda log: bool(log.states))
     feed = harness.runtime.feed
-    async with asyncio.timeout(2):
-        while feed._board is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await wait_until(lambda: feed._board is None)
     assert not feed._watchers
 
 
@@ -227,10 +229,10 @@ async def test_who_falls_behind_is_shown_the_state_instead_of_what_was_missed():
         watcher.offer(f"event {number}")
     assert len(watcher._frames) <= feed_module.MOST_FRAMES
     free.set()
-    await asyncio.sleep(0.01)
+    await wait_until(lambda: len(sent) == 2)
     assert sent == ["state", "state"]
     watcher.offer("event 1000")
-    await asyncio.sleep(0.01)
+    await wait_until(lambda: len(sent) == 3)
     assert sent[-1] == "event 1000"
     task.cancel()
 

@@ -15,7 +15,7 @@ from batching.engine.errors import ERRORS_BY_CODE
 from batching.engine.lanes import Priority
 from batching.models import ModelCall
 from chats.models import Chat, Status
-from conftest import Harness
+from conftest import LIMIT_S, Harness, wait_until
 from llmbatch.tests.scrape import Scrape, promtool_mark, run_promtool
 from settings_app.api_keys import create_api_key
 from settings_app.models import Lane
@@ -70,7 +70,7 @@ async def test_window_batch_shows_how_late_it_was(harness: Harness) -> None:
     assert seen.sum("llmbatch_batch_size_sum", lane="HIGH", trigger="window") == 1
     assert seen.sum("llmbatch_window_lateness_seconds_count", lane="HIGH") == 1
     late_s = seen.sum("llmbatch_window_lateness_seconds_sum", lane="HIGH")
-    assert 0 <= late_s < 0.2
+    assert late_s >= 0
     added_s = seen.sum("llmbatch_added_seconds_sum", lane="HIGH")
     chat = await Chat.objects.aget()
     assert late_s < added_s < chat.latency_ms / 1000 - 0.2, "the window is not in it"
@@ -81,12 +81,15 @@ async def test_time_before_a_call_slot_is_free_counts_as_added(harness: Harness)
     slots = harness.runtime.consumer.dispatcher.slots
     taken = [slots.take(Priority.HIGH) for _ in range(slots.total)]
     asking = asyncio.create_task(harness.ask())
-    await asyncio.sleep(0.5)
+    await wait_until(lambda: harness.runtime.gateway.depth(Priority.HIGH))
+    await asyncio.sleep(0.5)  # from its acceptance on; 0.2 s of it are its window
     for probe in taken:
         slots.release(Priority.HIGH, probe=probe)
     assert (await asking).status_code == 200
     seen = await scrape(harness, minus=before)
-    assert 0.25 < seen.sum("llmbatch_added_seconds_sum", lane="HIGH") < 0.6
+    chat = await Chat.objects.aget()
+    added_s = seen.sum("llmbatch_added_seconds_sum", lane="HIGH")
+    assert 0.25 < added_s < chat.latency_ms / 1000 - 0.19, "the window is not in it"
 
 
 async def test_tokens_are_those_of_the_recorded_calls(harness: Harness) -> None:
@@ -131,7 +134,7 @@ async def test_queue_and_waiting_clients_are_shown_while_they_wait(harness: Harn
     during = await scrape(harness)
     assert during.sum("llmbatch_queue_depth", lane="LOW") == 3
     assert during.sum("llmbatch_queue_depth") == 3
-    assert 0.1 <= during.sum("llmbatch_queue_oldest_age_seconds", lane="LOW") < 10
+    assert 0.1 <= during.sum("llmbatch_queue_oldest_age_seconds", lane="LOW") < 30
     assert during.sum("llmbatch_queue_oldest_age_seconds", lane="HIGH") == 0
     assert during.sum("llmbatch_waiting_clients") == 3
     for task in tasks:
@@ -149,7 +152,7 @@ async def test_request_that_no_slot_became_free_for_is_counted_once(harness: Har
     slots = harness.runtime.consumer.dispatcher.slots
     for _ in range(slots.total):
         slots.take(Priority.HIGH)
-    reply = await harness.ask(timeout_s=0.3)
+    reply = await harness.ask(timeout_s=2)
     assert reply.json()["code"] == "timeout"
     await wait_until_queue_is_empty()
     seen = await scrape(harness, minus=before)
@@ -157,10 +160,11 @@ async def test_request_that_no_slot_became_free_for_is_counted_once(harness: Har
     assert sum(counted.values()) == seen.sum("llmbatch_requests_total") == 1, counted
 
 
-async def test_open_breaker_shows(harness: Harness) -> None:
+async def test_open_breaker_shows(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await scrape(harness)).sum("llmbatch_breaker_open") == 0
-    breaker = harness.runtime.consumer.dispatcher.slots.breaker
-    now = harness.runtime.consumer._clock()
+    slots = harness.runtime.consumer.dispatcher.slots
+    breaker, now = slots.breaker, harness.runtime.consumer._clock()
+    monkeypatch.setattr(slots, "_clock", lambda: now)
     for second in range(8):
         breaker.fail(now + second - 7)
     seen = await scrape(harness)
@@ -216,9 +220,10 @@ async def test_documents_name_every_metric_and_no_other(harness: Harness) -> Non
 
 async def test_process_python_and_event_loop_are_shown(harness: Harness) -> None:
     before = await scrape(harness)
-    await asyncio.sleep(0.6)
-    seen = await scrape(harness, minus=before)
-    assert seen.sum("llmbatch_event_loop_lag_seconds_count") >= 1
+    async with asyncio.timeout(LIMIT_S):
+        lag = "llmbatch_event_loop_lag_seconds_count"
+        while not (await scrape(harness, minus=before)).sum(lag):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
     name = harness.runtime.name
     assert before.sum("process_resident_memory_bytes", process=name) > 1e7
     assert before.sum("python_info", process=name) == 1

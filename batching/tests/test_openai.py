@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from batching.llm.simulated_answers import answer_prompt
-from batching.tests.test_streaming import slow_down
+from batching.tests.pen import Readings, use_pen
 from conftest import Harness
 
 
@@ -32,7 +32,10 @@ async def ask(client: AsyncOpenAI, prompt: str, **more):
 async def test_completions_share_a_call_and_are_told_apart(
     harness: Harness, client: AsyncOpenAI
 ) -> None:
-    answers = await asyncio.gather(*(ask(client, f"question {i}", user="ann") for i in range(6)))
+    harness.hold()
+    tasks = [asyncio.create_task(ask(client, f"question {i}", user="ann")) for i in range(6)]
+    await harness.release(6)
+    answers = await asyncio.gather(*tasks)
     for index, answer in enumerate(answers):
         choice = answer.choices[0]
         assert choice.message.content == answer_prompt(f"question {index}")
@@ -107,10 +110,11 @@ async def test_retries_of_the_gateway_stay_its_own(harness: Harness, client: Asy
 
 
 async def test_stream_whose_text_begins_anew_is_broken_off_or_goes_on(
-    harness: Harness, client: AsyncOpenAI
+    harness: Harness, client: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The simulated model says the same again, so the text goes on where it was."""
-    slow_down(harness, seconds=0.6)
+    readings = Readings(monkeypatch)
+    use_pen(monkeypatch, lambda written: written < 4 or readings.total)
     prompt = "[[fault:reset:1]] [[words:200]]"
     stream = await ask(client, prompt, stream=True)
     text = "".join([chunk.choices[0].delta.content or "" for chunk in stream])

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from batching import gateway as gateway_module
+from batching.engine.lanes import Priority
 from batching.llm.simulated_answers import answer_prompt
 from batching.query_state import cancel_chat, cancel_one, find_one
 from batching.sockets import queries
+from batching.tests.pen import Readings, use_pen
 from batching.tests.sockets import SocketClient, connected
 from batching.tests.test_gateway import change, wait_until
 from batching.tests.test_sockets import make_key
-from batching.tests.test_streaming import read_text, slow_down
+from batching.tests.test_streaming import read_text
 from chats.models import Chat
-from conftest import Harness
+from conftest import LIMIT_S, Harness
 
 PATH = "/ws/query"
 
@@ -32,7 +34,7 @@ async def cancel(client: SocketClient, request_id: Any, **fields: Any) -> None:
 
 async def hear(client: SocketClient, kind: str) -> dict[str, Any]:
     """The next frame of that type."""
-    while (frame := await client.receive(10))["type"] != kind:
+    while (frame := await client.receive())["type"] != kind:
         assert "closed" not in frame
     return frame
 
@@ -41,7 +43,7 @@ async def hear_all(client: SocketClient, count: int) -> list[dict[str, Any]]:
     """Every frame until so many queries have ended."""
     frames = []
     while count:
-        frames.append(await client.receive(10))
+        frames.append(await client.receive())
         count -= frames[-1]["type"] in ("done", "error")
     return frames
 
@@ -58,9 +60,11 @@ async def test_answer_is_that_of_the_post_and_its_way_is_told(harness: Harness) 
 
 
 async def test_many_queries_of_one_socket_share_batches(harness: Harness) -> None:
+    harness.hold()
     async with connected(PATH) as client:
         for index in range(12):
             await ask(client, f"question {index}", ref=str(index))
+        await harness.release(12)
         frames = await hear_all(client, 12)
     answers = {frame["ref"]: frame["text"] for frame in frames if frame["type"] == "done"}
     assert answers == {str(index): answer_prompt(f"question {index}") for index in range(12)}
@@ -68,17 +72,23 @@ async def test_many_queries_of_one_socket_share_batches(harness: Harness) -> Non
 
 
 async def test_no_answer_waits_behind_another(harness: Harness) -> None:
+    await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         await ask(client, "slow", priority="LOW", ref="slow")
         await ask(client, "quick", ref="quick")
         assert (await hear(client, "done"))["ref"] == "quick"
 
 
-async def test_text_streams_to_those_who_ask_for_it(harness: Harness) -> None:
-    slow_down(harness, seconds=0.5)
+async def test_text_streams_to_those_who_ask_for_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Readings(monkeypatch)
+    use_pen(monkeypatch, lambda written: written == 4 or readings.total >= written)
+    harness.hold()
     async with connected(PATH) as client:
         await ask(client, "[[words:300]]", ref="grows", stream=True)
         await ask(client, "Why?", ref="whole")
+        await harness.release(2)
         frames = await hear_all(client, 2)
     growing = [frame for frame in frames if frame["ref"] == "grows"]
     assert len([frame for frame in growing if frame["type"] == "text"]) > 2
@@ -87,8 +97,12 @@ async def test_text_streams_to_those_who_ask_for_it(harness: Harness) -> None:
     assert not [f for f in frames if f["ref"] == "whole" and f["type"] == "text"]
 
 
-async def test_cancel_takes_back_what_waits_and_nothing_else(harness: Harness) -> None:
-    slow_down(harness, seconds=0.5)
+async def test_cancel_takes_back_what_waits_and_nothing_else(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = asyncio.Event()
+    use_pen(monkeypatch, lambda written: refused.is_set())
+    await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         await ask(client, "Why?", request_id="waits", priority="LOW")
         await hear(client, "accepted")
@@ -106,6 +120,7 @@ async def test_cancel_takes_back_what_waits_and_nothing_else(harness: Harness) -
         await hear(client, "dispatched")
         await cancel(client, "runs")
         assert (await hear(client, "cancel"))["code"] == "already_dispatched"
+        refused.set()
         await hear(client, "done")
         await cancel(client, "nowhere")
         assert (await hear(client, "cancel"))["code"] == "not_found"
@@ -155,7 +170,7 @@ async def test_place_in_the_queue_moves_up(
 ) -> None:
     monkeypatch.setattr(gateway_module, "POSITION_INTERVAL_S", 0.02)
     harness.runtime.supervisor.start("locate again", harness.runtime.gateway.locate)
-    await change(harness, low_priority={"max_batch": 50})
+    await change(harness, low_priority={"max_batch": 50, "window_s": 20})
     async with connected(PATH) as client:
         for index in range(3):
             await ask(client, f"{index}", request_id=f"r-{index}", priority="LOW")
@@ -166,6 +181,7 @@ async def test_place_in_the_queue_moves_up(
 
 
 async def test_who_hangs_up_takes_along_what_waits(harness: Harness) -> None:
+    await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         await ask(client, "Why?", priority="LOW")
         await hear(client, "accepted")
@@ -251,6 +267,7 @@ async def test_open_queries_of_a_socket_are_bounded(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "MOST_OPEN", 2)
+    await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         for index in range(3):
             await ask(client, "Why?", ref=str(index), priority="LOW")
@@ -281,12 +298,14 @@ async def test_each_key_sees_and_cancels_its_own_alone(harness: Harness, setting
     assert len(set(clients.values())) == 2
 
 
-async def test_drain_answers_what_is_open_and_then_closes(harness: Harness) -> None:
-    slow_down(harness, seconds=0.3)
+async def test_drain_answers_what_is_open_and_then_closes(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_pen(monkeypatch, lambda written: harness.runtime.gateway.draining)
     async with connected(PATH) as client:
         await ask(client, "Why?")
         await hear(client, "dispatched")
-        draining = asyncio.create_task(harness.runtime.drain(seconds=5))
+        draining = asyncio.create_task(harness.runtime.drain(seconds=LIMIT_S))
         assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
         assert (await client.receive())["closed"] == 1001
         await draining

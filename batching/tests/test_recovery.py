@@ -13,13 +13,14 @@ from batching.llm.simulated_answers import answer_prompt
 from batching.models import Batch, ModelCall
 from batching.recovery import take_back_earlier, take_back_expired
 from batching.runtime import Runtime
+from batching.tests.pen import use_pen
 from batching.tests.rows import make_call
 from batching.tests.test_gateway import wait_until
 from batching.tests.test_idempotency import post_async
 from chats.leases import renew_leases
 from chats.models import Chat, Status
 from chats.services import Finish, finish_chats
-from conftest import Harness
+from conftest import LIMIT_S, Harness
 
 NOW = datetime.now(UTC)  # the present of rows whose time does not matter
 
@@ -139,7 +140,7 @@ async def test_restarted_gateway_answers_what_its_predecessor_was_running(
     again = Runtime()
     await again.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             while (await Chat.objects.aget()).status != Status.DONE:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     finally:
@@ -152,7 +153,7 @@ async def test_restarted_gateway_answers_what_its_predecessor_was_running(
 
 
 async def test_stop_puts_running_requests_back_with_their_attempt(harness: Harness) -> None:
-    await post_async(harness, "[[fault:slow-10]] Why?")
+    await post_async(harness, "[[fault:hang-before-headers]] Why?")
     await wait_until(lambda: harness.server.calls)
     await harness.runtime.consumer.stop()
     chat = await Chat.objects.aget()
@@ -175,7 +176,7 @@ async def test_process_that_cannot_renew_gives_its_batches_up(
 
     monkeypatch.setattr(consumers, "renew_leases", fail)
     settings.LEASE_S = 0.2
-    await post_async(harness, "[[fault:slow-10]] Why?")
+    await post_async(harness, "[[fault:hang-before-headers]] Why?")
     await wait_until(lambda: harness.server.calls)
     renewing = asyncio.create_task(harness.runtime.consumer.renew())
     await wait_until(lambda: harness.runtime.consumer.running_batches == 0)
@@ -192,12 +193,27 @@ async def test_process_that_can_renew_again_keeps_what_it_claims_then(
 ) -> None:
     from batching import consumers
 
+    gave_up, renewed = asyncio.Event(), []
+
+    def renew(chat_ids: list[int], **fields: Any) -> int:
+        if not gave_up.is_set():
+            raise OperationalError("gone")
+        renewed.extend(chat_ids)
+        return renew_leases(chat_ids, **fields)
+
+    def note_end(*args: Any, **kwargs: Any) -> None:
+        settings.LEASE_S = 6.0
+        gave_up.set()
+
+    monkeypatch.setattr(consumers, "renew_leases", renew)
+    monkeypatch.setattr(consumers.logger, "error", note_end)
     settings.LEASE_S = 0.4
-    with monkeypatch.context() as broken:
-        broken.setattr(consumers, "renew_leases", fail_to_renew)
-        renewing = asyncio.create_task(harness.runtime.consumer.renew())
-        await asyncio.sleep(1.0)
-    reply = await harness.ask("[[fault:slow]] Why?", timeout_s=20)
+    renewing = asyncio.create_task(harness.runtime.consumer.renew())
+    async with asyncio.timeout(LIMIT_S):
+        await gave_up.wait()
+    use_pen(monkeypatch, lambda written: renewed)
+    reply = await harness.ask("Why?")
     renewing.cancel()
+    assert renewed
     assert reply.status_code == 200
     assert len(harness.server.calls) == 1

@@ -16,7 +16,7 @@ from batching.llm.simulated_answers import answer_prompt
 from batching.models import ModelCall
 from batching.tests.test_gateway import change
 from chats.models import Chat
-from conftest import Harness
+from conftest import Harness, wait_until
 
 SECRET = "My account number is 4711 0815 2342 and my mother's maiden name is Rumpelstilzchen, so: "
 ATTACKS = {
@@ -61,9 +61,12 @@ def script() -> Script:
 async def ask_three(harness: Harness, attack: str) -> list[Any]:
     prompts = [ATTACKS[attack][0], SECRET + "help me", "Why is the sky blue?"]
     names = ["mallory", "ann", "bob"]
-    return await asyncio.gather(
-        *(harness.ask(p, username=n) for p, n in zip(prompts, names, strict=True))
-    )
+    harness.hold()
+    tasks = [
+        asyncio.create_task(harness.ask(p, username=n)) for p, n in zip(prompts, names, strict=True)
+    ]
+    await harness.release(3)
+    return await asyncio.gather(*tasks)
 
 
 async def suspects() -> set[str]:
@@ -116,12 +119,15 @@ async def test_lane_that_does_not_hold_marks_what_went_out(
 
 
 async def test_change_of_scope_holds_for_what_waits_already(harness: Harness) -> None:
+    harness.hold()
     tasks = [
         asyncio.create_task(harness.ask(name, username=name, priority="MEDIUM"))
         for name in ("ann", "bob", "ann")
     ]
-    await asyncio.sleep(0.3)
+    planner = harness.runtime.consumer.dispatcher.planner
+    await wait_until(lambda: len(planner) == 3)
     await change(harness, medium_priority={"batch_scope": "username"})
+    await harness.release()
     replies = await asyncio.gather(*tasks)
     assert {reply.status_code for reply in replies} == {200}
     for call in harness.server.calls:

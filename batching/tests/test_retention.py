@@ -17,7 +17,7 @@ from batching.rollup import fold_pending
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat
-from conftest import Harness
+from conftest import LIMIT_S, Harness
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import refresh_snapshot
 
@@ -201,7 +201,7 @@ async def test_running_gateway_deletes_what_has_become_old(
     await Batch.objects.aupdate(created_at=long_ago, folded=True)
     await ModelCall.objects.aupdate(folded=True)
     harness.runtime.supervisor.start("retention now", harness.runtime._retain)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while await ModelCall.objects.aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not await Chat.objects.aexists()

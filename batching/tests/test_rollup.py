@@ -217,7 +217,7 @@ def run_together(number: int, work: Callable[[], None]) -> list[BaseException]:
 
     def run() -> None:
         try:
-            start.wait(timeout=10)
+            start.wait(timeout=60)
             work()
         except BaseException as failure:
             failures.append(failure)
@@ -228,7 +228,7 @@ def run_together(number: int, work: Callable[[], None]) -> list[BaseException]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=60)
     return failures
 
 

@@ -27,6 +27,7 @@ from batching.tests.sdk_client import (
     make_transport,
     respond,
 )
+from conftest import wait_until
 
 
 async def test_each_key_gets_the_answer_to_its_own_prompt_in_order():
@@ -238,7 +239,10 @@ async def test_calls_are_recorded_as_they_were_sent():
 
 
 async def test_calls_that_run_at_once_are_counted():
-    transport = SimulatedTransport(pace=Pace(total_s=0.02))
+    async def sleep_until_all_run(seconds: float) -> None:
+        await wait_until(lambda: len(transport.calls) == 5)
+
+    transport = SimulatedTransport(sleep=sleep_until_all_run, pace=Pace(total_s=60))
     client = make_client(transport=transport)
     await asyncio.gather(*(ask(client, {"0_a": "b"}) for _ in range(5)))
     assert transport.most_running == 5

@@ -1,7 +1,5 @@
 """Who may open a WebSocket, what hostile frames get, and how sockets end."""
 
-import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -13,6 +11,7 @@ from django.test import Client
 from batching.sockets import room as room_module
 from batching.tests.sockets import connected
 from chats.models import Chat
+from conftest import LIMIT_S, wait_until
 from settings_app.api_keys import create_api_key
 from settings_app.models import ApiKey
 from settings_app.services import announce_change
@@ -32,12 +31,6 @@ def revoke(row: ApiKey) -> None:
     ApiKey.objects.filter(pk=row.pk).update(revoked=True)
     announce_change()
     refresh_if_stale()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -205,14 +198,14 @@ async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
     _, other = await make_key(name="other", is_staff=True)
     room = closed_gateway.runtime.room
     async with connected(offer=("bearer", key)) as client, connected(offer=("bearer", other)):
-        await until(lambda: len(room) == 2)
+        await wait_until(lambda: len(room) == 2)
         await sync_to_async(revoke)(row)
         while (frame := await client.receive())["type"] != "error":
             pass
         assert frame["code"] == "not_authenticated"
         assert (await client.receive())["closed"] == 4401
-        await until(lambda: len(room) == 1)
-    await until(lambda: len(room) == 0)
+        await wait_until(lambda: len(room) == 1)
+    await wait_until(lambda: len(room) == 0)
 
 
 @pytest.mark.usefixtures("guard_at_once")
@@ -223,14 +216,14 @@ async def test_who_reads_nothing_keeps_a_revoked_key_at_work_nowhere(closed_gate
     async with AsyncExitStack() as stack:
         deaf = [await stack.enter_async_context(connected(deaf=True, **bearer)) for _ in range(5)]
         polite = [await stack.enter_async_context(connected(**bearer)) for _ in range(5)]
-        await until(lambda: len(room) == 10)
+        await wait_until(lambda: len(room) == 10)
         await sync_to_async(revoke)(row)
         for client in polite:
             assert (await client.receive())["code"] == "not_authenticated"
             assert (await client.receive())["closed"] == 4401
         for client in deaf:
             await client.send('{"type": "query", "username": "ann", "prompt": "Why?"}')
-        await until(lambda: len(room) == 5)
+        await wait_until(lambda: len(room) == 5)
     assert await Chat.objects.acount() == 0
 
 
@@ -248,7 +241,7 @@ async def test_database_that_is_away_throws_nobody_out(
     async with connected(headers={"cookie": await log_in("ann", is_staff=True)}) as client:
         await client.receive()
         monkeypatch.setattr("settings_app.auth._authenticate", fail)
-        await until(lambda: len(asked) > 2)
+        await wait_until(lambda: len(asked) > 2)
         assert len(closed_gateway.runtime.room) == 1
     assert not closed_gateway.runtime.supervisor.failures
 
@@ -266,7 +259,7 @@ async def test_drain_closes_idle_sockets_at_once_and_takes_none_in(harness):
     async with connected() as client:
         await client.send("{")
         await client.receive()
-        await harness.runtime.drain(seconds=5)
+        await harness.runtime.drain(seconds=LIMIT_S)
         while "closed" not in (frame := await client.receive()):
             pass
         assert frame == {"closed": 1001, "reason": "The gateway is shutting down."}

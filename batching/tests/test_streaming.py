@@ -15,6 +15,7 @@ from batching.llm.fault_names import Script, find_fault
 from batching.llm.simulated_answers import answer_prompt
 from batching.llm.simulated_wire import Pace
 from batching.streaming import Reader, write_frame
+from batching.tests.pen import Readings, use_pen
 from batching.tests.test_gateway import change, wait_until
 from chats.models import Chat
 from conftest import Harness
@@ -47,6 +48,14 @@ async def stream(harness: Harness, prompt: str, **fields: Any) -> list[dict[str,
     return read_frames(reply.text)
 
 
+async def stream_all(harness: Harness, prompts: list[str]) -> list[list[dict[str, Any]]]:
+    """In one batch, where they fit one."""
+    harness.hold()
+    tasks = [asyncio.create_task(stream(harness, prompt)) for prompt in prompts]
+    await harness.release(len(prompts))
+    return await asyncio.gather(*tasks)
+
+
 def streamed(prompt: str) -> Query:
     return Query("ann", prompt, Priority.HIGH, streamed=True)
 
@@ -58,10 +67,13 @@ def slow_down(harness: Harness, *, seconds: float) -> None:
 # --- what a client reads -------------------------------------------------------------------------
 
 
-async def test_every_position_of_a_batch_reads_its_own_text(harness: Harness) -> None:
-    slow_down(harness, seconds=0.5)
+async def test_every_position_of_a_batch_reads_its_own_text(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Readings(monkeypatch)
+    use_pen(monkeypatch, lambda written: readings.total > written)
     prompts = [f"question {index} [[words:300]]" for index in range(6)]
-    all_events = await asyncio.gather(*(stream(harness, prompt) for prompt in prompts))
+    all_events = await stream_all(harness, prompts)
     assert harness.server.sizes == [6]
     for prompt, events in zip(prompts, all_events, strict=True):
         assert [event["type"] for event in events[:-1]].count("text") == len(events) - 1
@@ -76,8 +88,11 @@ async def test_end_brings_every_field_of_the_plain_answer_but_the_text(harness: 
     assert events[-1] == {"type": "done"} | replay
 
 
-async def test_text_comes_before_the_answer_is_whole(harness: Harness) -> None:
-    slow_down(harness, seconds=0.6)
+async def test_text_comes_before_the_answer_is_whole(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = asyncio.Event()
+    use_pen(monkeypatch, lambda written: seen.is_set())
     events = harness.runtime.gateway.stream(streamed("[[words:200]]"))
     assert (await anext(events))["type"] == "accepted"
     assert (await anext(events)) == {"type": "dispatched"}
@@ -85,6 +100,7 @@ async def test_text_comes_before_the_answer_is_whole(harness: Harness) -> None:
     assert first["type"] == "text"
     chat = await Chat.objects.aget()
     assert (chat.status, chat.text) == ("running", None)
+    seen.set()
     rest = [event async for event in events]
     assert read_text([first, *rest]) == answer_prompt("[[words:200]]")
 
@@ -97,8 +113,11 @@ async def test_stored_answer_is_replayed_in_one_piece(harness: Harness) -> None:
     assert len(harness.server.sizes) == 1
 
 
-async def test_who_joins_in_the_middle_reads_from_the_beginning(harness: Harness) -> None:
-    slow_down(harness, seconds=0.8)
+async def test_who_joins_in_the_middle_reads_from_the_beginning(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Readings(monkeypatch)
+    use_pen(monkeypatch, lambda written: written == 4 or readings.count_least(2) >= written)
     prompt = "[[words:300]]"
     first = asyncio.create_task(stream(harness, prompt, request_id="r-1"))
     await wait_until(lambda: len(harness.runtime.gateway.inbox._growing) == 1)
@@ -108,12 +127,19 @@ async def test_who_joins_in_the_middle_reads_from_the_beginning(harness: Harness
     assert harness.server.sizes == [1]
 
 
-async def test_stream_that_joins_a_plain_request_in_the_queue_grows(harness: Harness) -> None:
-    slow_down(harness, seconds=0.5)
+async def test_stream_that_joins_a_plain_request_in_the_queue_grows(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Readings(monkeypatch)
+    use_pen(monkeypatch, lambda written: written == 4 or readings.total >= written)
     prompt = "[[words:300]]"
+    harness.hold()
     plain = asyncio.create_task(harness.ask(prompt, request_id="r-1", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
-    events = await stream(harness, prompt, request_id="r-1", priority="MEDIUM")
+    streaming = asyncio.create_task(stream(harness, prompt, request_id="r-1", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await harness.release(1)
+    events = await streaming
     assert len(events) > 3
     assert read_text(events) == (await plain).json()["text"]
 
@@ -121,7 +147,7 @@ async def test_stream_that_joins_a_plain_request_in_the_queue_grows(harness: Har
 async def test_lane_that_holds_tells_the_text_at_once(harness: Harness) -> None:
     await change(harness, high_priority={"hold_until_checked": True})
     slow_down(harness, seconds=0.3)
-    both = await asyncio.gather(stream(harness, "[[words:90]]"), stream(harness, "Why?"))
+    both = await stream_all(harness, ["[[words:90]]", "Why?"])
     assert [[event["type"] for event in events] for events in both] == [["text", "done"]] * 2
 
 
@@ -146,12 +172,13 @@ def script() -> Script:
 
 @pytest.mark.parametrize("fault", ["reset", "early-close"])
 async def test_retry_says_that_what_was_read_is_void(
-    harness: Harness, script: Faulty, fault: str
+    harness: Harness, script: Faulty, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_down(harness, seconds=0.3)
+    readings = Readings(monkeypatch)
+    use_pen(monkeypatch, lambda written: written < 4 or readings.total)
     script.name = fault
     prompts = [f"{index} [[words:300]]" for index in range(3)]
-    all_events = await asyncio.gather(*(stream(harness, prompt) for prompt in prompts))
+    all_events = await stream_all(harness, prompts)
     assert script.calls > 1
     for prompt, events in zip(prompts, all_events, strict=True):
         assert events[-1]["type"] == "done"
@@ -185,7 +212,7 @@ async def test_failure_ends_the_stream_with_its_code(
 
 async def test_time_that_is_up_ends_the_stream(harness: Harness, script: Faulty) -> None:
     script.name = "hang"
-    *texts, end = await stream(harness, "Why?", timeout_s=0.5)
+    *texts, end = await stream(harness, "Why?", timeout_s=2)
     assert {event["type"] for event in texts} <= {"text"}
     assert (end["type"], end["code"]) == ("error", "timeout")
 
@@ -201,6 +228,7 @@ async def test_wish_to_answer_later_goes_first(harness: Harness) -> None:
 
 
 async def test_reader_who_leaves_the_queue_takes_the_request_along(harness: Harness) -> None:
+    await harness.change_lane(Priority.LOW, window_s=20)
     events = harness.runtime.gateway.stream(Query("ann", "Why?", Priority.LOW))
     await anext(events)
     await events.aclose()
@@ -210,13 +238,17 @@ async def test_reader_who_leaves_the_queue_takes_the_request_along(harness: Harn
     assert len(harness.runtime.gateway.inbox) == 0
 
 
-async def test_answer_of_a_reader_who_left_is_stored(harness: Harness) -> None:
-    slow_down(harness, seconds=0.4)
+async def test_answer_of_a_reader_who_left_is_stored(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = asyncio.Event()
+    use_pen(monkeypatch, lambda written: left.is_set())
     events = harness.runtime.gateway.stream(streamed("[[words:90]]"))
     await anext(events)
     await anext(events)
     await events.aclose()
     assert harness.runtime.gateway.inbox._growing == {}
+    left.set()
     await harness.settle()
     assert (await Chat.objects.aget()).text == answer_prompt("[[words:90]]")
 
@@ -224,7 +256,7 @@ async def test_answer_of_a_reader_who_left_is_stored(harness: Harness) -> None:
 async def test_lost_messages_lose_no_letter(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_down(harness, seconds=0.5)
+    use_pen(monkeypatch, lambda written: count >= written)
     gateway, count = harness.runtime.gateway, 0
     send = gateway._layer.send
 

@@ -12,6 +12,7 @@ from chats.models import Status
 from chats.selectors import ChatFilter, walk_chats
 from chats.serializers import describe_chat
 from chats.tests.rows import make_chat
+from conftest import LIMIT_S
 from llmbatch.asgi import django_application
 
 
@@ -119,7 +120,7 @@ async def test_client_that_leaves_ends_the_reading(small_pages):
 
     scope = {"type": "http", "method": "GET", "path": "/chats/export.json", "query_string": b""}
     scope |= {"headers": [(b"host", b"localhost")], "http_version": "1.1", "scheme": "http"}
-    await asyncio.wait_for(django_application(scope, receive, send), 10)
+    await asyncio.wait_for(django_application(scope, receive, send), LIMIT_S)
     assert len(small_pages) == 1
 
 

@@ -109,13 +109,13 @@ def test_slow_reader_never_puts_an_older_state_over_a_newer(
         result = next(results)
         if result == "older":
             first_reads.set()
-            go_on.wait(timeout=10)
+            go_on.wait(timeout=60)
         return result
 
     monkeypatch.setattr("settings_app.snapshot._read_snapshot", read_slowly)
     first = threading.Thread(target=refresh_snapshot)
     first.start()
-    first_reads.wait(timeout=10)
+    first_reads.wait(timeout=60)
     second = threading.Thread(target=refresh_snapshot)
     second.start()
     second.join(timeout=0.05)  # it would be through by now if it did not wait for the first
