@@ -16,15 +16,17 @@ PARTS = 4
 class Pen:
     """The model server writes each reply in four parts.
 
-    After each part it waits until `may_go_on` accepts the number of parts that are written. The
-    times of the reply do not count.
+    After each part it waits until `may_go_on` accepts the number of parts that are written, and
+    before the first until `may_begin` is true. The times of the reply do not count.
     """
 
-    def __init__(self, may_go_on: Callable[[int], Any]) -> None:
+    def __init__(self, may_go_on: Callable[[int], Any], may_begin: Callable[[], Any]) -> None:
         self._may_go_on = may_go_on
+        self._may_begin = may_begin
 
     async def play(self, pieces: Sequence[Piece], **_: Any) -> AsyncIterator[bytes]:
         written = 0
+        await wait_until(self._may_begin)
         for index, piece in enumerate(pieces, start=1):
             yield piece.data
             while written < index * PARTS // len(pieces):
@@ -32,8 +34,13 @@ class Pen:
                 await wait_until(lambda: self._may_go_on(written))  # noqa: B023 - awaited here
 
 
-def use_pen(monkeypatch: pytest.MonkeyPatch, may_go_on: Callable[[int], Any]) -> None:
-    monkeypatch.setattr(model_server, "play", Pen(may_go_on).play)
+def use_pen(
+    monkeypatch: pytest.MonkeyPatch,
+    may_go_on: Callable[[int], Any] = lambda written: True,
+    *,
+    may_begin: Callable[[], Any] = lambda: True,
+) -> None:
+    monkeypatch.setattr(model_server, "play", Pen(may_go_on, may_begin).play)
 
 
 class Readings:

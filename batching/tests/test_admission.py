@@ -182,7 +182,7 @@ async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_
     harness: Harness, script: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = asyncio.Event()
-    use_pen(monkeypatch, lambda written: counted.is_set())
+    use_pen(monkeypatch, may_begin=counted.is_set)
     await change(harness, medium_priority={"max_batch": 1})
     slots = harness.runtime.consumer.dispatcher.slots
     for _ in range(8):

@@ -202,11 +202,16 @@ async def test_failed_request_cannot_be_cancelled_and_the_next_batch_works(
     assert (await harness.ask("next")).status_code == 200
 
 
-async def test_request_in_flight_cannot_be_cancelled(harness: Harness) -> None:
-    running = asyncio.create_task(harness.ask("[[fault:slow]] x", request_id="r"))
+async def test_request_in_flight_cannot_be_cancelled(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = asyncio.Event()
+    use_pen(monkeypatch, may_begin=refused.is_set)
+    running = asyncio.create_task(harness.ask("x", request_id="r"))
     await wait_until(lambda: harness.server.calls)
     late = await harness.client.delete("/v1/query/r")
     assert (late.status_code, late.json()["code"]) == (409, "already_dispatched")
+    refused.set()
     assert (await running).status_code == 200
     assert (await harness.client.delete("/v1/query/r")).status_code == 409
 

@@ -192,6 +192,7 @@ async def test_nothing_is_computed_when_nobody_watches(harness):
 
 async def test_fifty_watchers_get_the_same_frames_from_one_look(harness, monkeypatch):
     looks = []
+    monkeypatch.setattr(feed_module, "LOOK_INTERVAL_S", 3600.0)
     read = feed_module.read_board
     monkeypatch.setattr(feed_module, "read_board", lambda now: looks.append(now) or read(now))
     clients = [SocketClient("/ws/live") for _ in range(50)]
