@@ -167,8 +167,8 @@ async def test_key_changes_nothing_under_open_access_but_whose_chats_it_sees(
 ) -> None:
     settings.API_ACCESS = "open"
     key = await make_key()
-    await ask(harness, {}, request_id="nobody's")
-    await ask(harness, key, request_id="mine")
+    assert (await ask(harness, {}, request_id="nobody's")).status_code == 200
+    assert (await ask(harness, key, request_id="mine")).status_code == 200
     listed = (await harness.client.get("/v1/chat", headers=key)).json()["chats"]
     assert [chat["request"]["request_id"] for chat in listed] == ["mine"]
     assert (await harness.client.get("/v1/chat")).json()["count"] == 2

@@ -27,6 +27,12 @@ from settings_app.snapshot import forget_snapshot
 SECRET = "a prompt that only its asker may read"
 
 
+@pytest.fixture(autouse=True)
+def _patient_reporter(monkeypatch):
+    """A look that a busy machine delays by seconds loses no event."""
+    monkeypatch.setattr(feed_module, "WATCH_S", 60.0)
+
+
 class Log:
     """Every frame that one watcher got."""
 
