@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from llmbatch.tests.server import PATIENCE_S
 
 CHROMIUM = shutil.which("chromium")
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 def browser_marks() -> list[pytest.MarkDecorator]:
@@ -18,7 +21,6 @@ def browser_marks() -> list[pytest.MarkDecorator]:
         raise RuntimeError("CI demands the tests of the pages: there is no chromium")
     return [
         pytest.mark.server,
-        pytest.mark.timeout(120),
         pytest.mark.skipif(not CHROMIUM, reason="no chromium to open pages with"),
     ]
 
@@ -26,7 +28,9 @@ def browser_marks() -> list[pytest.MarkDecorator]:
 @asynccontextmanager
 async def launch() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=2 * PATIENCE_S * 1000
+        )
         try:
             yield browser
         finally:
@@ -40,6 +44,7 @@ async def open_page(
     """A page and what its console complains of; the options are a browser context's."""
     async with nullcontext(browser) if browser else launch() as opened:
         context = await opened.new_context(**options)
+        context.set_default_timeout(PATIENCE_S * 1000)
         page = await context.new_page()
         complaints: list[str] = []
         page.on("console", lambda line: _note(complaints, line))
@@ -48,6 +53,12 @@ async def open_page(
             yield page, complaints
         finally:
             await context.close()
+
+
+async def follow(link: Locator) -> None:
+    """Clicks, and returns when the next page is there."""
+    async with link.page.expect_navigation():
+        await link.click()
 
 
 def _note(complaints: list[str], line: Any) -> None:

@@ -99,6 +99,12 @@ class ModelServer:
         async with self._changed:
             await self._changed.wait_for(lambda: self.responder.running == 0)
 
+    def forget(self) -> None:
+        """The calls so far; those that still run end as they would."""
+        responder = self.responder
+        responder.calls.clear()
+        responder.count, responder.most_running = 0, responder.running
+
     async def _tell_change(self) -> None:
         async with self._changed:
             self._changed.notify_all()
@@ -193,8 +199,7 @@ class ModelServer:
             "calls": [describe_call(call) for call in responder.calls[-LISTED_CALLS:]],
         }
         if method == "DELETE":
-            responder.calls.clear()
-            responder.count, responder.most_running = 0, responder.running
+            self.forget()
         return make_json_reply(200, document)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import redis
 
-from llmbatch.tests.server import free_port
+from llmbatch.tests.server import PATIENCE_S, free_port
 
 POSTGRES_PROGRAMS = sorted(glob("/usr/lib/postgresql/*/bin/pg_ctl"))
 
@@ -35,13 +35,20 @@ class OwnPostgres:
         self.url = f"postgres://postgres@127.0.0.1:{self._port}/postgres"
         if os.getuid() == 0:
             shutil.chown(self._folder, "postgres")
-        self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
-        self.start()
+        try:
+            self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            if (self._folder / "data/postmaster.pid").exists():
+                self.stop()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
         options = f"-p {self._port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"
@@ -81,13 +88,16 @@ class OwnRedis:
             ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1", "--save", ""],
             stdout=subprocess.DEVNULL,
         )
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + PATIENCE_S
         while True:
             try:
-                redis.Redis.from_url(self.url).ping()
+                with redis.Redis.from_url(self.url) as client:
+                    client.ping()
                 return
             except redis.RedisError:
-                assert time.monotonic() < limit, "redis-server did not start"
+                if time.monotonic() > limit:
+                    self.stop()
+                    raise RuntimeError("redis-server did not start") from None
                 time.sleep(0.02)
 
     def stop(self) -> None:

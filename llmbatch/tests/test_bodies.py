@@ -55,9 +55,9 @@ async def patch_in_chunks(
     for chunk in chunks:
         await communicator.send_input({"type": "http.request", "body": chunk, "more_body": True})
     await communicator.send_input({"type": "http.request", "body": b"", "more_body": False})
-    start = await communicator.receive_output(timeout=10)
-    await communicator.receive_output(timeout=10)
-    await communicator.wait(timeout=10)
+    start = await communicator.receive_output(timeout=60)
+    await communicator.receive_output(timeout=60)
+    await communicator.wait(timeout=60)
     return start["status"]
 
 

@@ -1,4 +1,7 @@
-"""A million chats in a real browser: every page that lists, counts or exports them."""
+"""A large history in a real browser: every page that lists, counts or exports it.
+
+It has more rows than any page counts or holds; how fast a million are is the bench's affair.
+"""
 
 import asyncio
 import re
@@ -11,14 +14,16 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from llmbatch.tests.browser import browser_marks, open_page
+from chats.search import FIRST_STRETCH
+from llmbatch.tests.browser import browser_marks, follow, open_page
 from llmbatch.tests.migrated import copy_sqlite
 from llmbatch.tests.server import ROOT, Server
 from llmbatch.tests.test_browser_pages import PASSWORD, log_in
 
 pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
-ROWS = 1_000_000
+ROWS = 150_000
+"""a lane's model calls are a twelfth of it, and more than the 10,000 that are counted"""
 FILL = f"""import django
 django.setup()
 from bench.history import fill_history
@@ -47,11 +52,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.__exit__()
-        shutil.rmtree(folder)  # pytest would keep its 640 MB for three runs
+        server.stop()
+        shutil.rmtree(folder)  # pytest would keep its 100 MB for three runs
 
 
-async def test_every_list_is_walked_at_a_million_chats(browser: Browser, server: Server) -> None:
+async def test_every_list_of_a_large_history_is_walked(browser: Browser, server: Server) -> None:
     async with open_page(browser) as (page, complaints):
         hosts: set[str] = set()
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
@@ -70,10 +75,10 @@ async def follow_figures(page: Page, server: Server) -> None:
     await page.goto(f"{server.url}/dashboard?days=30")
     figure = page.locator('.figures [data-figure="requests"]')
     assert int(await figure.get_attribute("data-value")) > 0.99 * ROWS
-    await figure.locator("a").click()
+    await follow(figure.locator("a"))
     await expect(page.locator(".results strong")).to_have_text(f"{ROWS:,}")
     await page.goto(f"{server.url}/dashboard?days=30")
-    await page.locator('td [data-figure="by_priority.HIGH.model_calls"] a').click()
+    await follow(page.locator('td [data-figure="by_priority.HIGH.model_calls"] a'))
     await expect(page.locator("#result_list tbody tr")).to_have_count(50)
     await expect(page.locator(".onward")).to_contain_text("stop at 10000 rows")
 
@@ -81,18 +86,18 @@ async def follow_figures(page: Page, server: Server) -> None:
 async def walk_chats(page: Page, server: Server) -> None:
     await page.goto(f"{server.url}/chats")
     newest = await page.locator(".chats h2").first.get_attribute("id")
-    await page.click("text=Older")
+    await follow(page.locator("text=Older").first)
     assert await page.locator(".chats h2").first.get_attribute("id") != newest
     await page.goto(f"{server.url}/chats?before={ROWS // 2}")
     await expect(page.locator(".chats > li")).to_have_count(50)
     await page.fill('[name="search"]', "no chat holds this")
-    await page.click("text=Show")
+    await follow(page.locator("text=Show").first)
     await expect(page.locator(".results")).to_contain_text(SEARCHED)
-    for _ in range(50):
+    for _ in range(ROWS // FIRST_STRETCH):
         further = page.locator("text=Search further back")
         if not await further.count():
             break
-        await further.click()
+        await follow(further)
     await expect(page.locator(".results")).to_contain_text(SEARCHED_TO_THE_END)
     await page.goto(f"{server.url}/chats?status=done&from=2000-01-01")
     await expect(page.locator(".results")).to_contain_text("More than 50,000 chats")
@@ -100,7 +105,7 @@ async def walk_chats(page: Page, server: Server) -> None:
 
 async def look_at_a_batch(page: Page, server: Server) -> None:
     await page.goto(f"{server.url}/batches?priority=HIGH&from=2000-01-01")
-    await page.locator("table.batches a").first.click()
+    await follow(page.locator("table.batches a").first)
     await expect(page.locator("h1")).to_contain_text("Batch ")
     await expect(page.locator(".tracks tr")).to_have_count(5)
 
@@ -109,18 +114,19 @@ async def walk_admin(page: Page, server: Server) -> None:
     await page.goto(f"{server.url}/admin/chats/chat/?p=200")
     last = int(await page.locator("th.field-id").last.text_content())
     assert last == ROWS - 9999
-    await page.click(".onward a")
+    await follow(page.locator(".onward a").first)
     assert int(await page.locator("th.field-id").first.text_content()) == last - 1
     await page.goto(f"{server.url}/admin/chats/chat/")
-    await page.locator(".toplinks a").first.click()
+    await follow(page.locator(".toplinks a").first)
     await expect(page.locator("#result_list tbody tr")).to_have_count(50)
     await page.fill("#searchbar", "r777")
-    await page.press("#searchbar", "Enter")
+    async with page.expect_navigation():
+        await page.press("#searchbar", "Enter")
     await expect(page.locator("#result_list tbody tr")).to_have_count(1)
 
 
 async def start_exports(page: Page, server: Server) -> None:
-    """Both arrive while they are read; nobody waits for a million rows, nor holds them."""
+    """Both arrive while they are read; nobody waits for all the rows, nor holds them."""
     before = server.memory_mb
     for form in ("csv", "json"):
         address = f"{server.url}/chats/export.{form}"

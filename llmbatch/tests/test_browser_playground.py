@@ -15,12 +15,13 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from llmbatch.tests.browser import browser_marks, open_page
-from llmbatch.tests.model_server import run_model_server
-from llmbatch.tests.server import Server
+from llmbatch.tests.server import LONG_WINDOWS, PATIENCE_S, Server
 
 pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
 PASSWORD = "a-password-for-tests-0123"
+QUICK_PAIRS = f"""{LONG_WINDOWS};
+    UPDATE settings_app_lane SET window_s = 3, max_batch = 2 WHERE priority = 2"""
 PHONE = {"width": 360, "height": 740}
 HARD_PROMPT = 'It\'s "hard" \\ \\n $HOME `id` !! %s\n{n}: é 日本 🚀 </script> \'"$n"\''
 
@@ -39,23 +40,11 @@ WATCH = """() => {
 }"""
 
 
-@pytest.fixture(scope="session")
-def model_url() -> Iterator[str]:
-    with run_model_server("--model-time", "0.5") as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def gateway(model_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("open"), GEMINI_BASE_URL=model_url) as server:
-        yield server
-
-
 @pytest.fixture
 def guarded(model_url: str, tmp_path: Path) -> Iterator[Server]:
     """Lets in who has a key or an account; ann has one."""
     access = {"API_ACCESS": "key", "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-    with Server(tmp_path, GEMINI_BASE_URL=model_url, **access) as server:
+    with Server(tmp_path, prepare=QUICK_PAIRS, GEMINI_BASE_URL=model_url, **access) as server:
         server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
         yield server
 
@@ -92,7 +81,7 @@ async def run_program(text: str, **variables: str) -> tuple[int | None, str]:
 
 async def list_prompts(model_url: str) -> list[str]:
     """Those of the model's calls since it forgot them last, which it does now."""
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         calls = (await client.get(f"{model_url}/calls")).json()["calls"]
         await client.delete(f"{model_url}/calls")
     return [prompt for call in calls for prompt in call["prompts"].values()]
@@ -166,7 +155,7 @@ async def test_broken_blocked_and_cancelled_requests_say_so(browser: Browser, ga
         await expect(newest(page, ".cancel")).to_be_hidden()
         await expect(newest(page, ".summary")).to_contain_text("1 cancelled")
 
-        async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
             for most in (1, 10_000):
                 document = {"low_priority": {"max_queue": most}}
                 assert (await client.patch("/v1/settings", json=document)).is_success
@@ -195,7 +184,10 @@ async def test_what_waits_is_dropped_when_the_page_is_left(browser: Browser, gat
         await send(page, "Not for long", priority="LOW")
         await expect(newest(page, ".badge")).to_have_text("waiting, place 1")
         await page.goto(f"{gateway.url}/nothing")
-        async with httpx2.AsyncClient(base_url=gateway.url) as client, asyncio.timeout(3):
+        async with (
+            httpx2.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client,
+            asyncio.timeout(PATIENCE_S),
+        ):
             chat = {"error": None}
             while chat["error"] is None:
                 await asyncio.sleep(0.02)

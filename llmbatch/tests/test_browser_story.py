@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.async_api import Browser, Page, expect
 
 from llmbatch.tests.browser import browser_marks, open_page
-from llmbatch.tests.model_server import run_model_server
-from llmbatch.tests.server import Server
+from llmbatch.tests.server import LONG_WINDOWS, PATIENCE_S, Server
 from llmbatch.tests.test_browser_pages import LANES, PASSWORD, log_in
 from llmbatch.tests.test_browser_playground import newest, send
 
@@ -15,12 +15,10 @@ pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_lane_that_is_edited_is_obeyed_and_a_refused_key_is_told(
-    browser: Browser, tmp_path: Path
+    browser: Browser, model_url: str, tmp_path: Path
 ) -> None:
-    with (
-        run_model_server("--model-time", "0.5") as model_url,
-        Server(tmp_path, GEMINI_BASE_URL=model_url, DJANGO_SUPERUSER_PASSWORD=PASSWORD) as server,
-    ):
+    variables = {"GEMINI_BASE_URL": model_url, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    with Server(tmp_path, prepare=LONG_WINDOWS, **variables) as server:
         server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
         async with (
             open_page(browser) as (play, complaints),
@@ -34,8 +32,7 @@ async def test_lane_that_is_edited_is_obeyed_and_a_refused_key_is_told(
             await play.goto(f"{server.url}/playground")
             await send(play, "Number {n}", priority="LOW", count=4)
             await expect(play.locator(".batch h4")).to_have_text(
-                ["batch 2: 2 requests, one model call", "batch 3: 2 requests, one model call"],
-                timeout=15_000,
+                ["batch 2: 2 requests, one model call", "batch 3: 2 requests, one model call"]
             )
             await see_key_refused(play, server)
         assert complaints + live_complaints == []
@@ -46,10 +43,13 @@ async def play_while_watching(play: Page, live: Page, server: Server) -> None:
     await send(play, "Number {n}", priority="LOW", count=3)
     low = live.locator('[data-lane="LOW"]')
     await expect(low.locator(".chip")).to_have_count(3)
-    await expect(play.locator(".summary")).to_contain_text("2 calls saved", timeout=15_000)
+    body = {"username": "bob", "prompt": "The fourth fills the batch.", "priority": "LOW"}
+    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client:
+        assert (await client.post("/v1/query", json=body)).is_success
+    await expect(play.locator(".summary")).to_contain_text("2 calls saved")
     await expect(low.locator(".chip")).to_have_count(0)
     cells = live.locator("#outcomes tr").first.locator("td")
-    await expect(cells).to_contain_text(["LOW", "3", "3", "0", "1", " s"])
+    await expect(cells).to_contain_text(["LOW", "4", "4", "0", "1", " s"])
 
 
 async def edit_lane(page: Page, server: Server) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -11,6 +12,7 @@ from llmbatch.tests.server import ROOT
 SHOW = "from django.conf import settings; print(settings.BATCHING_CHANNEL)"
 
 
+@cache
 def name_channel(database: str, redis: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", SHOW],

@@ -28,7 +28,7 @@ from llmbatch.tests.image import (
     sent_files,
     start_command,
 )
-from llmbatch.tests.server import free_port
+from llmbatch.tests.server import PATIENCE_S, free_port
 from llmbatch.tests.test_docs import variables
 
 SET_BY_THE_IMAGE = {"HOST", "PORT", "LOG_DIR"}
@@ -153,7 +153,7 @@ def test_image_holds_collected_files_and_no_secret(image: Image) -> None:
 
 
 def wait_until_healthy(image: Image, process: subprocess.Popen, *, log: Path, port: str) -> None:
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + PATIENCE_S
     while image.start(health_command(), log=log.with_name("health.log"), PORT=port).wait():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < limit, log.read_text()
@@ -172,13 +172,13 @@ def test_container_starts_healthy_writes_to_its_volumes_alone_and_stops_in_order
         headers = {"Host": "gateway.example", "X-Forwarded-Proto": "https"}
         address = f"http://127.0.0.1:{port}"
         page = urllib.request.Request(f"{address}/admin/login/", headers=headers)
-        content = urllib.request.urlopen(page, timeout=10).read().decode()
+        content = urllib.request.urlopen(page, timeout=PATIENCE_S).read().decode()
         style = re.search(r'href="(/static/[\w/]+\.\w{12}\.css)"', content)
         assert style, content
         file = urllib.request.Request(address + style[1], headers=headers)
-        assert b"{" in urllib.request.urlopen(file, timeout=10).read()
+        assert b"{" in urllib.request.urlopen(file, timeout=PATIENCE_S).read()
         process.terminate()
-        assert process.wait(25) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
         process.wait()
@@ -192,4 +192,4 @@ def test_container_starts_healthy_writes_to_its_volumes_alone_and_stops_in_order
 def test_health_check_fails_where_nothing_listens(image: Image, folder: Path) -> None:
     assert shutil.which("sh")
     check = image.start(health_command(), log=folder / "health.log", PORT=str(free_port()))
-    assert check.wait(20) != 0
+    assert check.wait(PATIENCE_S) != 0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llmbatch.tests.model_server import ModelServer
+from llmbatch.tests.model_thread import ModelThread
 from llmbatch.tests.server import ROOT, Server
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.server
 
 EXAMPLES = ROOT / "examples"
 PROGRAMS = {".py": sys.executable, ".sh": "bash", ".mjs": "node"}
@@ -33,7 +33,7 @@ def test_every_example_is_listed() -> None:
     assert [name for name in files if f"`{name}`" not in listed] == []
 
 
-async def test_examples_do_what_they_say(model: ModelServer, tmp_path: Path) -> None:
+async def test_examples_do_what_they_say(model: ModelThread, tmp_path: Path) -> None:
     missing = [name for name in ("curl", "node") if not shutil.which(name)]
     if missing and not os.environ.get("CI"):
         pytest.skip(f"not here: {', '.join(missing)}")

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from llmbatch.tests.fleet import Clients, fleet_marks, start_workers
+from llmbatch.tests.fleet import Clients, fleet_marks, set_workers
+from llmbatch.tests.server import PATIENCE_S
 
 pytestmark = fleet_marks()
 
@@ -48,7 +49,7 @@ async def watching(url: str) -> AsyncIterator[Watcher]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -56,7 +57,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def until_everybody_tells(clients: Clients, watchers: list[Watcher]) -> None:
     """That somebody watches has to reach two doors and two workers first."""
     owners = "SELECT id, split_part(owner, '#', 1) FROM batching_batch"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             await asyncio.gather(*(clients.ask("?", web=n, username=f"door{n}") for n in (0, 1)))
             by_worker = defaultdict(set)
@@ -64,14 +65,14 @@ async def until_everybody_tells(clients: Clients, watchers: list[Watcher]) -> No
                 by_worker[owner].add(batch)
             if all(
                 watcher.usernames >= {"door0", "door1"}
-                and all(watcher.batches & by_worker[name] for name in ("a", "b"))
+                and all(watcher.batches & by_worker[name] for name in ("one", "two"))
                 for watcher in watchers
             ):
                 return
 
 
 async def test_each_door_shows_the_whole_fleet(clients: Clients):
-    await start_workers(clients, "a", "b")
+    await set_workers(clients, "one", "two")
     first, second = clients.fleet.urls
     async with watching(first) as one, watching(second) as other:
         await until_everybody_tells(clients, [one, other])

@@ -7,12 +7,15 @@ from pathlib import Path
 import httpx2
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from llmbatch.tests.browser import browser_marks, open_page
-from llmbatch.tests.server import Server
+from llmbatch.tests.server import PATIENT, Server
 
-pytestmark = browser_marks()
+pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
+
+WINDOW = f"{PATIENT}; UPDATE settings_app_lane SET window_s = 12 WHERE priority = 0"
+"""time enough to look at what waits"""
 
 
 # Looked for within the page, because a batch of the simulated model is soon over.
@@ -27,12 +30,13 @@ FIRST_BATCH = """() => new Promise((found) => {
 
 @pytest.fixture
 def simulated(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path, DJANGO_DEBUG="true", GEMINI_API_KEY="", GEMINI_BASE_URL="") as server:
+    variables = {"DJANGO_DEBUG": "true", "GEMINI_API_KEY": "", "GEMINI_BASE_URL": ""}
+    with Server(tmp_path, prepare=WINDOW, **variables) as server:
         yield server
 
 
 async def ask(server: Server, names: list[str], priority: str) -> None:
-    async with httpx2.AsyncClient(timeout=30) as client:
+    async with httpx2.AsyncClient(timeout=300) as client:
         bodies = [{"username": n, "prompt": "Why?", "priority": priority} for n in names]
         url = f"{server.url}/v1/query"
         replies = await asyncio.gather(*(client.post(url, json=body) for body in bodies))
@@ -45,9 +49,9 @@ async def open_live(server: Server, page: Page) -> None:
 
 
 async def test_page_shows_requests_wait_leave_and_end_and_lives_through_a_restart(
-    simulated: Server,
+    browser: Browser, simulated: Server
 ):
-    async with open_page() as (page, complaints):
+    async with open_page(browser) as (page, complaints):
         await open_live(simulated, page)
         await expect(page.locator("#empty")).to_be_visible()
         await expect(page.locator("#model")).to_contain_text("every answer is simulated")
@@ -64,7 +68,7 @@ async def test_page_shows_requests_wait_leave_and_end_and_lives_through_a_restar
         await expect(page.locator("#outcomes a").first).to_have_attribute("href", "/batches/1")
         cells = page.locator("#outcomes tr").first.locator("td")
         await expect(cells).to_contain_text(["LOW", "3", "3", "0", "1", " s"])
-        await expect(page.locator("#summary")).to_contain_text("3 answered", timeout=10_000)
+        await expect(page.locator("#summary")).to_contain_text("3 answered")
         assert complaints == []
 
         simulated.process.kill()
@@ -73,19 +77,19 @@ async def test_page_shows_requests_wait_leave_and_end_and_lives_through_a_restar
         await expect(page.locator("#link")).to_contain_text("What is shown is of")
         await expect(page.locator("#link-next")).to_contain_text("Trying again in")
         await asyncio.to_thread(simulated.start)
-        await expect(page.locator("#link")).to_have_text("Live", timeout=20_000)
+        await expect(page.locator("#link")).to_have_text("Live")
         asking = asyncio.create_task(ask(simulated, ["dora"] * 6, "HIGH"))
         await expect(page.locator("#outcomes")).to_contain_text("HIGH")
         await asking
     assert {text for text in complaints if "WebSocket connection to" not in text} == set()
 
 
-async def test_page_on_a_phone_has_no_serious_fault(simulated: Server):
+async def test_page_on_a_phone_has_no_serious_fault(browser: Browser, gateway: Server):
     phone = {"width": 360, "height": 740}
-    async with open_page(viewport=phone, reduced_motion="reduce") as (page, complaints):
-        await open_live(simulated, page)
-        await ask(simulated, ["a-user-with-a-very-long-name-that-never-ends"] * 7, "HIGH")
-        asking = asyncio.create_task(ask(simulated, ["ann", "bob"], "LOW"))
+    async with open_page(browser, viewport=phone, reduced_motion="reduce") as (page, complaints):
+        await open_live(gateway, page)
+        await ask(gateway, ["a-user-with-a-very-long-name-that-never-ends"] * 7, "HIGH")
+        asking = asyncio.create_task(ask(gateway, ["ann", "bob"], "LOW"))
         await expect(page.locator('[data-lane="LOW"] .chip')).to_have_count(2)
         motion = "getComputedStyle(document.querySelector('.chip')).animationName"
         assert await page.evaluate(motion) == "none"
@@ -96,4 +100,6 @@ async def test_page_on_a_phone_has_no_serious_fault(simulated: Server):
             serious = [v for v in violations if v["impact"] in ("serious", "critical")]
             assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in serious] == []
         asking.cancel()
+        await asyncio.wait([asking])
+        await expect(page.locator('[data-lane="LOW"] .chip')).to_have_count(0)
     assert complaints == []

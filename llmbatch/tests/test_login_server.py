@@ -9,7 +9,7 @@ import pytest
 
 from llmbatch.tests.server import Server
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.server
 
 
 async def log_in(server: Server, password: str) -> int:

@@ -39,6 +39,9 @@ PATHS = [
     ("PUT", "/v1/settings", 200),
     ("OPTIONS", "/v1/query", 204),
 ]
+# A batch leaves when it is full, however long its requests take to arrive.
+FULL_OF_SIX = pytest.mark.parametrize("lanes", [{"window_s": 300.0, "max_batch": 6}])
+FULL_OF_THREE = pytest.mark.parametrize("lanes", [{"window_s": 300.0, "max_batch": 3}])
 ODD = 'odd "id"\n\x1b[2J\u202eß'
 
 
@@ -67,6 +70,7 @@ def lines() -> Iterator[_Lines]:
     logging.getLogger().removeHandler(handler)
 
 
+@FULL_OF_SIX
 async def test_every_step_names_its_requests_and_its_batch(harness: Harness, lines: _Lines) -> None:
     names = [ODD, *(f"id {index}" for index in range(5))]
     replies = await asyncio.gather(*(harness.ask(name, request_id=name) for name in names))
@@ -84,6 +88,7 @@ async def test_every_step_names_its_requests_and_its_batch(harness: Harness, lin
     assert all(text.isascii() and "\n" not in text and "\x1b" not in text for text in lines.texts)
 
 
+@FULL_OF_THREE
 async def test_retry_names_the_one_request_that_it_is_for(harness: Harness, lines: _Lines) -> None:
     prompts = {"a": "one", "b": "[[fault:missing:1]] two", "c": "three"}
     await asyncio.gather(*(harness.ask(prompt, request_id=n) for n, prompt in prompts.items()))
@@ -103,7 +108,7 @@ async def test_line_from_inside_a_batch_names_it_without_being_told(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(harness.runtime.consumer.journal, "end_call", break_off)
-    await harness.ask(request_id="mine", timeout_s=2)
+    await harness.ask(request_id="mine", timeout_s=6)
     chat = await Chat.objects.aget()
     named = [line for line in lines.documents if line["message"] == "Something odd."]
     named += [line for line in lines.documents if "failed inside" in line["message"]]

@@ -10,16 +10,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from typing import Any
 
 import httpx2
 import pytest
+from django.core.management import CommandError, call_command
 
-from llmbatch.tests.server import ROOT, Server, free_port
+from batching.llm.simulated_wire import Pace
+from llmbatch.tests.model_thread import ModelThread
+from llmbatch.tests.server import PATIENCE_S, PATIENT, ROOT, Server, free_port
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.server
 
-
+WINDOWS = f"""{PATIENT};
+    UPDATE settings_app_lane SET window_s = 3 WHERE priority = 2;
+    UPDATE settings_app_lane SET window_s = 5 WHERE priority < 2"""
+"""within which eight requests arrive on a busy machine too"""
+PROGRAM = """import sys
+from batching import rehearsal
+rehearsal.LATE_S, rehearsal.REACTION_S = 60.0, 60.0
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", *sys.argv[1:]])"""
+"""`manage.py` that forgives what a busy machine does late; its limits have tests of their own"""
 LANE = {"window_s": 0.2, "max_batch": 6, "tokens": 1000, "batch_scope": "everyone"}
 
 
@@ -29,16 +42,25 @@ def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
+def call(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """In this process, which takes no second to start."""
+    out, errors, code = StringIO(), "", 0
+    try:
+        call_command(command, *arguments, stdout=out)
+    except CommandError as error:
+        errors, code = f"CommandError: {error}\n", error.returncode
+    return subprocess.CompletedProcess([command, *arguments], code, out.getvalue(), errors)
+
+
 async def run_beside(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The model server answers in this test's own event loop."""
     return await asyncio.to_thread(run, command, *arguments)
 
 
 def start(command: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "manage.py", command, *arguments],
+        [sys.executable, "-c", PROGRAM, command, *arguments],
         cwd=ROOT,
-        env=os.environ | {"DJANGO_DEBUG": "true"},
+        env=os.environ | {"DJANGO_DEBUG": "true", "DJANGO_SETTINGS_MODULE": "llmbatch.settings"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -46,8 +68,23 @@ def start(command: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def read_high(url: str) -> tuple[float, int]:
-    lane = httpx2.get(f"{url}/v1/settings").json()["high_priority"]
+    lane = httpx2.get(f"{url}/v1/settings", timeout=PATIENCE_S).json()["high_priority"]
     return lane["window_s"], lane["max_batch"]
+
+
+@pytest.fixture(scope="module")
+def _played_on(
+    _model_of_servers: ModelThread, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("rehearsal")
+    with Server(folder, prepare=WINDOWS, GEMINI_BASE_URL=_model_of_servers.url) as server:
+        yield server
+
+
+@pytest.fixture
+def server(model: ModelThread, _played_on: Server) -> Server:
+    """Nobody else asks it meanwhile."""
+    return _played_on
 
 
 class Liar(BaseHTTPRequestHandler):
@@ -146,8 +183,6 @@ async def test_quick_test_shows_who_shared_a_batch(server: Server) -> None:
 async def test_live_test_plays_every_scenario_and_restores_the_settings(server: Server) -> None:
     before = httpx2.get(f"{server.url}/v1/settings").json()
     done = await run_beside("live_batch_test", "--url", server.url)
-    if done.returncode:  # a machine that stood still for a moment is no fault: once more
-        done = await run_beside("live_batch_test", "--url", server.url)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("window only", "size only", "overflow", "mixed load", "burst", "settings change"):
         assert f"{name} " in done.stdout
@@ -168,10 +203,13 @@ async def test_settings_are_restored_although_a_scenario_fails(server: Server) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_settings_are_restored_after_a_signal(server: Server, number: int) -> None:
+async def test_settings_are_restored_after_a_signal(
+    server: Server, model: ModelThread, number: int
+) -> None:
+    model.set_pace(Pace(total_s=20.0))  # so that the command is still waiting when it is stopped
     before = read_high(server.url)
     with start("live_batch_test", "--url", server.url, "--only", "settings change") as process:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while read_high(server.url) == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         process.send_signal(number)
@@ -183,7 +221,7 @@ async def test_settings_are_restored_after_a_signal(server: Server, number: int)
 
 def test_settings_that_stay_changed_are_told_with_their_old_values() -> None:
     with serve(Forgetful) as url:
-        done = run("live_batch_test", "--url", url, "--only", "settings change")
+        done = call("live_batch_test", "--url", url, "--only", "settings change")
     assert done.returncode == 1
     assert "set window_s to 0.2 and max_batch to 6 again" in done.stderr
     assert "The disk is full." in done.stderr
@@ -191,7 +229,7 @@ def test_settings_that_stay_changed_are_told_with_their_old_values() -> None:
 
 def test_refused_change_of_settings_is_left_out() -> None:
     with serve(Stubborn) as url:
-        done = run("live_batch_test", "--url", url, "--only", "settings change")
+        done = call("live_batch_test", "--url", url, "--only", "settings change")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "settings change  left out. The gateway refuses PATCH" in done.stdout
 
@@ -199,13 +237,13 @@ def test_refused_change_of_settings_is_left_out() -> None:
 def test_nothing_to_do_is_no_success() -> None:
     only = ["--only", "settings change", "--no-settings-change"]
     with serve(Liar) as url:
-        assert run("live_batch_test", "--url", url, *only).returncode == 1
+        assert call("live_batch_test", "--url", url, *only).returncode == 1
 
 
 @pytest.mark.parametrize("command", ["quick_batch_test", "live_batch_test"])
 def test_batches_against_the_rules_end_with_status_1(command: str) -> None:
     with serve(Liar) as url:
-        done = run(command, "--url", url, *(["--only", "mixed load"] if "live" in command else []))
+        done = call(command, "--url", url, *(["--only", "mixed load"] if "live" in command else []))
     assert done.returncode == 1
     assert "Batch 1 mixes" in done.stdout
     assert "not as the rules say" in done.stderr
@@ -215,20 +253,22 @@ def test_what_is_no_gateway_gets_one_sentence() -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with serve(Page) as page, serve(Stranger) as stranger, serve(Keyless) as keyless:
         for url in (nobody, page, stranger, keyless, "no url at all"):
-            done = run("quick_batch_test", "--url", url)
+            done = call("quick_batch_test", "--url", url)
             assert done.returncode == 1
-            assert "Traceback" not in done.stderr
             assert done.stderr.startswith("CommandError: ")
             assert len(done.stderr.splitlines()) == 1
-    assert "make run" in run("quick_batch_test", "--url", nobody).stderr
+    done = run("quick_batch_test", "--url", nobody)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "make run" in done.stderr
 
 
-async def test_closed_gateway_asks_for_a_key(model: Any, tmp_path: Any) -> None:
-    with Server(tmp_path, GEMINI_BASE_URL=model.url, API_ACCESS="key") as server:
-        done = await run_beside("quick_batch_test", "--url", server.url)
-        assert done.returncode == 1
-        assert "--api-key" in done.stderr
-        key = server.manage("create_api_key", "operator", "--staff").strip()
-        arguments = ["--url", server.url, "--api-key", key, "--only", "window only"]
-        done = await run_beside("live_batch_test", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
+async def test_closed_gateway_asks_for_a_key(guarded_server: Server) -> None:
+    server = guarded_server
+    done = await run_beside("quick_batch_test", "--url", server.url)
+    assert done.returncode == 1
+    assert "--api-key" in done.stderr
+    key = server.manage("create_api_key", "operator", "--staff").strip()
+    arguments = ["--url", server.url, "--api-key", key, "--only", "window only"]
+    done = await run_beside("live_batch_test", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from llmbatch.tests.model_server import ModelServer
+from llmbatch.tests.model_thread import ModelThread
 from llmbatch.tests.server import Server
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.server
 
 KEY = "AIzaSyD-a-secret-that-must-not-be-found-anywhere"
 FAULTS = ["status-400-key", "status-401", "status-429-day", "reset-at-once", "html", "error-event"]
@@ -46,7 +46,7 @@ async def log_in(http: httpx2.AsyncClient, server: Server) -> dict[str, str]:
     return {"X-CSRFToken": http.cookies["csrftoken"], "Referer": server.url}
 
 
-async def test_stored_key_is_found_nowhere(model: ModelServer, tmp_path: Path) -> None:
+async def test_stored_key_is_found_nowhere(model: ModelThread, tmp_path: Path) -> None:
     seen = []
     with Server(
         tmp_path, GEMINI_BASE_URL=model.url, GEMINI_API_KEY="", DJANGO_DEBUG="true"
@@ -78,7 +78,7 @@ async def test_stored_key_is_found_nowhere(model: ModelServer, tmp_path: Path) -
             )
             assert "errorlist" in page.text
             seen.append(page.text)
-        server.terminate(within_s=20)
+        server.terminate()
     assert {call.headers["x-goog-api-key"] for call in model.calls} == {KEY}, "it was used"
     assert not [text[:200] for text in seen if KEY in text]
     contents = read_files(tmp_path)

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from llmbatch.tests.raw_http import HANDSHAKE
-from llmbatch.tests.server import Server
+from llmbatch.tests.server import PATIENCE_S, Server
 
 pytestmark = pytest.mark.server
 
@@ -24,7 +24,7 @@ def live(server: Server) -> str:
 
 async def listen(connection) -> None:
     while True:
-        await asyncio.wait_for(connection.recv(), 5)
+        await asyncio.wait_for(connection.recv(), PATIENCE_S)
 
 
 async def end_of(connection) -> tuple[int, str]:
@@ -46,16 +46,16 @@ def connect_deaf(server: Server, path: str = "/ws/live") -> socket.socket:
     return deaf
 
 
-async def test_sigterm_closes_sockets_and_does_not_wait_for_them(server: Server):
-    with connect_deaf(server):
-        async with connect(live(server)) as polite:
+async def test_sigterm_closes_sockets_and_does_not_wait_for_them(own_server: Server):
+    with connect_deaf(own_server):
+        async with connect(live(own_server)) as polite:
             began = time.monotonic()
             ended = asyncio.create_task(end_of(polite))
-            status = await asyncio.to_thread(server.terminate, within_s=10)
+            status = await asyncio.to_thread(own_server.terminate)
             assert await ended == (1001, "The gateway is shutting down.")
     assert status == 0
-    assert time.monotonic() - began < 3.0, "the deaf one must not hold up the exit"
-    assert "Traceback" not in server.log
+    assert time.monotonic() - began < PATIENCE_S / 2, "the deaf one must not use up the drain"
+    assert "Traceback" not in own_server.log
 
 
 async def test_frame_of_more_than_two_megabytes_ends_its_own_connection_alone(server: Server):
@@ -64,7 +64,7 @@ async def test_frame_of_more_than_two_megabytes_ends_its_own_connection_alone(se
         with pytest.raises((ConnectionClosed, ConnectionResetError)):
             await listen(large)
         await other.send("[]")
-        while '"type": "error"' not in await asyncio.wait_for(other.recv(), 5):
+        while '"type": "error"' not in await asyncio.wait_for(other.recv(), PATIENCE_S):
             pass
 
 
@@ -110,7 +110,7 @@ async def test_flood_of_cancels_holds_up_nobody(server: Server):
             flooding.settimeout(1)
             with pytest.raises(TimeoutError):
                 await asyncio.to_thread(flooding.sendall, CANCEL * 50_000)
-        async with httpx2.AsyncClient(base_url=server.url, timeout=10) as client:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client:
             body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"}
             assert (await client.post("/v1/query", json=body)).status_code == 200
         assert server.memory_mb - before < 20
@@ -118,7 +118,7 @@ async def test_flood_of_cancels_holds_up_nobody(server: Server):
 
 async def test_burst_of_tiny_frames_holds_up_nobody(server: Server):
     """What is closed is not heard out either."""
-    async with httpx2.AsyncClient(base_url=server.url, timeout=10) as client:
+    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client:
         with contextlib.ExitStack() as stack:
             crowd = [stack.enter_context(connect_deaf(server, "/ws/query")) for _ in range(8)]
             for bursting in crowd:
@@ -129,4 +129,4 @@ async def test_burst_of_tiny_frames_holds_up_nobody(server: Server):
                 began = time.monotonic()
                 await client.get("/health")
                 slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 0.4
+    assert slowest < 2.0
