@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from llmbatch.tests.fleet import name_redis
 from llmbatch.tests.server import ROOT
 
 SHOW = "from django.conf import settings; print(settings.BATCHING_CHANNEL)"
@@ -48,3 +49,18 @@ def test_processes_of_one_gateway_have_the_same_channel_by_whatever_host_name() 
         "postgres://c@127.0.0.1/gateway", "rediss://:secret@127.0.0.1/0"
     )
     assert name_channel(ONE[0], "") == "batching"
+
+
+@pytest.mark.parametrize(
+    ("url", "worker", "named"),
+    [
+        ("redis://127.0.0.1:6379/5", 0, "redis://127.0.0.1:6379/5"),
+        ("redis://:secret@cache:6402/5", 3, "redis://:secret@cache:6402/8"),
+        ("redis://cache:6402", 1, "redis://cache:6402/1"),
+        ("redis://cache:6402/15", 1, "redis://cache:6402/0"),
+    ],
+)
+def test_each_worker_of_a_test_run_has_a_database_of_its_own(
+    url: str, worker: int, named: str
+) -> None:
+    assert name_redis(url, worker=worker) == named

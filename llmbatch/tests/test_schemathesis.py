@@ -64,7 +64,7 @@ def run_schemathesis(server: Server, key: str, schema: Path, *arguments: str) ->
             *(str(Path(sys.executable).with_name("st")), "run", str(schema), "--url", server.url),
             *("--header", f"Authorization: Bearer {key}", "--seed", SEED),
             *("--checks", "all", "--suppress-health-check", "all"),
-            *("--max-examples", "5"),
+            *("--max-examples", "5", "--request-timeout", "120"),
             *("--output-sanitize", "false", "--output-truncate", "false"),
             *("--generation-database", "none", "--continue-on-failure", "--no-color"),
             *arguments,
