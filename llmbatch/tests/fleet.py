@@ -177,7 +177,8 @@ class Fleet:
             time.sleep(0.05)
         self.start_doors()
         self.execute(
-            "DELETE FROM batching_modelcall; DELETE FROM chats_chat; DELETE FROM batching_batch"
+            "DELETE FROM batching_modelcall; DELETE FROM chats_chat; DELETE FROM batching_batch;"
+            " DELETE FROM batching_worker"  # those that live report again within a second
         )
 
     def kill(self, name: str) -> None:
