@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from batching.engine.combine import combine
 from batching.engine.lanes import LaneRule, Priority, TokenBudget, estimate_tokens
+from batching.engine.prompt import combine
 from batching.models import DailyStat
 from batching.rules import current_rules
 

@@ -16,7 +16,7 @@ from batching import log, metrics, selectors
 from batching.claims import Claimer
 from batching.database import DatabaseThreads
 from batching.early_ends import expire_items
-from batching.engine.dispatch import Dispatcher
+from batching.engine.dispatcher import Dispatcher
 from batching.engine.errors import TimedOut
 from batching.engine.lanes import LaneRule, Priority
 from batching.engine.model import Model

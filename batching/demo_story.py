@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from batching.admission import GRACE_S
 from batching.demo_rows import DEMO_OWNER, DemoBatch, Departure, Mould, describe_rule, make_chat
 from batching.demo_texts import draw_answer, draw_usernames, write_reply
-from batching.engine.combine import CombinedPrompt, combine
 from batching.engine.errors import (
     Blocked,
     GatewayError,
@@ -19,9 +18,10 @@ from batching.engine.errors import (
     UpstreamUnavailable,
 )
 from batching.engine.lanes import Scope, TokenBudget, estimate_tokens
+from batching.engine.prompt import CombinedPrompt, combine
+from batching.engine.retries import backoff_s
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.engine.usage import TokenUsage, share_usage
-from batching.engine.verdict import backoff_s
 from batching.llm.simulated_answers import count_tokens
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome, Trigger
 from chats.models import Chat, Status

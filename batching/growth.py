@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from batching.engine.growth import Growth
+from batching.engine.deltas import Growth
 from batching.messages import growing_message
 
 Send = Callable[[str, dict[str, Any]], Awaitable[None]]

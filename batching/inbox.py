@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from batching.engine.deltas import Growth
 from batching.engine.errors import GatewayError, error_from_code
-from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
 from batching.growing import GrowingText
 

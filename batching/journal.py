@@ -14,8 +14,8 @@ from django.db import InterfaceError, OperationalError, transaction
 from batching import log, metrics, services
 from batching.database import DatabaseThreads
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
+from batching.engine.deltas import Growth
 from batching.engine.errors import GatewayError
-from batching.engine.growth import Growth
 from batching.engine.runner import RunnableBatch
 from batching.journal_page import Closing, Page, Ticket, name_askers
 from batching.outcomes import describe_answer, describe_error

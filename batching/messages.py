@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from batching.engine.growth import Growth
+from batching.engine.deltas import Growth
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
 

@@ -10,10 +10,10 @@ from django.conf import settings
 from django.db import transaction
 
 from batching.engine.call import CallReport, PreparedCall, Work
-from batching.engine.combine import CombinedPrompt, combine
 from batching.engine.lanes import LaneRule, TokenBudget
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import Item
+from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
 from chats.models import FINAL_STATUSES, Chat, Status

@@ -5,15 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from batching.engine.checks import AnswerCheck
-from batching.engine.combine import CombinedPrompt
+from batching.engine.deltas import Growth, GrowthReader
 from batching.engine.errors import GatewayError
-from batching.engine.growth import Growth, GrowthReader
 from batching.engine.lanes import estimate_tokens
+from batching.engine.leaks import AnswerCheck
 from batching.engine.model import CallFailed, Model, Piece
-from batching.engine.split import Splitter
-from batching.engine.usage import TokenUsage, share_usage
-from batching.engine.verdict import (
+from batching.engine.prompt import CombinedPrompt
+from batching.engine.retries import (
     Verdict,
     broken_off,
     judge_failure,
@@ -21,6 +19,8 @@ from batching.engine.verdict import (
     out_of_time,
     stalled,
 )
+from batching.engine.splitter import Splitter
+from batching.engine.usage import TokenUsage, share_usage
 
 SETTLE_S = 0.25
 """how long a quote at the end of what came may turn out to be one that was not escaped"""

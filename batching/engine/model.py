@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
-from batching.engine.combine import CombinedPrompt
 from batching.engine.errors import GatewayError
+from batching.engine.prompt import CombinedPrompt
 from batching.engine.usage import TokenUsage
 
 

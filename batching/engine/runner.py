@@ -9,17 +9,17 @@ from functools import partial
 from typing import Protocol
 
 from batching.engine.call import Answer, Call, CallReport, PreparedCall, Work
+from batching.engine.deltas import Growth
 from batching.engine.errors import (
     GatewayError,
     TimedOut,
     UpstreamError,
     UpstreamUnavailable,
 )
-from batching.engine.growth import Growth
 from batching.engine.lanes import LaneRule
 from batching.engine.model import Model, Remedy
+from batching.engine.retries import Verdict, backoff_s, judge_item
 from batching.engine.slots import CallSlots
-from batching.engine.verdict import Verdict, backoff_s, judge_item
 
 logger = logging.getLogger("batching")
 

@@ -16,9 +16,9 @@ import httpx2
 from google import genai
 from google.genai import types
 
-from batching.engine.combine import CombinedPrompt
 from batching.engine.errors import GatewayError, NoApiKey
 from batching.engine.model import CallFailed, Piece, Remedy
+from batching.engine.prompt import CombinedPrompt
 from batching.engine.usage import TokenUsage
 from batching.llm.access import ModelAccess
 from batching.llm.failures import explain_failure

@@ -8,9 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batching.analytics import summarize
-from batching.engine.combine import combine
 from batching.engine.lanes import Priority as EnginePriority
 from batching.engine.lanes import TokenBudget
+from batching.engine.prompt import combine
 from batching.models import CallStatus, DailyStat, Outcome
 from batching.rollup import fold_pending
 from batching.rules import current_rules

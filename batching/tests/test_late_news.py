@@ -10,8 +10,8 @@ import pytest
 
 from batching import gateway
 from batching.early_ends import expire_items
+from batching.engine.deltas import Growth
 from batching.engine.errors import Blocked, Cancelled
-from batching.engine.growth import Growth
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Item, Planner, Trigger
 from batching.inbox import Inbox, Waiter

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batching.admission import Query
-from batching.engine.growth import Growth
+from batching.engine.deltas import Growth
 from batching.engine.lanes import Priority
 from batching.growing import GrowingText
 from batching.inbox import Inbox, Waiter

@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
-from batching.engine.combine import CombinedPrompt, combine
+from batching.engine.deltas import Growth
 from batching.engine.errors import GatewayError, UpstreamUnavailable
-from batching.engine.growth import Growth
 from batching.engine.lanes import Priority, TokenBudget
 from batching.engine.model import CallFailed, Piece, Remedy
+from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.engine.slots import CallSlots
 from batching.engine.tests.traces import RULES

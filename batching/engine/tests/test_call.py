@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from batching.engine.combine import CombinedPrompt
 from batching.engine.lanes import estimate_tokens
 from batching.engine.model import Piece
+from batching.engine.prompt import CombinedPrompt
 from batching.engine.tests.scripted import (
     Bench,
     Script,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from batching.engine.combine import CombinedPrompt
 from batching.engine.errors import (
     Blocked,
     UpstreamError,
@@ -15,6 +14,7 @@ from batching.engine.errors import (
 )
 from batching.engine.lanes import Priority
 from batching.engine.model import CallFailed, Piece, Remedy
+from batching.engine.prompt import CombinedPrompt
 from batching.engine.runner import MAX_ATTEMPTS, STALL_S
 from batching.engine.tests.scripted import (
     Bench,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from batching.engine.combine import CombinedPrompt
 from batching.engine.lanes import Priority
 from batching.engine.model import Piece
+from batching.engine.prompt import CombinedPrompt
 from batching.engine.tests.scripted import Bench, Step, count_startable, whole
 from batching.engine.tests.virtual import run_virtual
 

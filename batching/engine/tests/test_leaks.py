@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from batching.engine.checks import DICTATED, PIECE, AnswerCheck
-from batching.engine.combine import CombinedPrompt
+from batching.engine.leaks import DICTATED, PIECE, AnswerCheck
 from batching.engine.model import Piece
+from batching.engine.prompt import CombinedPrompt
 from batching.engine.tests.scripted import Bench, Step, overloaded_again, prompts_of, whole
 from batching.engine.tests.virtual import run_virtual
 from batching.engine.usage import TokenUsage

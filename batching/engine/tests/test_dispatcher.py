@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batching.engine.dispatch import Dispatcher
+from batching.engine.dispatcher import Dispatcher
 from batching.engine.planner import Batch, Item, Planner
 from batching.engine.tests.traces import HIGH, LOW, MEDIUM, RULES, rules_with
 from batching.engine.tests.virtual import run_virtual

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from batching.engine.checks import AnswerCheck
-from batching.engine.split import Splitter
+from batching.engine.leaks import AnswerCheck
+from batching.engine.splitter import Splitter
 
 
 @dataclass(frozen=True, slots=True)

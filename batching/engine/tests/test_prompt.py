@@ -1,8 +1,8 @@
 import itertools
 import json
 
-from batching.engine.combine import KEY_OVERHEAD_TOKENS, CombinedPrompt, combine
 from batching.engine.lanes import TokenBudget
+from batching.engine.prompt import KEY_OVERHEAD_TOKENS, CombinedPrompt, combine
 
 BUDGET = TokenBudget(input=1000, output=10_000, thinking=500)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from batching.engine.combine import CombinedPrompt
 from batching.engine.model import Piece
+from batching.engine.prompt import CombinedPrompt
 from batching.engine.tests.scripted import Bench, Step, answer_of, ask, reply_to
 from batching.engine.tests.virtual import run_virtual
 

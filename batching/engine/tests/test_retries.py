@@ -13,7 +13,7 @@ from batching.engine.errors import (
     UpstreamUnavailable,
 )
 from batching.engine.model import CallFailed, Remedy
-from batching.engine.verdict import (
+from batching.engine.retries import (
     BLOCKING_REASONS,
     Verdict,
     backoff_s,

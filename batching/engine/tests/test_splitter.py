@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batching.engine.split import Flaw, Splitter
+from batching.engine.splitter import Flaw, Splitter
 
 KEYS = ["0_aaaa", "1_bbbb", "2_cccc"]
 
