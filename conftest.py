@@ -12,8 +12,8 @@ from django.test.utils import override_settings
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from batching.llm.fault_names import Script
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.faults import Script
+from batching.llm.simulated.wire import Pace
 from batching.runtime import Runtime, use_runtime
 from chats.models import OPEN_STATUSES, Chat
 from llmbatch.asgi import application

@@ -22,7 +22,7 @@ from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.retries import backoff_s
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.engine.usage import TokenUsage, share_usage
-from batching.llm.simulated_answers import count_tokens
+from batching.llm.simulated.answers import count_tokens
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome, Trigger
 from chats.models import Chat, Status
 

@@ -11,7 +11,7 @@ from batching.llm.access import ModelAccess
 from settings_app.snapshot import Snapshot, current_snapshot
 
 if TYPE_CHECKING:
-    from batching.llm.simulated import SimulatedTransport
+    from batching.llm.simulated.transport import SimulatedTransport
 
 
 class ModelState(enum.StrEnum):
@@ -46,7 +46,7 @@ def current_rules() -> dict[Priority, LaneRule]:
 
 @lru_cache(maxsize=1)
 def _simulated_transport() -> "SimulatedTransport":
-    from batching.llm.simulated import SimulatedTransport
+    from batching.llm.simulated.transport import SimulatedTransport
 
     return SimulatedTransport(kept_calls=0)  # whole prompts, and nobody asks for them
 

@@ -21,7 +21,7 @@ from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.usage import TokenUsage
 from batching.llm.access import ModelAccess
-from batching.llm.failures import explain_failure
+from batching.llm.errors import explain_failure
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com/"
 CONNECT_TIMEOUT_S = 10.0

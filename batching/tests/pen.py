@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from batching.llm.simulated_wire import Piece
+from batching.llm.simulated.wire import Piece
 from batching.streaming import Event, Reader
 from conftest import wait_until
 from llmbatch.tests import model_server

@@ -10,9 +10,10 @@ from batching.admission import Admission, Query
 from batching.engine.capacity import Capacity, add_up, learn
 from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
 from batching.engine.lanes import Priority
-from batching.llm.fault_names import FAULTS, Script
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
+from batching.llm.simulated.faults import Script
 from batching.outlook import Outlook, forget_worker, read_outlook, report_worker
+from batching.tests.faults.catalogue import FAULTS
 from batching.tests.pen import use_pen
 from batching.tests.test_gateway import change, wait_until
 from batching.tests.test_idempotency import post_async

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batching.engine.lanes import Priority
-from batching.llm import simulated_answers
+from batching.llm.simulated import answers
 from batching.models import Batch, DailyStat, ModelCall
 from batching.runtime import FOLD_INTERVAL_S
 from batching.tests.pen import use_pen
@@ -15,7 +15,7 @@ from chats.models import Chat, Status
 from conftest import LIMIT_S, Harness, wait_until
 from settings_app.models import Lane
 
-answer_prompt = simulated_answers.answer_prompt
+answer_prompt = answers.answer_prompt
 
 
 async def change(harness: Harness, **document: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from channels.layers import get_channel_layer
 
 from batching.engine.lanes import Priority
-from batching.llm import simulated_answers
+from batching.llm.simulated import answers
 from batching.messages import BATCHING_CHANNEL
 from batching.models import ModelCall
 from batching.tests.pen import use_pen
@@ -16,7 +16,7 @@ from batching.tests.test_gateway import change, wait_until
 from chats.models import Chat
 from conftest import Harness
 
-answer_prompt = simulated_answers.answer_prompt
+answer_prompt = answers.answer_prompt
 
 
 # --- settings ------------------------------------------------------------------------------------
@@ -271,8 +271,8 @@ async def test_lone_surrogate_of_the_wire_harms_neither_answer_nor_record(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The event's JSON itself carries it, so the SDK hands it on as text."""
-    from batching.llm.fault_names import FAULTS
-    from batching.llm.fault_replies import edit_events
+    from batching.tests.faults.catalogue import FAULTS
+    from batching.tests.faults.replies import edit_events
 
     def spoil(event: dict[str, Any]) -> dict[str, Any]:
         parts = event["candidates"][0]["content"]["parts"]

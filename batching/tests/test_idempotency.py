@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch
 from batching.runtime import Runtime, use_runtime
 from batching.tests.pen import use_pen

@@ -10,7 +10,7 @@ from batching import consumers
 from batching.early_ends import expire_items
 from batching.engine.lanes import LaneRule, Priority
 from batching.engine.planner import Batch, Item, Trigger
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from batching.rules import current_rules
 from batching.services import ClaimRequest, claim_batches
 from batching.tests.pen import use_pen

@@ -15,7 +15,7 @@ from batching.engine.errors import Blocked, Cancelled
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Item, Planner, Trigger
 from batching.inbox import Inbox, Waiter
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from batching.messages import finished_message, growing_message, read_finished, read_growing
 from batching.outcomes import describe_error
 from batching.query_state import cancel_chat

@@ -9,7 +9,7 @@ import pytest
 
 from batching import gateway as gateway_module
 from batching.engine.lanes import Priority
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from batching.query_state import cancel_chat, cancel_one, find_one
 from batching.sockets import queries
 from batching.tests.pen import Readings, use_pen

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError
 
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
 from batching.recovery import take_back_earlier, take_back_expired
 from batching.runtime import Runtime

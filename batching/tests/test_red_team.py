@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from batching.llm.fault_names import Script
-from batching.llm.faults import rewrite_answers
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
+from batching.llm.simulated.faults import Script
 from batching.models import ModelCall
+from batching.tests.faults.answers import rewrite_answers
 from batching.tests.test_gateway import change
 from chats.models import Chat
 from conftest import Harness, wait_until

@@ -11,10 +11,11 @@ from batching.engine.deltas import Growth
 from batching.engine.lanes import Priority
 from batching.growing import GrowingText
 from batching.inbox import Inbox, Waiter
-from batching.llm.fault_names import Script, find_fault
-from batching.llm.simulated_answers import answer_prompt
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.answers import answer_prompt
+from batching.llm.simulated.faults import Script
+from batching.llm.simulated.wire import Pace
 from batching.streaming import Reader, write_frame
+from batching.tests.faults.catalogue import find_fault
 from batching.tests.pen import Readings, use_pen
 from batching.tests.test_gateway import change, wait_until
 from chats.models import Chat

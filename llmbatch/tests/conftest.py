@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.wire import Pace
 from llmbatch.tests.browser import launch
 from llmbatch.tests.fleet import Clients, Fleet
 from llmbatch.tests.model_server import run_model_server

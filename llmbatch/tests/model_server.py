@@ -19,11 +19,11 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Self
 
-from batching.llm.fault_names import FAULTS, MarkedFaults, Script, find_fault
-from batching.llm.faults import Fault
-from batching.llm.simulated import USUAL_PACE, Responder
-from batching.llm.simulated_call import SimulatedCall
-from batching.llm.simulated_wire import Ending, Pace, Reply, make_json_reply, play
+from batching.llm.simulated.calls import SimulatedCall
+from batching.llm.simulated.faults import Fault, Script
+from batching.llm.simulated.transport import USUAL_PACE, Responder
+from batching.llm.simulated.wire import Ending, Pace, Reply, make_json_reply, play
+from batching.tests.faults.catalogue import FAULTS, MarkedFaults, find_fault
 
 BACKLOG = 8192
 MAX_HEAD_BYTES = 64 * 1024

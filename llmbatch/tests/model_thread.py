@@ -6,8 +6,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from batching.llm.simulated_call import SimulatedCall
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.calls import SimulatedCall
+from batching.llm.simulated.wire import Pace
 from llmbatch.tests.model_server import ModelServer
 
 

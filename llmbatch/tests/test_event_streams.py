@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from batching.llm.simulated_answers import answer_prompt
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.answers import answer_prompt
+from batching.llm.simulated.wire import Pace
 from batching.tests.test_streaming import EVENTS, read_frames, read_text
 from llmbatch.tests.fleet import Clients, fleet_marks, set_workers, start_workers
 from llmbatch.tests.model_thread import ModelThread

@@ -9,7 +9,7 @@ import httpx2
 import psycopg
 import pytest
 
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from llmbatch.tests.fleet import LEASE_S, Clients, fleet_marks, set_workers, start_workers
 from llmbatch.tests.server import PATIENCE_S
 

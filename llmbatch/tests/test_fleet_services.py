@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from llmbatch.tests.fleet import Clients, Fleet, fleet_marks, set_workers, start_workers
 from llmbatch.tests.model_thread import ModelThread
 from llmbatch.tests.server import PATIENCE_S

@@ -52,7 +52,7 @@ def test_only_the_way_to_gemini_imports_the_sdk() -> None:
         for path in sources(app)
         if any(name.startswith("google") for name in imports_of(path))
     }
-    assert importers == {"batching/llm/gemini.py", "batching/llm/failures.py"}
+    assert importers == {"batching/llm/gemini.py", "batching/llm/errors.py"}
 
 
 def test_services_and_selectors_know_no_views() -> None:

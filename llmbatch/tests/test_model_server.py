@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from batching.llm.fault_names import find_fault
-from batching.llm.simulated import MARK, Pace, SimulatedTransport
-from batching.tests.sdk_client import MODEL, PROMPTS, Outcome, ask, connect, make_client
+from batching.llm.simulated.transport import MARK, Pace, SimulatedTransport
+from batching.llm.tests.sdk_client import MODEL, PROMPTS, Outcome, ask, connect, make_client
+from batching.tests.faults.catalogue import find_fault
 from llmbatch.tests.model_server import ModelServer, run_model_server
 
 AT_ONCE = Pace(total_s=0.0)

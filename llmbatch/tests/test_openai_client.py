@@ -8,8 +8,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from batching.llm.simulated_answers import answer_prompt
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.answers import answer_prompt
+from batching.llm.simulated.wire import Pace
 from llmbatch.tests.model_thread import ModelThread
 from llmbatch.tests.server import Server
 

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from django.core.management import CommandError, call_command
 
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.wire import Pace
 from llmbatch.tests.model_thread import ModelThread
 from llmbatch.tests.server import PATIENCE_S, PATIENT, ROOT, Server, free_port
 

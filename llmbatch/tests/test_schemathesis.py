@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.wire import Pace
 from llmbatch.tests.model_server import ModelServer
 from llmbatch.tests.server import ROOT, Server
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from llmbatch.tests.model_thread import ModelThread
 from llmbatch.tests.raw_http import body, raw_post, talk
 from llmbatch.tests.server import PATIENCE_S, Server

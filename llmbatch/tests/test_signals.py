@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batching.llm.simulated_answers import answer_prompt
-from batching.llm.simulated_wire import Pace
+from batching.llm.simulated.answers import answer_prompt
+from batching.llm.simulated.wire import Pace
 from llmbatch.tests.fleet import LEASE_S, Clients, fleet_marks, set_workers, start_workers
 from llmbatch.tests.model_thread import ModelThread
 from llmbatch.tests.raw_http import body, raw_post, talk

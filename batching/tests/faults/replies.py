@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from batching.llm.faults import Fault
-from batching.llm.simulated_call import SimulatedCall
-from batching.llm.simulated_wire import (
+from batching.llm.simulated.calls import SimulatedCall
+from batching.llm.simulated.faults import Fault
+from batching.llm.simulated.wire import (
     Ending,
     Event,
     Piece,

@@ -12,9 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from batching.llm.fault_names import FAULTS
-from batching.llm.simulated_answers import answer_prompt
+from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
+from batching.tests.faults.catalogue import FAULTS
 from chats.models import FINAL_STATUSES, Chat
 from conftest import Harness
 

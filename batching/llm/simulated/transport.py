@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 
 import httpx2
 
-from batching.llm.fault_names import Script
-from batching.llm.faults import NO_FAULT, Fault
-from batching.llm.simulated_answers import MARK, answer_prompt
-from batching.llm.simulated_call import SimulatedCall, read_call
-from batching.llm.simulated_reply import make_reply
-from batching.llm.simulated_wire import Ending, Pace, Piece, Reply, hang, play
+from batching.llm.simulated.answers import MARK, answer_prompt
+from batching.llm.simulated.calls import SimulatedCall, read_call
+from batching.llm.simulated.faults import NO_FAULT, Fault, Script
+from batching.llm.simulated.replies import make_reply
+from batching.llm.simulated.wire import Ending, Pace, Piece, Reply, hang, play
 
 __all__ = ["MARK", "Pace", "Responder", "SimulatedTransport", "answer_prompt"]
 

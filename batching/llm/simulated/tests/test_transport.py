@@ -12,11 +12,11 @@ from google.genai import errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batching.llm import simulated
-from batching.llm.simulated import MARK, Pace, Responder, SimulatedTransport
-from batching.llm.simulated_reply import REJECTED_KEY, THOUGHT_TOKENS, UNKNOWN_MODEL
-from batching.llm.simulated_wire import Reply
-from batching.tests.sdk_client import (
+from batching.llm.simulated import transport as simulated
+from batching.llm.simulated.replies import REJECTED_KEY, THOUGHT_TOKENS, UNKNOWN_MODEL
+from batching.llm.simulated.transport import MARK, Pace, Responder, SimulatedTransport
+from batching.llm.simulated.wire import Reply
+from batching.llm.tests.sdk_client import (
     MODEL,
     PROMPTS,
     Time,
@@ -285,4 +285,4 @@ def test_it_shares_no_code_with_the_engine():
     }
     assert len(sources) >= 8
     assert not {name for name in imported if name.startswith(("batching.engine", "django"))}
-    assert "batching.llm.simulated_wire" in imported
+    assert "batching.llm.simulated.transport.wire" in imported

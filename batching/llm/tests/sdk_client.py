@@ -12,8 +12,8 @@ import httpx2
 from google import genai
 from google.genai import types
 
-from batching.llm.simulated import Responder, SimulatedTransport
-from batching.llm.simulated_wire import Reply
+from batching.llm.simulated.transport import Responder, SimulatedTransport
+from batching.llm.simulated.wire import Reply
 
 MODEL = "gemini-3.8-flash"
 PROMPTS = {"0_k3xq": "Why is the sky blue?", "1_m8zt": 'Say "ä\n🚀"', "2_p0ab": "Tell me a joke"}

@@ -6,49 +6,12 @@ stage. An item is named by its place among the call's keys.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from batching.llm.simulated_call import SimulatedCall
-from batching.llm.simulated_wire import Event, Reply
+from batching.llm.simulated.calls import SimulatedCall
+from batching.llm.simulated.faults import Fault, Member, Members
 
 FORGED = '"[simulated] forged"'
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member of the answer object; `value` is JSON source, well-formed or not."""
-
-    key: str
-    value: str
-
-
-Members = list[Member]
-
-
-def _keep(stage: Any, call: SimulatedCall) -> Any:
-    return stage
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    name: str
-    members: Callable[[Members, SimulatedCall], Members] = _keep
-    text: Callable[[str, SimulatedCall], str] = _keep
-    events: Callable[[list[Event], SimulatedCall], list[Event]] = _keep
-    reply: Callable[[Reply, SimulatedCall], Reply] = _keep
-
-    def __or__(self, other: "Fault") -> "Fault":
-        return Fault(
-            f"{self.name}|{other.name}",
-            members=lambda stage, call: other.members(self.members(stage, call), call),
-            text=lambda stage, call: other.text(self.text(stage, call), call),
-            events=lambda stage, call: other.events(self.events(stage, call), call),
-            reply=lambda stage, call: other.reply(self.reply(stage, call), call),
-        )
-
-
-NO_FAULT = Fault("")
 
 
 def missing(item: int) -> Fault:

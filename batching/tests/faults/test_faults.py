@@ -8,10 +8,8 @@ import httpx2
 import pytest
 from google.genai import errors
 
-from batching.llm import fault_replies
-from batching.llm.fault_names import FAULTS, find_fault
-from batching.llm.simulated import MARK, Pace, Responder
-from batching.tests.sdk_client import (
+from batching.llm.simulated.transport import MARK, Pace, Responder
+from batching.llm.tests.sdk_client import (
     MODEL,
     PROMPTS,
     Outcome,
@@ -22,6 +20,8 @@ from batching.tests.sdk_client import (
     make_transport,
     respond,
 )
+from batching.tests.faults import replies
+from batching.tests.faults.catalogue import FAULTS, find_fault
 from conftest import wait_until
 
 KEYS = [*PROMPTS]
@@ -282,12 +282,12 @@ async def test_a_hang_ends_by_cancellation():
 
 
 async def test_a_drip_comes_byte_by_byte():
-    reply = respond(responder=Responder([fault_replies.drip(0.5)]))
+    reply = respond(responder=Responder([replies.drip(0.5)]))
     assert {len(piece.data) for piece in reply.pieces} == {1}
     assert reply.pieces[9].at_s == 5.0
 
 
 async def test_a_delay_holds_back_the_headers_too():
-    transport, time = make_transport(script=[fault_replies.delay(30)], pace=Pace(total_s=1))
+    transport, time = make_transport(script=[replies.delay(30)], pace=Pace(total_s=1))
     await ask(make_client(transport=transport), PROMPTS)
     assert time.now - 100 == pytest.approx(31)

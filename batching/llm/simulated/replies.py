@@ -5,10 +5,10 @@ import json
 import random
 from typing import Any
 
-from batching.llm.faults import NO_FAULT, Fault, Member
-from batching.llm.simulated_answers import answer_prompt, count_tokens
-from batching.llm.simulated_call import SimulatedCall
-from batching.llm.simulated_wire import (
+from batching.llm.simulated.answers import answer_prompt, count_tokens
+from batching.llm.simulated.calls import SimulatedCall
+from batching.llm.simulated.faults import NO_FAULT, Fault, Member
+from batching.llm.simulated.wire import (
     Event,
     Pace,
     Reply,

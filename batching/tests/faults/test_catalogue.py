@@ -5,10 +5,18 @@ import json
 import pytest
 from google.genai import errors
 
-from batching.llm import fault_replies, faults
-from batching.llm.fault_names import MarkedFaults, find_fault, poison
-from batching.llm.simulated import MARK
-from batching.tests.sdk_client import MODEL, PROMPTS, ask, ask_model, make_client, make_transport
+from batching.llm.simulated.transport import MARK
+from batching.llm.tests.sdk_client import (
+    MODEL,
+    PROMPTS,
+    ask,
+    ask_model,
+    make_client,
+    make_transport,
+)
+from batching.tests.faults import answers as faults
+from batching.tests.faults import replies
+from batching.tests.faults.catalogue import MarkedFaults, find_fault, poison
 
 KEYS = [*PROMPTS]
 
@@ -30,7 +38,7 @@ async def test_a_script_sees_the_call_it_decides_on():
 
 
 async def test_faults_compose():
-    both = faults.missing(0) | faults.wrap("Well: ", "") | fault_replies.finish("OTHER")
+    both = faults.missing(0) | faults.wrap("Well: ", "") | replies.finish("OTHER")
     outcome = await ask_model(script=[both])
     assert [*json.loads(outcome.text.removeprefix("Well: "))] == KEYS[1:]
     assert outcome.finish_reason == "OTHER"
