@@ -13,9 +13,9 @@ from batching import trace
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
 from batching.engine.planner import Item
-from batching.outlook import Outlook
-from batching.rules import ModelState, current_rules, model_state
-from batching.services import BUDGET
+from batching.store.claiming import BUDGET
+from batching.store.fleet_status import Outlook
+from batching.store.lane_rules import ModelState, current_rules, model_state
 from chats.models import Chat
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from django.db import DatabaseError
 
-from batching.database import DatabaseThreads
-from batching.services import Claim, ClaimRequest, claim_batches
+from batching.store.claiming import Claim, ClaimRequest, claim_batches
+from batching.store.threads import DatabaseThreads
 
 logger = logging.getLogger("batching")
 

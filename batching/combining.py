@@ -12,7 +12,7 @@ from functools import lru_cache
 from batching.engine.lanes import LaneRule, Priority, TokenBudget, estimate_tokens
 from batching.engine.prompt import combine
 from batching.models import DailyStat
-from batching.rules import current_rules
+from batching.store.lane_rules import current_rules
 
 SAMPLE_KEY = "0123456789"
 

@@ -12,10 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from batching import log, metrics, selectors
+from batching import log, metrics
 from batching.claims import Claimer
-from batching.database import DatabaseThreads
-from batching.early_ends import expire_items
 from batching.engine.dispatcher import Dispatcher
 from batching.engine.errors import TimedOut
 from batching.engine.lanes import LaneRule, Priority
@@ -32,9 +30,12 @@ from batching.messages import (
     finished_message,
     read_accepted,
 )
-from batching.recovery import give_up, take_back_earlier, take_back_expired
-from batching.rules import current_rules
-from batching.services import BUDGET, Asker, Claim, ClaimRequest
+from batching.store import queue
+from batching.store.cancellation import expire_items
+from batching.store.claiming import BUDGET, Asker, Claim, ClaimRequest
+from batching.store.lane_rules import current_rules
+from batching.store.recovery import give_up, take_back_earlier, take_back_expired
+from batching.store.threads import DatabaseThreads
 from batching.trace import note
 from chats.leases import Recovery, renew_leases
 from settings_app.snapshot import current_snapshot, refresh_if_stale
@@ -195,7 +196,7 @@ class BatchConsumer:
 
     async def _push_unannounced(self) -> None:
         """Queued rows that two sweeps in a row found unknown here: their announcement was lost."""
-        queued = await self._database.run(selectors.list_queued_ids)
+        queued = await self._database.run(queue.list_queued_ids)
         claiming = self.claimer.claiming
         unknown = {i for i in queued if i not in self.dispatcher.planner and i not in claiming}
         lost, self._suspects = sorted(unknown & self._suspects), unknown
@@ -203,7 +204,7 @@ class BatchConsumer:
             await self._push_queued(lost[start : start + ROWS_AT_ONCE])
 
     async def _push_queued(self, ids: Sequence[int]) -> None:
-        rows = await self._database.run(selectors.read_waiting, ids)
+        rows = await self._database.run(queue.read_waiting, ids)
         self.dispatcher.push([row.as_item(now=self._clock(), rules=self.rules) for row in rows])
 
     async def _hear(self, message: Mapping[str, Any]) -> None:

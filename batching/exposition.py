@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from batching.engine.lanes import Priority
 from batching.metrics import REGISTRY
 from batching.models import ProcessNumbers
-from batching.outlook import ALIVE_S, FORGOTTEN_S
+from batching.store.fleet_status import ALIVE_S, FORGOTTEN_S
 from chats.models import Chat, Status
 
 if TYPE_CHECKING:

@@ -10,8 +10,6 @@ from typing import Any
 
 from batching import log
 from batching.admission import Admission, Query
-from batching.database import DatabaseThreads
-from batching.early_ends import release_chats
 from batching.engine.errors import (
     Cancelled,
     GatewayError,
@@ -30,10 +28,12 @@ from batching.messages import (
     read_finished,
     read_growing,
 )
-from batching.outcomes import describe_request, read_outcome, read_outcomes
-from batching.outlook import Outlook
 from batching.query_state import cancel_one
-from batching.selectors import queue_positions
+from batching.store.cancellation import release_chats
+from batching.store.fleet_status import Outlook
+from batching.store.queue import queue_positions
+from batching.store.responses import describe_request, read_outcome, read_outcomes
+from batching.store.threads import DatabaseThreads
 from batching.streaming import Event, describe_failure, follow
 from chats.models import Chat
 

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from batching.database import DatabaseAway, DatabaseThreads
 from batching.engine.errors import RequestConflict
 from batching.engine.planner import Item
 from batching.inbox import Inbox, Waiter
+from batching.store.threads import DatabaseAway, DatabaseThreads
 from chats.acceptance import Accepted, accept_chats, request_key
 from chats.models import Chat
 

@@ -11,14 +11,15 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from batching import log, metrics, services
-from batching.database import DatabaseThreads
+from batching import log, metrics
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.deltas import Growth
 from batching.engine.errors import GatewayError
 from batching.engine.runner import RunnableBatch
 from batching.journal_page import Closing, Page, Ticket, name_askers
-from batching.outcomes import describe_answer, describe_error
+from batching.store import claiming
+from batching.store.responses import describe_answer, describe_error
+from batching.store.threads import DatabaseThreads
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 
@@ -81,7 +82,7 @@ class DatabaseJournal:
     async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall:
         now = datetime.now(UTC)
         prepared = await self._database.run(
-            services.start_call, batch, items, owner=self._owner, now=now
+            claiming.start_call, batch, items, owner=self._owner, now=now
         )
         log.call_started(batch, prepared, items)
         metrics.count_retry(batch.rule.priority)
@@ -243,7 +244,7 @@ def _write_page(page: Page) -> set[int]:
     with transaction.atomic():
         finished = finish_chats([closing.finish for closing in page.closings.values()])
         mark_suspect(page.suspects)
-        services.end_calls(reports)
+        claiming.end_calls(reports)
         settle_shares(
             [
                 (share.prompt, share.output, share.thoughts, share.cached, chat_id)
@@ -251,7 +252,7 @@ def _write_page(page: Page) -> set[int]:
                 for chat_id, share in report.shares.items()
             ]
         )
-        services.end_batches([batch.id for batch in page.ended], now=datetime.now(UTC))
+        claiming.end_batches([batch.id for batch in page.ended], now=datetime.now(UTC))
     return finished
 
 

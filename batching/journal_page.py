@@ -8,7 +8,7 @@ from batching import metrics
 from batching.engine.call import CallReport, Work
 from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
-from batching.services import Asker
+from batching.store.claiming import Asker
 from chats.services import Finish
 
 

@@ -15,7 +15,7 @@ from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import Item
 from batching.engine.runner import RunnableBatch
 from batching.live.reporter import REPORTER
-from batching.services import Asker
+from batching.store.claiming import Asker
 from chats.services import Finish
 
 server = logging.getLogger("batching")

@@ -12,9 +12,9 @@ from django.views.decorators.http import require_POST, require_safe
 from batching.analytics import summarize, summarize_now
 from batching.comparison import compare_lanes, list_figures
 from batching.dashboard import draw_charts
-from batching.model_notice import explain_key_trouble
 from batching.periods import DAY_CHOICES, Period, PeriodForm
 from batching.row_links import RowLinks
+from batching.store.model_status import explain_key_trouble
 from batching.worth import weigh_batching
 from settings_app.models import Priority
 from settings_app.readers import for_readers

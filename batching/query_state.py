@@ -14,11 +14,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from batching import trace
-from batching.early_ends import cancel_chats
 from batching.engine.errors import AlreadyDispatched, AmbiguousRequest, Cancelled
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
-from batching.outcomes import describe_error, describe_request, read_outcome
-from batching.selectors import estimate_wait_s, find_chats, queue_position
+from batching.store.cancellation import cancel_chats
+from batching.store.queue import estimate_wait_s, find_chats, queue_position
+from batching.store.responses import describe_error, describe_request, read_outcome
 from chats.models import Chat, Status
 from settings_app.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
 

@@ -14,7 +14,6 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from batching.consumers import BatchConsumer
-from batching.database import DatabaseThreads
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.exposition import describe_state, forget_numbers, report_numbers
@@ -22,7 +21,9 @@ from batching.gateway import Gateway
 from batching.live.relay import Relay
 from batching.llm.access import LateModel
 from batching.metrics import watch_lag
-from batching.outlook import (
+from batching.rollup import CHUNK, fold_pending
+from batching.sockets.room import Room
+from batching.store.fleet_status import (
     ALIVE_S,
     REPORT_INTERVAL_S,
     Outlook,
@@ -30,10 +31,9 @@ from batching.outlook import (
     read_outlook,
     report_worker,
 )
-from batching.retention import prune_old
-from batching.rollup import CHUNK, fold_pending
-from batching.rules import read_access
-from batching.sockets.room import Room
+from batching.store.lane_rules import read_access
+from batching.store.retention import prune_old
+from batching.store.threads import DatabaseThreads
 from batching.supervisor import Supervisor
 from settings_app.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot

@@ -14,9 +14,9 @@ from django.core.exceptions import (
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 
-from batching.database import AWAY, explain_away
 from batching.engine.errors import GatewayError
 from batching.metrics import count_api_error
+from batching.store.threads import AWAY, explain_away
 
 logger = logging.getLogger(__name__)
 

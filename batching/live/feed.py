@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 
 from django.db import DatabaseError
 
-from batching.database import DatabaseAway, DatabaseThreads
 from batching.live.board import Board
-from batching.live.model_state import read_model_state
 from batching.live.reading import read_board
 from batching.live.relay import LiveChannel
 from batching.live.reporter import REPORTER, Event
-from batching.rules import current_rules
 from batching.sockets.socket import Socket, SocketClosed
+from batching.store.lane_rules import current_rules
+from batching.store.model_state import read_model_state
+from batching.store.threads import DatabaseAway, DatabaseThreads
 
 logger = logging.getLogger("batching")
 

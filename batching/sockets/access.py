@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.request import Request
 
-from batching.database import AWAY, explain_away
+from batching.store.threads import AWAY, explain_away
 from settings_app.api_keys import Principal
 from settings_app.auth import check_access, is_listed_origin, read_bearer
 

@@ -8,7 +8,7 @@ from django.template.context import RequestContext
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
-from batching.model_notice import list_notices
+from batching.store.model_status import list_notices
 from chats.times import write_time
 from settings_app.readers import may_read
 

@@ -12,7 +12,7 @@ from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
 from batching.engine.lanes import Priority
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
-from batching.outlook import Outlook, forget_worker, read_outlook, report_worker
+from batching.store.fleet_status import Outlook, forget_worker, read_outlook, report_worker
 from batching.tests.faults.catalogue import FAULTS
 from batching.tests.pen import use_pen
 from batching.tests.test_gateway import change, wait_until

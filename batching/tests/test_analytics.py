@@ -13,7 +13,7 @@ from batching.engine.lanes import TokenBudget
 from batching.engine.prompt import combine
 from batching.models import CallStatus, DailyStat, Outcome
 from batching.rollup import fold_pending
-from batching.rules import current_rules
+from batching.store.lane_rules import current_rules
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
 from chats.tests.rows import make_chat

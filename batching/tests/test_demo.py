@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from batching import services
 from batching.demo import Plan, generate_history
 from batching.demo_rows import DemoBatch, describe_rule
 from batching.demo_texts import MARK, USERNAME_PREFIX
@@ -15,7 +14,8 @@ from batching.engine.errors import ERRORS_BY_CODE
 from batching.engine.lanes import LaneRule, Priority, Scope
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import CallKind, CallStatus, ModelCall, Outcome, Trigger
-from batching.rules import current_rules
+from batching.store import claiming
+from batching.store.lane_rules import current_rules
 from chats.models import FINAL_STATUSES, Chat, Status
 
 NOW = datetime(2026, 6, 10, 15, 30, tzinfo=UTC)
@@ -189,4 +189,4 @@ def test_a_lane_may_have_any_rule() -> None:
 @pytest.mark.django_db
 def test_a_batch_keeps_the_rule_as_the_gateway_writes_it() -> None:
     for rule in current_rules().values():
-        assert describe_rule(rule) == services._describe_rule(rule)
+        assert describe_rule(rule) == claiming._describe_rule(rule)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batching import consumers
-from batching.early_ends import expire_items
 from batching.engine.lanes import LaneRule, Priority
 from batching.engine.planner import Batch, Item, Trigger
 from batching.llm.simulated.answers import answer_prompt
-from batching.rules import current_rules
-from batching.services import ClaimRequest, claim_batches
+from batching.store.cancellation import expire_items
+from batching.store.claiming import ClaimRequest, claim_batches
+from batching.store.lane_rules import current_rules
 from batching.tests.pen import use_pen
 from batching.tests.test_gateway import wait_until
 from batching.tests.test_idempotency import ASYNC

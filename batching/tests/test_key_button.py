@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from batching.outlook import Outlook
 from batching.runtime import use_runtime
+from batching.store.fleet_status import Outlook
 from settings_app.snapshot import refresh_snapshot
 
 pytestmark = pytest.mark.django_db

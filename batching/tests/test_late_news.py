@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from batching import gateway
-from batching.early_ends import expire_items
 from batching.engine.deltas import Growth
 from batching.engine.errors import Blocked, Cancelled
 from batching.engine.lanes import Priority
@@ -17,10 +16,11 @@ from batching.engine.planner import Batch, Item, Planner, Trigger
 from batching.inbox import Inbox, Waiter
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import finished_message, growing_message, read_finished, read_growing
-from batching.outcomes import describe_error
 from batching.query_state import cancel_chat
-from batching.rules import current_rules
-from batching.services import ClaimRequest, claim_batches
+from batching.store.cancellation import expire_items
+from batching.store.claiming import ClaimRequest, claim_batches
+from batching.store.lane_rules import current_rules
+from batching.store.responses import describe_error
 from batching.tests.test_gateway import wait_until
 from chats.models import Chat, Status
 from chats.tests.rows import NOON, make_chat

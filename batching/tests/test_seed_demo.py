@@ -16,9 +16,9 @@ from batching.demo_rows import DEMO_OWNER, DemoBatch
 from batching.demo_store import remove_history, store_history
 from batching.management.commands.seed_demo import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall
-from batching.retention import Extent, prune
 from batching.rollup import fold_pending
-from batching.rules import current_rules
+from batching.store.lane_rules import current_rules
+from batching.store.retention import Extent, prune
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat

@@ -8,9 +8,9 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_field
 from rest_framework import exceptions, serializers
 
-from batching.database import DatabaseAway
 from batching.engine.errors import error_from_code
 from batching.openai.writing import in_openai_form
+from batching.store.threads import DatabaseAway
 from llmbatch.errors import handle_exception
 
 

@@ -17,8 +17,8 @@ from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
 from batching.admission import GRACE_S
-from batching.outlook import ALIVE_S
 from batching.runtime import NAME_LENGTH
+from batching.store.fleet_status import ALIVE_S
 from llmbatch.tests.fleet import fleet_marks
 from llmbatch.tests.image import ROOT, find_one, image_variables
 from llmbatch.tests.migrated import create_postgres, drop_postgres

@@ -15,7 +15,7 @@ from batching.demo import Plan, generate_history
 from batching.demo_rows import DemoBatch
 from batching.demo_store import count_demo_chats, count_real_chats, remove_history, store_history
 from batching.progress import progress_bar
-from batching.rules import read_rules
+from batching.store.lane_rules import read_rules
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
 

@@ -7,10 +7,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from batching.early_ends import count_ended
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import Batch, CallStatus, ModelCall, Outcome
+from batching.store.cancellation import count_ended
 from chats.leases import Recovery, expired_leases, recover_chats
 from chats.models import Chat, Status
 from chats.services import hand_back_chats

@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from batching.database import DatabaseThreads
+from batching.store.threads import DatabaseThreads
 from chats.models import Chat
 
 pytestmark = pytest.mark.django_db(transaction=True)

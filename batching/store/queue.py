@@ -11,8 +11,8 @@ from batching.engine.capacity import Capacity, reserve_for_high
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
 from batching.engine.planner import Item
 from batching.models import ModelCall
-from batching.outlook import read_outlook
-from batching.rules import current_rules
+from batching.store.fleet_status import read_outlook
+from batching.store.lane_rules import current_rules
 from chats.models import Chat, Status
 from chats.times import count_microseconds
 

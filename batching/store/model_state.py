@@ -1,9 +1,9 @@
 """The model's state in one word and one sentence, for those who watch."""
 
-from batching.model_notice import list_notices
 from batching.models import CallStatus, ModelCall
-from batching.rules import ModelState, model_state
 from batching.runtime import find_capacity
+from batching.store.lane_rules import ModelState, model_state
+from batching.store.model_status import list_notices
 
 OK_TEXT = "The model answers."
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from batching.models import CallStatus, ModelCall
-from batching.rules import ModelState, model_state
 from batching.runtime import find_capacity, get_runtime
+from batching.store.lane_rules import ModelState, model_state
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
 UPSTREAM = "upstream_"
