@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
-from batching import trace
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
 from batching.engine.planner import Item
 from batching.store.claiming import BUDGET
 from batching.store.fleet_status import Outlook
 from batching.store.lane_rules import ModelState, current_rules, model_state
+from batching.telemetry import log_context
 from chats.models import Chat
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
@@ -67,9 +67,11 @@ class Admission:
         self._check_queue(query, rule, wait_s=wait_s)
         accepted, received_at = self._clock(), datetime.now(UTC)
         chat = self._make_chat(query, rule, received_at=received_at, wait_s=wait_s)
-        trace.note(request_ids=[chat.request_id])
+        log_context.note(request_ids=[chat.request_id])
         item = self._make_item(query, rule, accepted=accepted, wait_s=wait_s)
-        return chat, replace(item, request_id=chat.request_id, exchange=trace.current_exchange())
+        return chat, replace(
+            item, request_id=chat.request_id, exchange=log_context.current_exchange()
+        )
 
     def _check_queue(self, query: Query, rule: LaneRule, *, wait_s: float) -> None:
         depth, capacity = self._depth(rule.priority), self._look().capacity

@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from batching import log, metrics
 from batching.claims import Claimer
 from batching.engine.dispatcher import Dispatcher
 from batching.engine.errors import TimedOut
@@ -36,7 +35,8 @@ from batching.store.claiming import BUDGET, Asker, Claim, ClaimRequest
 from batching.store.lane_rules import current_rules
 from batching.store.recovery import give_up, take_back_earlier, take_back_expired
 from batching.store.threads import DatabaseThreads
-from batching.trace import note
+from batching.telemetry import log, metrics
+from batching.telemetry.log_context import note
 from chats.leases import Recovery, renew_leases
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 

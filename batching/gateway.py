@@ -8,7 +8,6 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from batching import log
 from batching.admission import Admission, Query
 from batching.engine.errors import (
     Cancelled,
@@ -35,6 +34,7 @@ from batching.store.queue import queue_positions
 from batching.store.responses import describe_request, read_outcome, read_outcomes
 from batching.store.threads import DatabaseThreads
 from batching.streaming import Event, describe_failure, follow
+from batching.telemetry import log
 from chats.models import Chat
 
 logger = logging.getLogger("batching")

@@ -11,7 +11,6 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from batching import log, metrics
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.deltas import Growth
 from batching.engine.errors import GatewayError
@@ -20,6 +19,7 @@ from batching.journal_page import Closing, Page, Ticket, name_askers
 from batching.store import claiming
 from batching.store.responses import describe_answer, describe_error
 from batching.store.threads import DatabaseThreads
+from batching.telemetry import log, metrics
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 

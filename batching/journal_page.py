@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batching import metrics
 from batching.engine.call import CallReport, Work
 from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
 from batching.store.claiming import Asker
+from batching.telemetry import metrics
 from chats.services import Finish
 
 

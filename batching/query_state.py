@@ -13,12 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from batching import trace
 from batching.engine.errors import AlreadyDispatched, AmbiguousRequest, Cancelled
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
 from batching.store.cancellation import cancel_chats
 from batching.store.queue import estimate_wait_s, find_chats, queue_position
 from batching.store.responses import describe_error, describe_request, read_outcome
+from batching.telemetry import log_context
 from chats.models import Chat, Status
 from settings_app.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
 
@@ -43,7 +43,7 @@ class QueryStateView(APIView):
 def find_asked(request: Request, request_id: str) -> Chat:
     """Raises NotFound or AmbiguousRequest."""
     username = request.query_params.get("username")
-    trace.note(request_ids=[request_id])
+    log_context.note(request_ids=[request_id])
     return find_one(request_id, client_id=client_of(request), username=username)
 
 

@@ -16,11 +16,9 @@ from django.db import DatabaseError
 from batching.consumers import BatchConsumer
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
-from batching.exposition import describe_state, forget_numbers, report_numbers
 from batching.gateway import Gateway
 from batching.live.relay import Relay
 from batching.llm.access import LateModel
-from batching.metrics import watch_lag
 from batching.rollup import CHUNK, fold_pending
 from batching.sockets.room import Room
 from batching.store.fleet_status import (
@@ -35,6 +33,8 @@ from batching.store.lane_rules import read_access
 from batching.store.retention import prune_old
 from batching.store.threads import DatabaseThreads
 from batching.supervisor import Supervisor
+from batching.telemetry.exposition import describe_state, forget_numbers, report_numbers
+from batching.telemetry.metrics import watch_lag
 from settings_app.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
 

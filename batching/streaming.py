@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 from batching.engine.errors import GatewayError, TimedOut
 from batching.growing import GrowingText
 from batching.inbox import Inbox, Waiter
-from batching.metrics import count_api_error
+from batching.telemetry.metrics import count_api_error
 
 Event = dict[str, Any]
 """of type `accepted`, `position` (in the queue), `dispatched`, `text` (`content` is a piece of it),

@@ -15,8 +15,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 
 from batching.engine.errors import GatewayError
-from batching.metrics import count_api_error
 from batching.store.threads import AWAY, explain_away
+from batching.telemetry.metrics import count_api_error
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from batching.trace import begin_exchange
+from batching.telemetry.log_context import begin_exchange
 
 HEADER = b"X-Request-Id"
 LONGEST = 200

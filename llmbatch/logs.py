@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from batching.trace import trace_fields
+from batching.telemetry.log_context import trace_fields
 
 MEGABYTE = 1024 * 1024
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

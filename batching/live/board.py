@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batching.engine.lanes import LaneRule, Priority
-from batching.live.reporter import Event
+from batching.telemetry.live_events import Event
 
 MOST_SHOWN = 60
 MOST_RUNNING = 100

@@ -13,11 +13,11 @@ from django.db import DatabaseError
 from batching.live.board import Board
 from batching.live.reading import read_board
 from batching.live.relay import LiveChannel
-from batching.live.reporter import REPORTER, Event
 from batching.sockets.socket import Socket, SocketClosed
 from batching.store.lane_rules import current_rules
 from batching.store.model_state import read_model_state
 from batching.store.threads import DatabaseAway, DatabaseThreads
+from batching.telemetry.live_events import REPORTER, Event
 
 logger = logging.getLogger("batching")
 

@@ -8,8 +8,8 @@ from django.db.models import Count
 
 from batching.engine.lanes import Priority
 from batching.live.board import MOST_OUTCOMES, MOST_RUNNING, Board, Running, Waiting
-from batching.live.reporter import Event
 from batching.models import Batch, CallStatus, ModelCall, Outcome
+from batching.telemetry.live_events import Event
 from chats.models import Chat, Status
 
 MOST_LISTED = 500

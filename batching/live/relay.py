@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from batching.live.reporter import MOST_EVENTS, REPORTER, Event
 from batching.messages import BATCHING_CHANNEL
+from batching.telemetry.live_events import MOST_EVENTS, REPORTER, Event
 
 logger = logging.getLogger("batching")
 

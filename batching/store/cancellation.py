@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from batching import metrics
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
-from batching.live.reporter import REPORTER
+from batching.telemetry import metrics
+from batching.telemetry.live_events import REPORTER
 from chats import services
 from chats.models import Chat
 from chats.services import Wait

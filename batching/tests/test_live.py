@@ -12,10 +12,10 @@ from asgiref.sync import sync_to_async
 from batching.engine.capacity import Capacity
 from batching.live import feed as feed_module
 from batching.live.feed import Watcher
-from batching.live.reporter import MOST_EVENTS, REPORTER, Reporter
 from batching.models import CallStatus
 from batching.sockets.socket import Socket
 from batching.store.model_state import read_model_state
+from batching.telemetry.live_events import MOST_EVENTS, REPORTER, Reporter
 from batching.tests.rows import make_batch, make_call
 from batching.tests.sockets import SocketClient, connected
 from chats.models import Status

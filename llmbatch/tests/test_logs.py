@@ -18,7 +18,7 @@ from batching.messages import (
     finished_message,
     read_accepted,
 )
-from batching.trace import begin_exchange, note, trace_fields
+from batching.telemetry.log_context import begin_exchange, note, trace_fields
 from chats.models import Chat
 from conftest import Harness
 from llmbatch.exchange import LONGEST, choose_name

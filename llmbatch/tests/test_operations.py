@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 
-from batching import log
+from batching.telemetry import log
 from chats.models import Chat
 from chats.tests.rows import make_chat
 from llmbatch import health

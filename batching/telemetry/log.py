@@ -14,8 +14,8 @@ from batching.engine.call import CallReport, PreparedCall, Work
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import Item
 from batching.engine.runner import RunnableBatch
-from batching.live.reporter import REPORTER
 from batching.store.claiming import Asker
+from batching.telemetry.live_events import REPORTER
 from chats.services import Finish
 
 server = logging.getLogger("batching")

@@ -12,9 +12,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from batching.engine.lanes import Priority
-from batching.metrics import REGISTRY
 from batching.models import ProcessNumbers
 from batching.store.fleet_status import ALIVE_S, FORGOTTEN_S
+from batching.telemetry.metrics import REGISTRY
 from chats.models import Chat, Status
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from settings_app.api_keys import create_api_key
 from settings_app.models import Lane
 from settings_app.snapshot import refresh_snapshot
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 
@@ -259,7 +259,7 @@ async def test_without_the_database_the_process_still_shows_its_own(
     def fail(**when: Any) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr("batching.exposition.read_queue", fail)
+    monkeypatch.setattr("batching.telemetry.exposition.read_queue", fail)
     seen = await scrape(harness)
     names = {name for name, _ in seen.samples}
     assert seen.sum("llmbatch_database_up") == 0
