@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
 
-from batching.admission import GRACE_S
 from batching.demo_rows import DemoBatch, Departure, Weather, make_unsent
 from batching.demo_story import make_batch
 from batching.engine.lanes import LaneRule, Priority
+from batching.gateway.admission import GRACE_S
 
 HOURS_A_WEEK = 7 * 24
 BY_HOUR = (

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from batching.admission import GRACE_S
 from batching.demo_rows import DEMO_OWNER, DemoBatch, Departure, Mould, describe_rule, make_chat
 from batching.demo_texts import draw_answer, draw_usernames, write_reply
 from batching.engine.errors import (
@@ -22,6 +21,7 @@ from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.retries import backoff_s
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.engine.usage import TokenUsage, share_usage
+from batching.gateway.admission import GRACE_S
 from batching.llm.simulated.answers import count_tokens
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome, Trigger
 from chats.models import Chat, Status

@@ -13,7 +13,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from batching.admission import GRACE_S
+from batching.gateway.admission import GRACE_S
 from batching.models import Batch
 from batching.serializers import MAX_NAME_LENGTH
 from chats.models import Chat

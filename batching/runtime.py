@@ -16,7 +16,7 @@ from django.db import DatabaseError
 from batching.consumers import BatchConsumer
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
-from batching.gateway import Gateway
+from batching.gateway.gateway import Gateway
 from batching.live.relay import Relay
 from batching.llm.access import LateModel
 from batching.rollup import CHUNK, fold_pending

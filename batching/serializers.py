@@ -6,8 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from batching.admission import Query
 from batching.engine.lanes import Priority
+from batching.gateway.admission import Query
 from settings_app.serializers import StrictCharField, StrictFloatField
 
 MAX_NAME_LENGTH = 200

@@ -12,11 +12,11 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from batching.admission import Query
+from batching.gateway.admission import Query
+from batching.gateway.events import EventStream
 from batching.runtime import get_runtime
 from batching.serializers import read_plain_query, read_query
 from batching.store.model_status import explain_key_trouble
-from batching.streaming import EventStream
 from settings_app.api_keys import Principal
 from settings_app.auth import (
     ListedOriginForWrites,

@@ -7,8 +7,8 @@ from typing import Any
 
 from rest_framework.exceptions import ValidationError
 
-from batching.admission import Query
 from batching.engine.lanes import Priority
+from batching.gateway.admission import Query
 from batching.serializers import read_query
 
 NAMELESS = "openai"

@@ -16,9 +16,9 @@ from typing import Any
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
 
-from batching.admission import Query
 from batching.engine.errors import QueueFull
-from batching.gateway import Gateway
+from batching.gateway.admission import Query
+from batching.gateway.gateway import Gateway
 from batching.runtime import get_runtime
 from batching.serializers import read_query
 from batching.sockets.socket import Socket, SocketClosed

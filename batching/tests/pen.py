@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from batching.gateway.events import Event, Reader
 from batching.llm.simulated.wire import Piece
-from batching.streaming import Event, Reader
 from conftest import wait_until
 from llmbatch.tests import model_server
 

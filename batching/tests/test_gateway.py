@@ -205,7 +205,8 @@ async def test_jump_of_the_wall_clock_delays_nothing(
 ) -> None:
     import datetime as real
 
-    from batching import claims, gateway
+    from batching import claims
+    from batching.gateway import gateway
 
     class Jumping(real.datetime):
         offset = real.timedelta()

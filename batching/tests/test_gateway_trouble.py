@@ -209,12 +209,12 @@ async def test_database_that_refuses_a_request_gives_503_and_stores_nothing(
 ) -> None:
     from django.db import OperationalError
 
-    from batching import intake
+    from batching.gateway import group_commit
 
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(intake, "accept_chats", fail)
+    monkeypatch.setattr(group_commit, "accept_chats", fail)
     reply = await harness.ask("Why?")
     assert reply.status_code == 503
     assert "database" in reply.json()["detail"]

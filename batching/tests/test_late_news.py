@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from batching import gateway
 from batching.engine.deltas import Growth
 from batching.engine.errors import Blocked, Cancelled
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Item, Planner, Trigger
-from batching.inbox import Inbox, Waiter
+from batching.gateway import gateway
+from batching.gateway.waiters import Inbox, Waiter
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import finished_message, growing_message, read_finished, read_growing
 from batching.query_state import cancel_chat

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from batching import gateway as gateway_module
 from batching.engine.lanes import Priority
+from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
 from batching.query_state import cancel_chat, cancel_one, find_one
 from batching.sockets import queries

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from batching.admission import Query
 from batching.engine.deltas import Growth
 from batching.engine.lanes import Priority
-from batching.growing import GrowingText
-from batching.inbox import Inbox, Waiter
+from batching.gateway.admission import Query
+from batching.gateway.events import Reader, write_frame
+from batching.gateway.partial_text import GrowingText
+from batching.gateway.waiters import Inbox, Waiter
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.llm.simulated.wire import Pace
-from batching.streaming import Reader, write_frame
 from batching.tests.faults.catalogue import find_fault
 from batching.tests.pen import Readings, use_pen
 from batching.tests.test_gateway import change, wait_until

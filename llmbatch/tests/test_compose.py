@@ -16,7 +16,7 @@ import yaml
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
-from batching.admission import GRACE_S
+from batching.gateway.admission import GRACE_S
 from batching.runtime import NAME_LENGTH
 from batching.store.fleet_status import ALIVE_S
 from llmbatch.tests.fleet import fleet_marks

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from batching.admission import Admission, Query
 from batching.engine.capacity import Capacity, add_up, learn
 from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
 from batching.engine.lanes import Priority
+from batching.gateway.admission import Admission, Query
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.store.fleet_status import Outlook, forget_worker, read_outlook, report_worker

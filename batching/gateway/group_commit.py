@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from batching.engine.errors import RequestConflict
 from batching.engine.planner import Item
-from batching.inbox import Inbox, Waiter
+from batching.gateway.waiters import Inbox, Waiter
 from batching.store.threads import DatabaseAway, DatabaseThreads
 from chats.acceptance import Accepted, accept_chats, request_key
 from chats.models import Chat

@@ -8,7 +8,6 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from batching.admission import Admission, Query
 from batching.engine.errors import (
     Cancelled,
     GatewayError,
@@ -17,8 +16,10 @@ from batching.engine.errors import (
 )
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
-from batching.inbox import Inbox, Waiter
-from batching.intake import Intake, Stored
+from batching.gateway.admission import Admission, Query
+from batching.gateway.events import Event, describe_failure, follow
+from batching.gateway.group_commit import Intake, Stored
+from batching.gateway.waiters import Inbox, Waiter
 from batching.messages import (
     BATCHING_CHANNEL,
     accepted_message,
@@ -33,7 +34,6 @@ from batching.store.fleet_status import Outlook
 from batching.store.queue import queue_positions
 from batching.store.responses import describe_request, read_outcome, read_outcomes
 from batching.store.threads import DatabaseThreads
-from batching.streaming import Event, describe_failure, follow
 from batching.telemetry import log
 from chats.models import Chat
 

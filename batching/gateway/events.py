@@ -8,8 +8,8 @@ from typing import Any
 from django.http.response import HttpResponseBase
 
 from batching.engine.errors import GatewayError, TimedOut
-from batching.growing import GrowingText
-from batching.inbox import Inbox, Waiter
+from batching.gateway.partial_text import GrowingText
+from batching.gateway.waiters import Inbox, Waiter
 from batching.telemetry.metrics import count_api_error
 
 Event = dict[str, Any]

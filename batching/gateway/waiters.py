@@ -7,7 +7,7 @@ from typing import Any
 from batching.engine.deltas import Growth
 from batching.engine.errors import GatewayError, error_from_code
 from batching.engine.lanes import Priority
-from batching.growing import GrowingText
+from batching.gateway.partial_text import GrowingText
 
 
 class Waiter:
