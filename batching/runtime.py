@@ -13,7 +13,6 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError
 
-from batching.consumers import BatchConsumer
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.gateway.gateway import Gateway
@@ -35,6 +34,7 @@ from batching.store.threads import DatabaseThreads
 from batching.supervisor import Supervisor
 from batching.telemetry.exposition import describe_state, forget_numbers, report_numbers
 from batching.telemetry.metrics import watch_lag
+from batching.worker.consumer import BatchConsumer
 from settings_app.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
 

@@ -7,9 +7,9 @@ import httpx2
 import pytest
 from django.db import OperationalError
 
-from batching.consumers import SWEEP_INTERVAL_S
 from batching.engine.lanes import Priority
 from batching.llm.simulated.answers import answer_prompt
+from batching.worker.consumer import SWEEP_INTERVAL_S
 from chats.models import Chat
 from conftest import LIMIT_S, Harness
 from settings_app.api_keys import create_api_key

@@ -205,8 +205,8 @@ async def test_jump_of_the_wall_clock_delays_nothing(
 ) -> None:
     import datetime as real
 
-    from batching import claims
     from batching.gateway import gateway
+    from batching.worker import claimer
 
     class Jumping(real.datetime):
         offset = real.timedelta()
@@ -217,7 +217,7 @@ async def test_jump_of_the_wall_clock_delays_nothing(
 
     await harness.change_lane(Priority.HIGH, window_s=1)
     monkeypatch.setattr(gateway, "datetime", Jumping)
-    monkeypatch.setattr(claims, "datetime", Jumping)
+    monkeypatch.setattr(claimer, "datetime", Jumping)
     for hours in (1, -1):
         task = asyncio.create_task(harness.ask(f"{hours}"))
         await wait_until(lambda: harness.runtime.gateway.depth(Priority.HIGH) == 1)

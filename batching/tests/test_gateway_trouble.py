@@ -187,9 +187,9 @@ async def test_database_that_refuses_answers_for_a_while_loses_none(
 ) -> None:
     from django.db import OperationalError
 
-    from batching import journal
+    from batching.worker import recorder
 
-    finish, failures = journal.finish_chats, []
+    finish, failures = recorder.finish_chats, []
 
     def fail_twice(finishes: Any) -> Any:
         if len(failures) < 2:
@@ -197,7 +197,7 @@ async def test_database_that_refuses_answers_for_a_while_loses_none(
             raise OperationalError("disk full")
         return finish(finishes)
 
-    monkeypatch.setattr(journal, "finish_chats", fail_twice)
+    monkeypatch.setattr(recorder, "finish_chats", fail_twice)
     reply = await harness.ask("Why?")
     assert reply.json()["text"] == answer_prompt("Why?")
     assert len(failures) == 2
@@ -227,9 +227,9 @@ async def test_claim_that_fails_is_made_again(
 ) -> None:
     from django.db import OperationalError
 
-    from batching import claims
+    from batching.worker import claimer
 
-    claim, failures = claims.claim_batches, []
+    claim, failures = claimer.claim_batches, []
 
     def fail_once(*args: Any, **kwargs: Any) -> Any:
         if not failures:
@@ -237,7 +237,7 @@ async def test_claim_that_fails_is_made_again(
             raise OperationalError("locked")
         return claim(*args, **kwargs)
 
-    monkeypatch.setattr(claims, "claim_batches", fail_once)
+    monkeypatch.setattr(claimer, "claim_batches", fail_once)
     reply = await harness.ask("Why?")
     assert reply.json()["text"] == answer_prompt("Why?")
     assert harness.server.sizes == [1]
@@ -246,16 +246,16 @@ async def test_claim_that_fails_is_made_again(
 async def test_entry_that_no_database_takes_costs_the_others_nothing(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batching import journal
+    from batching.worker import recorder
 
-    finish = journal.finish_chats
+    finish = recorder.finish_chats
 
     def refuse_one(finishes: Any) -> Any:
         if any("poison" in (f.values.get("text") or "") for f in finishes):
             raise ValueError("cannot be encoded")
         return finish(finishes)
 
-    monkeypatch.setattr(journal, "finish_chats", refuse_one)
+    monkeypatch.setattr(recorder, "finish_chats", refuse_one)
     harness.hold()
     waits = {"good": 25, "poison": 3, "fine": 25}
     tasks = [asyncio.create_task(harness.ask(p, timeout_s=s)) for p, s in waits.items()]

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from batching import consumers
 from batching.engine.lanes import LaneRule, Priority
 from batching.engine.planner import Batch, Item, Trigger
 from batching.llm.simulated.answers import answer_prompt
@@ -16,6 +15,7 @@ from batching.store.lane_rules import current_rules
 from batching.tests.pen import use_pen
 from batching.tests.test_gateway import wait_until
 from batching.tests.test_idempotency import ASYNC
+from batching.worker import consumer
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat
 from conftest import Harness
@@ -47,7 +47,7 @@ async def test_who_joins_before_the_first_gives_up_in_the_queue_is_answered(
 ) -> None:
     """A joiner's time may be short, too: it ends only by its own."""
     await harness.change_lane(Priority.MEDIUM, window_s=3.5)
-    monkeypatch.setattr(consumers, "SWEEP_INTERVAL_S", 3600.0)  # it takes two sweeps to find it
+    monkeypatch.setattr(consumer, "SWEEP_INTERVAL_S", 3600.0)  # it takes two sweeps to find it
     fields = {"request_id": "r", "priority": "MEDIUM"}
     first = asyncio.create_task(harness.ask(**fields, timeout_s=3))
     await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)

@@ -172,9 +172,9 @@ def hang(*args: Any, **kwargs: Any) -> None:
 async def test_process_that_cannot_renew_gives_its_batches_up(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any, fail: Any
 ) -> None:
-    from batching import consumers
+    from batching.worker import consumer
 
-    monkeypatch.setattr(consumers, "renew_leases", fail)
+    monkeypatch.setattr(consumer, "renew_leases", fail)
     settings.LEASE_S = 0.2
     await post_async(harness, "[[fault:hang-before-headers]] Why?")
     await wait_until(lambda: harness.server.calls)
@@ -191,7 +191,7 @@ async def test_process_that_cannot_renew_gives_its_batches_up(
 async def test_process_that_can_renew_again_keeps_what_it_claims_then(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    from batching import consumers
+    from batching.worker import consumer
 
     gave_up, renewed = asyncio.Event(), []
 
@@ -206,8 +206,8 @@ async def test_process_that_can_renew_again_keeps_what_it_claims_then(
             settings.LEASE_S = 6.0
             gave_up.set()
 
-    monkeypatch.setattr(consumers, "renew_leases", renew)
-    monkeypatch.setattr(consumers.logger, "error", note_end)
+    monkeypatch.setattr(consumer, "renew_leases", renew)
+    monkeypatch.setattr(consumer.logger, "error", note_end)
     settings.LEASE_S = 0.4
     renewing = asyncio.create_task(harness.runtime.consumer.renew())
     async with asyncio.timeout(LIMIT_S):

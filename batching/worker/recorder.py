@@ -15,11 +15,11 @@ from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.deltas import Growth
 from batching.engine.errors import GatewayError
 from batching.engine.runner import RunnableBatch
-from batching.journal_page import Closing, Page, Ticket, name_askers
 from batching.store import claiming
 from batching.store.responses import describe_answer, describe_error
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import log, metrics
+from batching.worker.pending_writes import Closing, Page, Ticket, name_askers
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 

@@ -12,16 +12,12 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from batching.claims import Claimer
 from batching.engine.dispatcher import Dispatcher
 from batching.engine.errors import TimedOut
 from batching.engine.lanes import LaneRule, Priority
 from batching.engine.model import Model
 from batching.engine.planner import Batch, Item, Planner
 from batching.engine.runner import BatchRunner, RunnableBatch
-from batching.growth import GrowthTeller
-from batching.journal import DatabaseJournal
-from batching.journal_page import Ticket
 from batching.messages import (
     BATCHING_CHANNEL,
     cancelled_message,
@@ -37,6 +33,10 @@ from batching.store.recovery import give_up, take_back_earlier, take_back_expire
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import log, metrics
 from batching.telemetry.log_context import note
+from batching.worker.claimer import Claimer
+from batching.worker.delta_relay import GrowthTeller
+from batching.worker.pending_writes import Ticket
+from batching.worker.recorder import DatabaseJournal
 from chats.leases import Recovery, renew_leases
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
