@@ -19,7 +19,7 @@ from batching.gateway.gateway import Gateway
 from batching.live.relay import Relay
 from batching.llm.access import LateModel
 from batching.rollup import CHUNK, fold_pending
-from batching.sockets.room import Room
+from batching.sockets.registry import Room
 from batching.store.fleet_status import (
     ALIVE_S,
     REPORT_INTERVAL_S,

@@ -6,7 +6,7 @@ from typing import Any
 from batching.live.endpoint import watch
 from batching.runtime import get_runtime
 from batching.sockets.queries import converse
-from batching.sockets.room import Endpoint
+from batching.sockets.registry import Endpoint
 
 SOCKETS = {
     "/ws/live": Endpoint(watch, staff=True),

@@ -12,10 +12,10 @@ from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
 from batching.query_state import cancel_chat, cancel_one, find_one
 from batching.sockets import queries
+from batching.sockets.tests.test_sockets import make_key
 from batching.tests.pen import Readings, use_pen
 from batching.tests.sockets import SocketClient, connected
 from batching.tests.test_gateway import change, wait_until
-from batching.tests.test_sockets import make_key
 from batching.tests.test_streaming import read_text
 from chats.models import Chat
 from conftest import LIMIT_S, Harness

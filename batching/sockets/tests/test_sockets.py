@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError
 from django.test import Client
 
-from batching.sockets import room as room_module
+from batching.sockets import registry as room_module
 from batching.tests.sockets import connected
 from chats.models import Chat
 from conftest import LIMIT_S, wait_until
