@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from django.db import DatabaseError
 
 from batching.live.board import Board
-from batching.live.reading import read_board
 from batching.live.relay import LiveChannel
+from batching.live.snapshot import read_board
 from batching.sockets.socket import Socket, SocketClosed
 from batching.store.lane_rules import current_rules
 from batching.store.model_state import read_model_state

@@ -265,11 +265,11 @@ def test_unwatched_reporter_keeps_nothing():
 
 @pytest.mark.django_db
 def test_long_queue_is_counted_beyond_what_is_listed(monkeypatch):
-    from batching.live import reading
+    from batching.live import snapshot
 
-    monkeypatch.setattr(reading, "MOST_LISTED", 3)
+    monkeypatch.setattr(snapshot, "MOST_LISTED", 3)
     for _ in range(5):
         make_chat(Status.QUEUED, priority=2)
-    board = reading.read_board(1000.0)
+    board = snapshot.read_board(1000.0)
     assert len(board.waiting) == 3
     assert board.count_waiting() == {"HIGH": 5, "MEDIUM": 0, "LOW": 0}
