@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from batching.analytics import summarize_now
+from batching.analytics.summary import summarize_now
 from chats.serializers import QueryParameters
 
 MAX_DAYS = 3660

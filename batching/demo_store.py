@@ -12,11 +12,11 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
+from batching.analytics.histogram import add_value
+from batching.analytics.rollup import COUNTERS, COUNTS_BY_KEY, add_batch, add_stat
 from batching.demo_rows import DEMO_OWNER, DemoBatch
 from batching.demo_texts import USERNAME_PREFIX
-from batching.histogram import add_value
 from batching.models import Batch, DailyStat, ModelCall
-from batching.rollup import COUNTERS, COUNTS_BY_KEY, add_batch, add_stat
 from chats.models import Chat, Status
 from chats.statements import BulkInsert
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from batching.analytics import summarize, summarize_now
+from batching.analytics.summary import summarize, summarize_now
 from batching.comparison import compare_lanes, list_figures
 from batching.dashboard import draw_charts
 from batching.periods import DAY_CHOICES, Period, PeriodForm

@@ -13,12 +13,12 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError
 
+from batching.analytics.rollup import CHUNK, fold_pending
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.gateway.gateway import Gateway
 from batching.live.relay import Relay
 from batching.llm.access import LateModel
-from batching.rollup import CHUNK, fold_pending
 from batching.sockets.registry import Room
 from batching.store.fleet_status import (
     ALIVE_S,

@@ -5,8 +5,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from batching.analytics.rollup import fold_pending
 from batching.models import Batch, DailyStat
-from batching.rollup import fold_pending
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import NOON, make_chat

@@ -8,11 +8,11 @@ from html import unescape
 import pytest
 
 from batching import pages
-from batching.analytics import summarize
+from batching.analytics.rollup import fold_pending
+from batching.analytics.summary import summarize
 from batching.comparison import METRICS, Metric, compare, find_value
 from batching.models import CallStatus
 from batching.periods import Period
-from batching.rollup import fold_pending
 from batching.row_links import RowLinks
 from batching.tests.rows import make_batch, make_call
 from batching.worth import weigh_batching

@@ -10,13 +10,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models import Count, F, Q, Sum
 
-from batching.analytics import summarize
+from batching.analytics.rollup import fold_pending
+from batching.analytics.summary import summarize
 from batching.demo import Plan, generate_history
 from batching.demo_rows import DEMO_OWNER, DemoBatch
 from batching.demo_store import remove_history, store_history
 from batching.management.commands.seed_demo import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall
-from batching.rollup import fold_pending
 from batching.store.lane_rules import current_rules
 from batching.store.retention import Extent, prune
 from batching.tests.rows import make_batch, make_call

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from batching.analytics.rollup import fold_pending
 from batching.models import ModelCall
 from batching.progress import progress_bar
-from batching.rollup import fold_pending
 from batching.store.retention import Extent, count_extent, prune, scrub_calls, scrub_chats
 from chats.models import Chat
 from settings_app.models import MAX_RETENTION_DAYS

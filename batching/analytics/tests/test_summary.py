@@ -7,12 +7,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from batching.analytics import summarize
+from batching.analytics.rollup import fold_pending
+from batching.analytics.summary import summarize
 from batching.engine.lanes import Priority as EnginePriority
 from batching.engine.lanes import TokenBudget
 from batching.engine.prompt import combine
 from batching.models import CallStatus, DailyStat, Outcome
-from batching.rollup import fold_pending
 from batching.store.lane_rules import current_rules
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status

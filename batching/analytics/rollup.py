@@ -6,7 +6,7 @@ from typing import TypeVar
 from django.db import transaction
 from django.db.models import QuerySet
 
-from batching.histogram import add_value, merge
+from batching.analytics.histogram import add_value, merge
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from chats.models import OPEN_STATUSES, Chat, Status
 from settings_app.models import Lane

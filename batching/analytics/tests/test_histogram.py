@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.histogram import (
+from batching.analytics.histogram import (
     Histogram,
     add_value,
     bucket_of,

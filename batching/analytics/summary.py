@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
 
-from batching.combining import estimate_overhead
-from batching.histogram import count_values, percentile
+from batching.analytics.histogram import count_values, percentile
+from batching.analytics.overhead import estimate_overhead
+from batching.analytics.rollup import add_stat, fold_pending
 from batching.models import DailyStat
-from batching.rollup import add_stat, fold_pending
 from settings_app.models import Priority
 
 PERCENTILES = (50, 90, 95, 99)

@@ -9,10 +9,10 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from batching import rollup
-from batching.histogram import bucket_of, count_values
+from batching.analytics import rollup
+from batching.analytics.histogram import bucket_of, count_values
+from batching.analytics.rollup import fold_pending
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
-from batching.rollup import fold_pending
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import NOON, make_chat
