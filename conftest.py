@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 
 from batching.llm.simulated.faults import Script
 from batching.llm.simulated.wire import Pace
-from batching.runtime import Runtime, use_runtime
+from batching.process.runtime import Runtime, use_runtime
 from chats.models import OPEN_STATUSES, Chat
 from llmbatch.asgi import application
 from llmbatch.tests.model_server import ModelServer

@@ -11,7 +11,7 @@ django_application = get_asgi_application()
 
 from batching.metrics_view import MetricsView  # noqa: E402 - models need the line above
 from batching.openai.views import CompletionsView, ModelsView  # noqa: E402
-from batching.runtime import get_runtime  # noqa: E402
+from batching.process.runtime import get_runtime  # noqa: E402
 from batching.sockets.routes import serve_socket  # noqa: E402
 from batching.views import ModelKeyTestView, QueryView  # noqa: E402
 from llmbatch.exchange import NamedExchanges  # noqa: E402

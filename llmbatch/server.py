@@ -12,7 +12,7 @@ from daphne.server import Server
 from django.conf import settings
 from twisted.internet import defer
 
-from batching.runtime import Runtime
+from batching.process.runtime import Runtime
 from llmbatch.daphne_requests import GatewayFactory
 from llmbatch.daphne_sockets import GatewaySocket
 

@@ -2,7 +2,7 @@
 
 from batching.live.feed import Feed
 from batching.live.relay import LiveChannel
-from batching.runtime import Runtime, get_runtime
+from batching.process.runtime import Runtime, get_runtime
 from batching.sockets.socket import Socket
 
 NOTHING_TO_ASK = "There is nothing to ask here, only to hear."

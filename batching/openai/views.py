@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 from batching.openai.reading import IDEMPOTENCY_HEADER, read_completion
 from batching.openai.writing import CompletionStream, describe_completion, in_openai_form
-from batching.runtime import get_runtime
+from batching.process.runtime import get_runtime
 from batching.views import AsyncAPIView, respond_json
 from settings_app.api_keys import Principal
 from settings_app.rate_limits import take_turn

@@ -19,7 +19,7 @@ from rest_framework.settings import api_settings
 from batching.engine.errors import QueueFull
 from batching.gateway.admission import Query
 from batching.gateway.gateway import Gateway
-from batching.runtime import get_runtime
+from batching.process.runtime import get_runtime
 from batching.serializers import read_query
 from batching.sockets.socket import Socket, SocketClosed
 from settings_app.rate_limits import take_turn

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batching.live.endpoint import watch
-from batching.runtime import get_runtime
+from batching.process.runtime import get_runtime
 from batching.sockets.queries import converse
 from batching.sockets.registry import Endpoint
 

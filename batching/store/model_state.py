@@ -1,7 +1,7 @@
 """The model's state in one word and one sentence, for those who watch."""
 
 from batching.models import CallStatus, ModelCall
-from batching.runtime import find_capacity
+from batching.process.runtime import find_capacity
 from batching.store.lane_rules import ModelState, model_state
 from batching.store.model_status import list_notices
 

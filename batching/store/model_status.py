@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from batching.models import CallStatus, ModelCall
-from batching.runtime import find_capacity, get_runtime
+from batching.process.runtime import find_capacity, get_runtime
 from batching.store.lane_rules import ModelState, model_state
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 

@@ -18,7 +18,7 @@ from batching.telemetry.metrics import REGISTRY
 from chats.models import Chat, Status
 
 if TYPE_CHECKING:
-    from batching.runtime import Runtime
+    from batching.process.runtime import Runtime
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -9,7 +9,7 @@ import pytest
 from batching.engine.lanes import Priority
 from batching.llm.simulated import answers
 from batching.models import Batch, DailyStat, ModelCall
-from batching.runtime import FOLD_INTERVAL_S
+from batching.process.runtime import FOLD_INTERVAL_S
 from batching.tests.pen import use_pen
 from chats.models import Chat, Status
 from conftest import LIMIT_S, Harness, wait_until

@@ -8,7 +8,7 @@ import pytest
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch
-from batching.runtime import Runtime, use_runtime
+from batching.process.runtime import Runtime, use_runtime
 from batching.tests.pen import use_pen
 from batching.tests.test_gateway import wait_until
 from chats.models import Chat, Status

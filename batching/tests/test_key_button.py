@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from batching.runtime import use_runtime
+from batching.process.runtime import use_runtime
 from batching.store.fleet_status import Outlook
 from settings_app.snapshot import refresh_snapshot
 

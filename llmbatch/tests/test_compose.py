@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
 from batching.gateway.admission import GRACE_S
-from batching.runtime import NAME_LENGTH
+from batching.process.runtime import NAME_LENGTH
 from batching.store.fleet_status import ALIVE_S
 from llmbatch.tests.fleet import fleet_marks
 from llmbatch.tests.image import ROOT, find_one, image_variables

@@ -63,7 +63,7 @@ def test_services_and_selectors_know_no_views() -> None:
 def test_whoever_makes_no_call_does_not_load_the_sdk() -> None:
     """Half a second of every start, for commands and for the doors of a fleet."""
     program = (
-        "import sys, llmbatch.asgi; from batching.runtime import Runtime\n"
+        "import sys, llmbatch.asgi; from batching.process.runtime import Runtime\n"
         "Runtime(runs_batches=False)\n"
         "assert 'google.genai' not in sys.modules, 'a door loads it'\n"
         "Runtime()\n"

@@ -11,7 +11,7 @@ from django.db import OperationalError
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
-from batching.runtime import Runtime
+from batching.process.runtime import Runtime
 from batching.store.recovery import take_back_earlier, take_back_expired
 from batching.tests.pen import use_pen
 from batching.tests.rows import make_call

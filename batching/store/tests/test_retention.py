@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from batching import runtime
 from batching.analytics.rollup import fold_pending
 from batching.management.commands.prune import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
+from batching.process import runtime
 from batching.store.retention import Extent, prune, prune_chunk, prune_old, scrub_calls
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status

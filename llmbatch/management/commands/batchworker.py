@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.runtime import Runtime
+from batching.process.runtime import Runtime
 from llmbatch.management.commands.serve import use_uvloop
 from llmbatch.migrated import demand_migrations
 

@@ -32,7 +32,7 @@ class Command(BaseCommand):
         demand_migrations()
         use_uvloop()
         # Importing Daphne's server installs its reactor on the event loop chosen above.
-        from batching.runtime import get_runtime, leave_batches_to_workers, name_runtime
+        from batching.process.runtime import get_runtime, leave_batches_to_workers, name_runtime
         from llmbatch.asgi import application
         from llmbatch.server import GatewayServer
 

@@ -19,6 +19,7 @@ from batching.engine.errors import ShuttingDown
 from batching.gateway.gateway import Gateway
 from batching.live.relay import Relay
 from batching.llm.access import LateModel
+from batching.process.supervisor import Supervisor
 from batching.sockets.registry import Room
 from batching.store.fleet_status import (
     ALIVE_S,
@@ -31,7 +32,6 @@ from batching.store.fleet_status import (
 from batching.store.lane_rules import read_access
 from batching.store.retention import prune_old
 from batching.store.threads import DatabaseThreads
-from batching.supervisor import Supervisor
 from batching.telemetry.exposition import describe_state, forget_numbers, report_numbers
 from batching.telemetry.metrics import watch_lag
 from batching.worker.consumer import BatchConsumer
