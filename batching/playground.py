@@ -13,9 +13,9 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from batching.api.serializers import MAX_NAME_LENGTH
 from batching.gateway.admission import GRACE_S
 from batching.models import Batch
-from batching.serializers import MAX_NAME_LENGTH
 from chats.models import Chat
 from settings_app.lane_words import write_effect
 from settings_app.models import Priority

@@ -2,8 +2,8 @@ from django.urls import path, re_path
 from django.views.generic import RedirectView
 
 from batching import batch_pages, pages, playground
-from batching.analytics_view import AnalyticsView
-from batching.query_state import QueryStateView
+from batching.api.analytics_view import AnalyticsView
+from batching.api.query_state import QueryStateView
 
 urlpatterns = [
     path("v1/analytics", AnalyticsView.as_view(), name="analytics"),

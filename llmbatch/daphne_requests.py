@@ -10,7 +10,7 @@ from daphne.http_protocol import HTTPFactory, WebRequest
 from django.conf import settings
 from django.http import HttpResponse
 
-from batching.openai.writing import in_callers_form
+from batching.api.openai.responses import in_callers_form
 from llmbatch.errors import json_error
 from llmbatch.exchange import HEADER, choose_name
 

@@ -19,8 +19,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from batching.api.openai.responses import in_callers_form
 from batching.gateway.events import Event, EventStream
-from batching.openai.writing import in_callers_form
 from llmbatch.errors import json_error
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from batching.api.query_state import cancel_one
 from batching.engine.errors import (
     Cancelled,
     GatewayError,
@@ -28,7 +29,6 @@ from batching.messages import (
     read_finished,
     read_growing,
 )
-from batching.query_state import cancel_one
 from batching.store.cancellation import release_chats
 from batching.store.fleet_status import Outlook
 from batching.store.queue import queue_positions

@@ -42,7 +42,7 @@ class StrictTextInRequest(TextInRequest):
 
 
 class PriorityInBody(OpenApiSerializerFieldExtension):
-    target_class = "batching.serializers.PriorityField"
+    target_class = "batching.api.serializers.PriorityField"
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
         return {

@@ -8,8 +8,8 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_field
 from rest_framework import exceptions, serializers
 
+from batching.api.openai.responses import in_openai_form
 from batching.engine.errors import error_from_code
-from batching.openai.writing import in_openai_form
 from batching.store.threads import DatabaseAway
 from llmbatch.errors import handle_exception
 

@@ -6,11 +6,11 @@ against both.
 
 from django.urls import path
 
-from batching.analytics_view import AnalyticsView
-from batching.metrics_view import MetricsView
-from batching.openai.views import CompletionsView, ModelsView
-from batching.query_state import QueryStateView
-from batching.views import ModelKeyTestView, QueryView
+from batching.api.analytics_view import AnalyticsView
+from batching.api.metrics_view import MetricsView
+from batching.api.openai.views import CompletionsView, ModelsView
+from batching.api.query_state import QueryStateView
+from batching.api.views import ModelKeyTestView, QueryView
 from chats.views import ChatListView
 from llmbatch.api_schema.describe import describe
 from llmbatch.api_schema.operations import (

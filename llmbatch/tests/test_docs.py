@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from batching.api.websocket.routes import SOCKETS
 from batching.engine.errors import ERRORS_BY_CODE
-from batching.sockets.routes import SOCKETS
 from llmbatch.asgi import LEAN_VIEWS
 from llmbatch.tests.scrape import promtool_mark, run_promtool
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 
-from batching.analytics_view import AnalyticsParameters
+from batching.api.analytics_view import AnalyticsParameters
 from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
 from llmbatch.api_schema.documents import AnalyticsSerializer
 from llmbatch.api_schema.refusals import describe_refusals

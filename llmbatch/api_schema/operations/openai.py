@@ -7,8 +7,8 @@ from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
 
-from batching.openai.reading import IDEMPOTENCY_HEADER, IGNORED, ROLES, TIERS
-from batching.serializers import MAX_NAME_LENGTH
+from batching.api.openai.requests import IDEMPOTENCY_HEADER, IGNORED, ROLES, TIERS
+from batching.api.serializers import MAX_NAME_LENGTH
 from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
 from llmbatch.api_schema.fields import NOT_BLANK
 from llmbatch.api_schema.forms import COUNT, TEXT, Schema, one_of_these, server_sent, whole

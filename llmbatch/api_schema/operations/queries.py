@@ -5,7 +5,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 
-from batching.serializers import QuerySerializer
+from batching.api.serializers import QuerySerializer
 from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
 from llmbatch.api_schema.documents import AcceptedSerializer, AnswerSerializer, StateSerializer
 from llmbatch.api_schema.forms import TEXT, one_of_these, server_sent, whole

@@ -9,10 +9,10 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 from rest_framework.request import Request
 
-from batching.openai.reading import IDEMPOTENCY_HEADER, read_completion
-from batching.openai.writing import CompletionStream, describe_completion, in_openai_form
+from batching.api.openai.requests import IDEMPOTENCY_HEADER, read_completion
+from batching.api.openai.responses import CompletionStream, describe_completion, in_openai_form
+from batching.api.views import AsyncAPIView, respond_json
 from batching.process.runtime import get_runtime
-from batching.views import AsyncAPIView, respond_json
 from settings_app.api_keys import Principal
 from settings_app.rate_limits import take_turn
 from settings_app.snapshot import current_snapshot

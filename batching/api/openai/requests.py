@@ -7,9 +7,9 @@ from typing import Any
 
 from rest_framework.exceptions import ValidationError
 
+from batching.api.serializers import read_query
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
-from batching.serializers import read_query
 
 NAMELESS = "openai"
 """the username of a request without `user`"""

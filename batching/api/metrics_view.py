@@ -9,9 +9,9 @@ from django.http import HttpResponse
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from rest_framework.request import Request
 
+from batching.api.views import AsyncAPIView
 from batching.process.runtime import get_runtime
 from batching.telemetry.exposition import PLAIN, describe_state, expose
-from batching.views import AsyncAPIView
 
 logger = logging.getLogger("batching")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.http import HttpResponse
 
+from batching.api.openai.requests import Completion
 from batching.gateway.events import Event, EventStream, write_frame
-from batching.openai.reading import Completion
 
 PATHS = ("/v1/chat/completions", "/v1/models")
 _TYPES = {

@@ -12,10 +12,10 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from batching.api.serializers import read_plain_query, read_query
 from batching.gateway.admission import Query
 from batching.gateway.events import EventStream
 from batching.process.runtime import get_runtime
-from batching.serializers import read_plain_query, read_query
 from batching.store.model_status import explain_key_trouble
 from settings_app.api_keys import Principal
 from settings_app.auth import (

@@ -4,9 +4,9 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from batching.api.openai.requests import read_completion
+from batching.api.openai.responses import CompletionStream
 from batching.gateway.events import Event
-from batching.openai.reading import read_completion
-from batching.openai.writing import CompletionStream
 
 ASKED = {"model": "any", "messages": [{"role": "user", "content": "Why?"}], "stream": True}
 ACCEPTED = {"request_id": "r-1", "created_at": "2026-11-23T00:00:00Z"}

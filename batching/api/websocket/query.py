@@ -16,11 +16,11 @@ from typing import Any
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
 
+from batching.api.serializers import read_query
 from batching.engine.errors import QueueFull
 from batching.gateway.admission import Query
 from batching.gateway.gateway import Gateway
 from batching.process.runtime import get_runtime
-from batching.serializers import read_query
 from batching.sockets.socket import Socket, SocketClosed
 from settings_app.rate_limits import take_turn
 

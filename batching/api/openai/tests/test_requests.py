@@ -7,14 +7,14 @@ import pytest
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
-from batching.engine.lanes import Priority
-from batching.openai.reading import (
+from batching.api.openai.requests import (
     CONVERSATION,
     IGNORED,
     REFUSED,
     read_completion,
     write_prompt,
 )
+from batching.engine.lanes import Priority
 
 ASKED = {"model": "any", "messages": [{"role": "user", "content": "Why?"}]}
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
+from batching.api.serializers import read_plain_query, read_query
 from batching.engine.lanes import Priority
-from batching.serializers import read_plain_query, read_query
 
 GOOD = {"username": "ann", "prompt": "Why?"}
 ODD = st.sampled_from(

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from batching.api.query_state import cancel_chat, cancel_one, find_one
+from batching.api.websocket import query
 from batching.engine.lanes import Priority
 from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
-from batching.query_state import cancel_chat, cancel_one, find_one
-from batching.sockets import queries
 from batching.sockets.tests.test_sockets import make_key
 from batching.tests.pen import Readings, use_pen
 from batching.tests.sockets import SocketClient, connected
@@ -232,7 +232,7 @@ async def test_twenty_refused_frames_in_a_row_end_it(harness: Harness) -> None:
 async def test_others_get_their_turn_between_the_frames_of_a_burst(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MOST_OPEN", 0)  # each frame is answered without a wait
+    monkeypatch.setattr(query, "MOST_OPEN", 0)  # each frame is answered without a wait
     turns = 0
 
     async def count() -> None:
@@ -266,7 +266,7 @@ async def test_hostile_texts_harm_nobody(harness: Harness) -> None:
 async def test_open_queries_of_a_socket_are_bounded(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MOST_OPEN", 2)
+    monkeypatch.setattr(query, "MOST_OPEN", 2)
     await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         for index in range(3):

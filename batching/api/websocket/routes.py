@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from batching.live.endpoint import watch
+from batching.api.websocket.live import watch
+from batching.api.websocket.query import converse
 from batching.process.runtime import get_runtime
-from batching.sockets.queries import converse
 from batching.sockets.registry import Endpoint
 
 SOCKETS = {
