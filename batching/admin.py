@@ -10,8 +10,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html_join
 
-from batching.batch_story import tell_batch
 from batching.models import Batch, DailyStat, ModelCall
+from batching.pages.batch_detail import tell_batch
 from chats.admin import ReadOnlyAdmin, batch_link
 from chats.selectors import outside_index
 from settings_app.models import Priority

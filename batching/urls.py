@@ -1,20 +1,20 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from batching import batch_pages, pages, playground
 from batching.api.analytics_view import AnalyticsView
 from batching.api.query_state import QueryStateView
+from batching.pages import batch_pages, playground, views
 
 urlpatterns = [
     path("v1/analytics", AnalyticsView.as_view(), name="analytics"),
     # An id may hold a slash, or anything else.
     re_path(r"^v1/query/(?P<request_id>[\s\S]+)$", QueryStateView.as_view(), name="query-state"),
     path("", RedirectView.as_view(pattern_name="dashboard")),
-    path("dashboard", pages.dashboard, name="dashboard"),
+    path("dashboard", views.dashboard, name="dashboard"),
     path("batches", batch_pages.batch_list, name="batches"),
     path("batches/<int:batch_id>", batch_pages.batch_page, name="batch"),
-    path("live", pages.live, name="live"),
+    path("live", views.live, name="live"),
     path("playground", playground.playground, name="playground"),
     path("playground/batches", playground.playground_batches, name="playground-batches"),
-    path("admin/test-key", pages.test_key, name="test-key"),
+    path("admin/test-key", views.test_key, name="test-key"),
 ]

@@ -9,8 +9,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.template.context import RequestContext
 
 from batching.models import DailyStat
-from batching.pages import describe_period, today_utc
-from batching.periods import recent_days
+from batching.pages.periods import recent_days
+from batching.pages.views import describe_period, today_utc
 
 register = template.Library()
 

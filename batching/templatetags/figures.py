@@ -7,7 +7,7 @@ from django import template
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from batching.charts import write_number
+from batching.pages.charts import write_number
 
 register = template.Library()
 

@@ -8,8 +8,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from batching.analytics.rollup import fold_pending
-from batching.batch_story import SHOWN_CHARACTERS, shorten
 from batching.models import CallKind, CallStatus
+from batching.pages.batch_detail import SHOWN_CHARACTERS, shorten
 from batching.tests.rows import make_batch, make_call
 from batching.tests.test_admin import open_list, open_record
 from chats.models import Status

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.urls import reverse
 
-from batching.periods import Period
+from batching.pages.periods import Period
 from chats.models import Status
 from chats.selectors import ANY_ERROR
 from settings_app.models import Priority

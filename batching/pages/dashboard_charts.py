@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from batching.charts import Bars, Columns, Entry, Series, draw_bars, draw_columns, write_number
-from batching.comparison import write_figure
-from batching.row_links import RowLinks
+from batching.pages.charts import (
+    Bars,
+    Columns,
+    Entry,
+    Series,
+    draw_bars,
+    draw_columns,
+    write_number,
+)
+from batching.pages.figures import write_figure
+from batching.pages.links import RowLinks
 from settings_app.models import Priority
 from settings_app.snapshot import LaneSettings
 

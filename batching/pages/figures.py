@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from batching.charts import write_number
-from batching.row_links import RowLinks, Rows
+from batching.pages.charts import write_number
+from batching.pages.links import RowLinks, Rows
 from settings_app.models import Priority
 
 Summary = Mapping[str, Any]

@@ -8,8 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batching.models import CallKind, CallStatus, Outcome, Trigger
+from batching.pages.timeline import WIDTH_OF_NOTHING, draw_timeline
 from batching.tests.rows import make_batch, make_call
-from batching.timeline import WIDTH_OF_NOTHING, draw_timeline
 from chats.models import Status
 from chats.tests.rows import NOON, make_chat
 

@@ -11,10 +11,10 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from batching import pages
-from batching.comparison import find_value
 from batching.models import CallStatus, DailyStat
-from batching.periods import PeriodForm
+from batching.pages import views
+from batching.pages.figures import find_value
+from batching.pages.periods import PeriodForm
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
 from chats.tests.rows import make_chat
@@ -32,7 +32,7 @@ KEY = "test-key-0123456789"
 def _open_gateway(settings, monkeypatch):
     settings.API_ACCESS = "open"
     settings.GEMINI_API_KEY = KEY
-    monkeypatch.setattr(pages, "today_utc", lambda: TODAY)
+    monkeypatch.setattr(views, "today_utc", lambda: TODAY)
     monkeypatch.setattr("batching.templatetags.desk.today_utc", lambda: TODAY)
 
 

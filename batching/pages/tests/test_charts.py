@@ -2,7 +2,7 @@
 
 import pytest
 
-from batching.charts import Entry, Series, draw_bars, draw_columns, write_number
+from batching.pages.charts import Entry, Series, draw_bars, draw_columns, write_number
 from batching.templatetags.figures import breakable
 
 

@@ -10,12 +10,12 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from batching.analytics.summary import summarize, summarize_now
-from batching.comparison import compare_lanes, list_figures
-from batching.dashboard import draw_charts
-from batching.periods import DAY_CHOICES, Period, PeriodForm
-from batching.row_links import RowLinks
+from batching.pages.dashboard_charts import draw_charts
+from batching.pages.figures import compare_lanes, list_figures
+from batching.pages.links import RowLinks
+from batching.pages.periods import DAY_CHOICES, Period, PeriodForm
+from batching.pages.savings import weigh_batching
 from batching.store.model_status import explain_key_trouble
-from batching.worth import weigh_batching
 from settings_app.models import Priority
 from settings_app.readers import for_readers
 from settings_app.snapshot import refresh_if_stale

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from batching.charts import write_number
 from batching.models import Batch, ModelCall
-from batching.timeline import Timeline, draw_timeline
+from batching.pages.charts import write_number
+from batching.pages.timeline import Timeline, draw_timeline
 from chats.models import Chat
 
 SHOWN_CHARACTERS = 20_000

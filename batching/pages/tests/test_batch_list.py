@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from batching import batch_list
 from batching.models import CallKind, Outcome, Trigger
+from batching.pages import batch_list
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
 from chats.tests.rows import NOON, make_chat

@@ -8,9 +8,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 from rest_framework import serializers
 
-from batching.batch_list import BatchFilter, BatchPage, list_batches
-from batching.batch_story import tell_batch
 from batching.models import Batch, Outcome
+from batching.pages.batch_detail import tell_batch
+from batching.pages.batch_list import BatchFilter, BatchPage, list_batches
 from chats.page_parameters import write_for_field, write_query
 from chats.selectors import MAX_ID
 from chats.serializers import MomentField, PriorityNameField, QueryParameters

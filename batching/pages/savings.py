@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batching.charts import write_number
-from batching.comparison import Figure, find_value
-from batching.row_links import RowLinks, Rows
+from batching.pages.charts import write_number
+from batching.pages.figures import Figure, find_value
+from batching.pages.links import RowLinks, Rows
 from settings_app.models import Priority
 
 Summary = Mapping[str, Any]

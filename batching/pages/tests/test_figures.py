@@ -7,15 +7,15 @@ from html import unescape
 
 import pytest
 
-from batching import pages
 from batching.analytics.rollup import fold_pending
 from batching.analytics.summary import summarize
-from batching.comparison import METRICS, Metric, compare, find_value
 from batching.models import CallStatus
-from batching.periods import Period
-from batching.row_links import RowLinks
+from batching.pages import views
+from batching.pages.figures import METRICS, Metric, compare, find_value
+from batching.pages.links import RowLinks
+from batching.pages.periods import Period
+from batching.pages.savings import weigh_batching
 from batching.tests.rows import make_batch, make_call
-from batching.worth import weigh_batching
 from chats.models import Status
 from chats.tests.rows import make_chat
 from settings_app.models import Priority
@@ -72,7 +72,7 @@ def test_period_before_has_as_many_days_and_ends_where_the_other_begins(first, l
 def two_weeks(db, settings, monkeypatch):
     """This week two HIGH batches and a LOW one with failures; the week before one HIGH batch."""
     settings.API_ACCESS, settings.GEMINI_API_KEY = "open", "test-key-0123456789"
-    monkeypatch.setattr(pages, "today_utc", lambda: TODAY)
+    monkeypatch.setattr(views, "today_utc", lambda: TODAY)
     for at, size in ((NOW, 3), (NOW - timedelta(days=6), 1), (NOW - timedelta(days=7), 2)):
         rule = {"max_batch": 4, "latency_ms": 500}
         batch = make_batch(Priority.HIGH, at=at, size=size, settings=rule)

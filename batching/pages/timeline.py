@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from batching.charts import write_number
 from batching.models import Batch, CallStatus, ModelCall, Trigger
+from batching.pages.charts import write_number
 from chats.models import Chat, Status
 
 LEAST_SPAN_S = 0.001
