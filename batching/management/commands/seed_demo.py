@@ -11,9 +11,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.demo import Plan, generate_history
-from batching.demo_rows import DemoBatch
-from batching.demo_store import count_demo_chats, count_real_chats, remove_history, store_history
+from batching.demo.history import Plan, generate_history
+from batching.demo.rows import DemoBatch
+from batching.demo.store import count_demo_chats, count_real_chats, remove_history, store_history
 from batching.progress import progress_bar
 from batching.store.lane_rules import read_rules
 from settings_app.services import announce_change

@@ -14,8 +14,8 @@ from django.db.models import QuerySet
 
 from batching.analytics.histogram import add_value
 from batching.analytics.rollup import COUNTERS, COUNTS_BY_KEY, add_batch, add_stat
-from batching.demo_rows import DEMO_OWNER, DemoBatch
-from batching.demo_texts import USERNAME_PREFIX
+from batching.demo.rows import DEMO_OWNER, DemoBatch
+from batching.demo.texts import USERNAME_PREFIX
 from batching.models import Batch, DailyStat, ModelCall
 from chats.models import Chat, Status
 from chats.statements import BulkInsert

@@ -12,9 +12,9 @@ from django.db.models import Count, F, Q, Sum
 
 from batching.analytics.rollup import fold_pending
 from batching.analytics.summary import summarize
-from batching.demo import Plan, generate_history
-from batching.demo_rows import DEMO_OWNER, DemoBatch
-from batching.demo_store import remove_history, store_history
+from batching.demo.history import Plan, generate_history
+from batching.demo.rows import DEMO_OWNER, DemoBatch
+from batching.demo.store import remove_history, store_history
 from batching.management.commands.seed_demo import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall
 from batching.store.lane_rules import current_rules

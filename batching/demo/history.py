@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
 
-from batching.demo_rows import DemoBatch, Departure, Weather, make_unsent
-from batching.demo_story import make_batch
+from batching.demo.batches import make_batch
+from batching.demo.rows import DemoBatch, Departure, Weather, make_unsent
 from batching.engine.lanes import LaneRule, Priority
 from batching.gateway.admission import GRACE_S
 

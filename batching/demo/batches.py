@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from batching.demo_rows import DEMO_OWNER, DemoBatch, Departure, Mould, describe_rule, make_chat
-from batching.demo_texts import draw_answer, draw_usernames, write_reply
+from batching.demo.rows import DEMO_OWNER, DemoBatch, Departure, Mould, describe_rule, make_chat
+from batching.demo.texts import draw_answer, draw_usernames, write_reply
 from batching.engine.errors import (
     Blocked,
     GatewayError,

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from django.db.models import Model
 from django.db.models.base import ModelState
 
-from batching.demo_texts import draw_prompt, draw_usernames
+from batching.demo.texts import draw_prompt, draw_usernames
 from batching.engine.errors import Cancelled, GatewayError, TimedOut
 from batching.engine.lanes import LaneRule
 from batching.gateway.admission import GRACE_S

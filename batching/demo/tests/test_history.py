@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from batching.demo import Plan, generate_history
-from batching.demo_rows import DemoBatch, describe_rule
-from batching.demo_texts import MARK, USERNAME_PREFIX
+from batching.demo.history import Plan, generate_history
+from batching.demo.rows import DemoBatch, describe_rule
+from batching.demo.texts import MARK, USERNAME_PREFIX
 from batching.engine.errors import ERRORS_BY_CODE
 from batching.engine.lanes import LaneRule, Priority, Scope
 from batching.engine.runner import MAX_ATTEMPTS
