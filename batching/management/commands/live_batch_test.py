@@ -9,10 +9,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from batching.progress import progress_bar
-from batching.rehearsal import Reply, Rule, describe_strangers, group_batches, judge_batches
-from batching.rehearsal_client import Refused, RehearsalClient, Unreachable
-from batching.rehearsal_command import RehearsalCommand
+from batching.management.progress import progress_bar
+from batching.smoke_test.client import Refused, RehearsalClient, Unreachable
+from batching.smoke_test.command import RehearsalCommand
+from batching.smoke_test.rules import Reply, Rule, describe_strangers, group_batches, judge_batches
 
 BURST = 60
 MIXED = ["HIGH", "MEDIUM", "HIGH", "LOW"] * 8

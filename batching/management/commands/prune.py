@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from batching.analytics.rollup import fold_pending
+from batching.management.progress import progress_bar
 from batching.models import ModelCall
-from batching.progress import progress_bar
 from batching.store.retention import Extent, count_extent, prune, scrub_calls, scrub_chats
 from chats.models import Chat
 from settings_app.models import MAX_RETENTION_DAYS

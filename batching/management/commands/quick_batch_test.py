@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from batching.rehearsal import judge_batches
-from batching.rehearsal_client import RehearsalClient
-from batching.rehearsal_command import RehearsalCommand
+from batching.smoke_test.client import RehearsalClient
+from batching.smoke_test.command import RehearsalCommand
+from batching.smoke_test.rules import judge_batches
 
 SENT = ["HIGH"] * 3 + ["MEDIUM"] * 3 + ["LOW"] * 2
 

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from batching.demo.history import Plan, generate_history
 from batching.demo.rows import DemoBatch
 from batching.demo.store import count_demo_chats, count_real_chats, remove_history, store_history
-from batching.progress import progress_bar
+from batching.management.progress import progress_bar
 from batching.store.lane_rules import read_rules
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale

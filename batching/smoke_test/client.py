@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from batching.rehearsal import Answer, Reply, Request, Rule
+from batching.smoke_test.rules import Answer, Reply, Request, Rule
 
 LANES = {"HIGH": "high_priority", "MEDIUM": "medium_priority", "LOW": "low_priority"}
 REFUSALS = (401, 403, 503)

@@ -10,8 +10,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.rehearsal import Reply, describe_strangers
-from batching.rehearsal_client import RehearsalClient, Unreachable, open_client
+from batching.smoke_test.client import RehearsalClient, Unreachable, open_client
+from batching.smoke_test.rules import Reply, describe_strangers
 
 COLUMNS = ("request", "priority", "batch", "size", "waited", "answered after", "status")
 FORM = "{:12} {:8} {:>7} {:>5} {:>9} {:>15}  {}"

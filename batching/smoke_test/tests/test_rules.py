@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from batching.rehearsal import Answer, Reply, Request, Rule, describe_strangers, judge_batches
+from batching.smoke_test.rules import (
+    Answer,
+    Reply,
+    Request,
+    Rule,
+    describe_strangers,
+    judge_batches,
+)
 
 RULES = {"HIGH": Rule(0.2, 6, 1000), "MEDIUM": Rule(1.0, 4, 5000), "LOW": Rule(4.0, 4, 10_000)}
 
