@@ -217,7 +217,7 @@ def _run_self(url: str) -> list[float]:
 
 def _accept_rows(per_commit: int) -> float:
     """Rows per second."""
-    from chats.acceptance import accept_chats
+    from chats.submission import accept_chats
 
     chats = [_make_chat() for _ in range(ROWS_BY_COMMIT[per_commit])]
     began = time.perf_counter()

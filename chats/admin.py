@@ -11,8 +11,8 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
+from chats.admin_lists import BoundedPaginator, RecordList
 from chats.models import Chat
-from chats.record_list import BoundedPaginator, RecordList
 
 LARGEST_ID = 2**63 - 1
 

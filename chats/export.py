@@ -11,7 +11,7 @@ from channels.db import database_sync_to_async
 from chats.models import Chat
 from chats.selectors import ChatFilter, walk_chats
 from chats.serializers import describe_chat
-from chats.times import write_time
+from chats.timestamps import write_time
 from settings_app.models import Priority
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}

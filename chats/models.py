@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import F, Q
 
-from chats.times import count_microseconds
+from chats.timestamps import count_microseconds
 from settings_app.models import OPEN_ACCESS_CLIENT_ID, Priority
 
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from chats.export import FORMATS, stream_chats
 from chats.models import Chat
-from chats.page_parameters import PLACE, WAYS, PageParameters, describe_form, write_query
+from chats.page_forms import PLACE, WAYS, PageParameters, describe_form, write_query
 from chats.search import search_chats
 from chats.selectors import ChatPage, list_chats
 from settings_app.readers import for_readers, for_readers_async, may_administer

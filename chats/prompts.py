@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from django.utils.crypto import salted_hmac
 
+from chats.bulk_sql import BulkUpdate
 from chats.models import FINAL_STATUSES, Chat
-from chats.statements import BulkUpdate
 from settings_app.snapshot import current_snapshot
 
 _BLANK = BulkUpdate(Chat, assign=["prompt", "prompt_digest"], where=["id", "prompt"])

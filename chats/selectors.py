@@ -26,9 +26,9 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
+from chats.id_ranges import Span, find_span, within
 from chats.models import OPEN_STATUSES, Chat, Status
-from chats.spans import Span, find_span, within
-from chats.tally import count_stored
+from chats.row_count import count_stored
 from settings_app.models import Priority
 
 MAX_PAGE = 1000

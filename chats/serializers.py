@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from chats.models import Chat, Status
 from chats.selectors import DEFAULT_PAGE, MAX_ID, MAX_PAGE, ChatFilter
-from chats.times import write_time
+from chats.timestamps import write_time
 from settings_app.models import Priority
 
 MAX_NAME_LENGTH = 200

@@ -10,11 +10,11 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
 
+from chats.bulk_sql import BulkUpdate
 from chats.leases import lock_free
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
-from chats.statements import BulkUpdate
-from chats.times import count_microseconds
+from chats.timestamps import count_microseconds
 
 CLOCK_STEP = timedelta(seconds=5)
 """by which the wall clock may go back against the monotonic one"""

@@ -17,8 +17,8 @@ from batching.analytics.rollup import COUNTERS, COUNTS_BY_KEY, add_batch, add_st
 from batching.demo.rows import DEMO_OWNER, DemoBatch
 from batching.demo.texts import USERNAME_PREFIX
 from batching.models import Batch, DailyStat, ModelCall
+from chats.bulk_sql import BulkInsert
 from chats.models import Chat, Status
-from chats.statements import BulkInsert
 
 ROWS_A_STATEMENT = 200
 PAGE = 500

@@ -12,8 +12,8 @@ from batching.engine.errors import RequestConflict
 from batching.engine.planner import Item
 from batching.gateway.waiters import Inbox, Waiter
 from batching.store.threads import DatabaseAway, DatabaseThreads
-from chats.acceptance import Accepted, accept_chats, request_key
 from chats.models import Chat
+from chats.submission import Accepted, accept_chats, request_key
 
 logger = logging.getLogger("batching")
 

@@ -9,9 +9,9 @@ from typing import Any
 from django.db.models import Count
 
 from batching.models import Batch, ModelCall, Outcome
+from chats.id_ranges import find_span, within
 from chats.models import Chat, Status
 from chats.selectors import MAX_ID
-from chats.spans import find_span, within
 from settings_app.models import Priority
 
 LISTED_AT_ONCE = 50

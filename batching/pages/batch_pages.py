@@ -11,7 +11,7 @@ from rest_framework import serializers
 from batching.models import Batch, Outcome
 from batching.pages.batch_detail import tell_batch
 from batching.pages.batch_list import BatchFilter, BatchPage, list_batches
-from chats.page_parameters import write_for_field, write_query
+from chats.page_forms import write_for_field, write_query
 from chats.selectors import MAX_ID
 from chats.serializers import MomentField, PriorityNameField, QueryParameters
 from settings_app.models import Priority

@@ -16,9 +16,9 @@ from batching.engine.planner import Item
 from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
+from chats.bulk_sql import BulkInsert, BulkUpdate
 from chats.models import FINAL_STATUSES, Chat, Status
 from chats.services import QueuedRow, count_attempt, lock_queued, start_chats
-from chats.statements import BulkInsert, BulkUpdate
 from settings_app.snapshot import current_snapshot
 
 BUDGET = TokenBudget()

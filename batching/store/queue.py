@@ -14,7 +14,7 @@ from batching.models import ModelCall
 from batching.store.fleet_status import read_outlook
 from batching.store.lane_rules import current_rules
 from chats.models import Chat, Status
-from chats.times import count_microseconds
+from chats.timestamps import count_microseconds
 
 
 @dataclass(frozen=True, slots=True)

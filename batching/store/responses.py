@@ -7,7 +7,7 @@ from django.db.models import F
 
 from batching.engine.errors import error_from_code
 from chats.models import FINAL_STATUSES, Chat, Status
-from chats.times import write_time
+from chats.timestamps import write_time
 
 ANSWER_COLUMNS = [
     "text",

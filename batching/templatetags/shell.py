@@ -9,7 +9,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
 from batching.store.model_status import list_notices
-from chats.times import write_time
+from chats.timestamps import write_time
 from settings_app.readers import may_read
 
 register = template.Library()

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batching.tests.rows import make_batch
-from chats import page_parameters
+from chats import page_forms
 from chats.models import Status
 from chats.pages import SHOWN_CHARACTERS
 from chats.tests.rows import NOON, make_chat
@@ -63,7 +63,7 @@ def test_newest_comes_first_and_open_requests_do_not(client):
 
 
 def test_pages_lead_through_all_and_back_without_counting_rows(client, monkeypatch):
-    monkeypatch.setattr(page_parameters, "SHOWN_AT_ONCE", 2)
+    monkeypatch.setattr(page_forms, "SHOWN_AT_ONCE", 2)
     for number in range(5):
         make_chat(request_id=f"r-{number}", username="ann & co")
     make_chat(username="bob")

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from chats.acceptance import accept_chats, request_key
 from chats.models import Chat, Status
 from chats.prompts import blank_prompts, drop_prompts
 from chats.services import Wait, cancel_chats, expire_chats
+from chats.submission import accept_chats, request_key
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import refresh_snapshot

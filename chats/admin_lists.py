@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from chats.spans import find_span, within
+from chats.id_ranges import find_span, within
 
 MOST_LISTED = 10_000
 PLACES = ("id__lt", "id__gt")

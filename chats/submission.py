@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
+from chats.bulk_sql import BulkInsert
 from chats.models import OPEN_STATUSES, Chat, Status
 from chats.prompts import is_prompt_of
-from chats.statements import BulkInsert
 
 RequestKey = tuple[int, str, str]
 

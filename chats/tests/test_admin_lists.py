@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from batching.models import CallKind
 from batching.tests.rows import make_batch, make_call
-from chats import record_list
+from chats import admin_lists
 from chats.models import Status
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import Priority
@@ -23,7 +23,7 @@ ROW = re.compile(r'<th class="field-id"><a[^>]*>(\d+)</a>')
 
 @pytest.fixture(autouse=True)
 def _count_to_three(monkeypatch):
-    monkeypatch.setattr(record_list, "MOST_LISTED", 3)
+    monkeypatch.setattr(admin_lists, "MOST_LISTED", 3)
 
 
 @pytest.fixture

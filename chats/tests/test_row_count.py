@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from chats import tally
+from chats import row_count
 from chats.models import Chat, Status
-from chats.tally import count_stored
+from chats.row_count import count_stored
 from chats.tests.rows import make_chat
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_snapshot
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _few_are_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "UNSETTLED", 3)
-    tally._Memory.tally = None
+    monkeypatch.setattr(row_count, "UNSETTLED", 3)
+    row_count._Memory.tally = None
 
 
 def test_follows_arrivals_and_the_retention() -> None:
@@ -44,8 +44,8 @@ def test_unannounced_deletion_is_noticed_after_a_while(monkeypatch: pytest.Monke
     chats = [make_chat(Status.DONE) for _ in range(20)]
     assert count_stored() == 20
     chats[5].delete()
-    later = tally.time.monotonic() + tally.REMEMBERED_S + 1
-    monkeypatch.setattr(tally.time, "monotonic", lambda: later)
+    later = row_count.time.monotonic() + row_count.REMEMBERED_S + 1
+    monkeypatch.setattr(row_count.time, "monotonic", lambda: later)
     assert count_stored() == 19
 
 
