@@ -13,7 +13,7 @@ from chats.models import Chat
 from chats.page_forms import PLACE, WAYS, PageParameters, describe_form, write_query
 from chats.search import search_chats
 from chats.selectors import ChatPage, list_chats
-from settings_app.readers import for_readers, for_readers_async, may_administer
+from settings_app.access.page_access import for_readers, for_readers_async, may_administer
 
 SHOWN_CHARACTERS = 20_000
 MOST_COUNTED = 50_000

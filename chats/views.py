@@ -8,7 +8,7 @@ from rest_framework.views import APIView
 
 from chats.selectors import list_chats
 from chats.serializers import ChatParameters, describe_chat
-from settings_app.auth import KeyOrOpenAccess, client_of
+from settings_app.access.auth import KeyOrOpenAccess, client_of
 
 
 class ChatListView(APIView):

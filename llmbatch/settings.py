@@ -153,13 +153,13 @@ else:
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["settings_app.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["settings_app.json_bodies.StrictJSONParser"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "settings_app.auth.BearerKey",
-        "settings_app.auth.StaffSession",
+        "settings_app.access.auth.BearerKey",
+        "settings_app.access.auth.StaffSession",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["settings_app.auth.StaffOrOpenAccess"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "settings_app.parsers.JsonForEverybody",
+    "DEFAULT_PERMISSION_CLASSES": ["settings_app.access.auth.StaffOrOpenAccess"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "settings_app.json_bodies.JsonForEverybody",
     "EXCEPTION_HANDLER": "llmbatch.errors.handle_exception",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNICODE_JSON": True,
@@ -224,11 +224,11 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = True  # also what has not been collected
 WHITENOISE_AUTOREFRESH = DEBUG
 AUTHENTICATION_BACKENDS = [
-    "settings_app.logins.ThrottledLogin",
+    "settings_app.access.login_throttle.ThrottledLogin",
     "django.contrib.auth.backends.ModelBackend",
 ]
-AXES_HANDLER = "settings_app.logins.CountAhead"
-AXES_CLIENT_IP_CALLABLE = "settings_app.logins.find_address"
+AXES_HANDLER = "settings_app.access.login_throttle.CountAhead"
+AXES_CLIENT_IP_CALLABLE = "settings_app.access.login_throttle.find_address"
 # Of the two together: a name alone would let anyone lock the admin out, and behind one address
 # there may be many people.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]

@@ -7,7 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from llmbatch.api_schema.views import SchemaView, docs
 from llmbatch.errors import json_error
-from settings_app.logins import log_in
+from settings_app.access.login_throttle import log_in
 
 
 @csrf_exempt

@@ -16,12 +16,12 @@ from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework_api_key.admin import APIKeyModelAdmin
 from rest_framework_api_key.models import APIKey
 
-from settings_app import accounts  # noqa: F401 - registers the accounts
-from settings_app.api_keys import change_api_key, delete_api_keys, store_api_key
-from settings_app.fixed_rows import FixedRowsAdmin
+from settings_app.access import admin as accounts  # noqa: F401 - registers the accounts
+from settings_app.access.api_keys import change_api_key, delete_api_keys, store_api_key
+from settings_app.admin_base import FixedRowsAdmin
 from settings_app.forms import GatewaySettingsForm, MomentInput, describe_key
 from settings_app.history import Author, find_author
-from settings_app.lane_words import EFFECTS, compare_fields, describe_lane, write_effect
+from settings_app.lane_help import EFFECTS, compare_fields, describe_lane, write_effect
 from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane, SettingsChange, Via
 from settings_app.services import update_settings
 from settings_app.snapshot import refresh_if_stale

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 
-from settings_app.keys import explain_bad_key, explain_bad_model, mask_key
+from settings_app.model_key import explain_bad_key, explain_bad_model, mask_key
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import Snapshot, refresh_if_stale
 

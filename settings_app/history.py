@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from settings_app.crypto import DecryptionFailed, decrypt
-from settings_app.keys import mask_key
+from settings_app.model_key import mask_key
 from settings_app.models import ApiKey, GatewaySettings, Lane, SettingsChange, Via
 
 SETTINGS = "Settings"

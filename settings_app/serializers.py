@@ -5,7 +5,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from settings_app.keys import explain_bad_key, explain_bad_model, mask_key
+from settings_app.model_key import explain_bad_key, explain_bad_model, mask_key
 from settings_app.models import MAX_RETENTION_DAYS, BatchScope, Priority
 from settings_app.snapshot import Snapshot
 

@@ -5,9 +5,9 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from settings_app.auth import ListedOriginForWrites
+from settings_app.access.auth import ListedOriginForWrites
 from settings_app.history import find_author
-from settings_app.keys import mask_key
+from settings_app.model_key import mask_key
 from settings_app.models import Via
 from settings_app.serializers import SettingsSerializer, describe_settings
 from settings_app.services import update_settings

@@ -20,7 +20,7 @@ from batching.store.queue import estimate_wait_s, find_chats, queue_position
 from batching.store.responses import describe_error, describe_request, read_outcome
 from batching.telemetry import log_context
 from chats.models import Chat, Status
-from settings_app.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
+from settings_app.access.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
 
 logger = logging.getLogger("batching")
 

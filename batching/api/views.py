@@ -17,14 +17,14 @@ from batching.gateway.admission import Query
 from batching.gateway.events import EventStream
 from batching.process.runtime import get_runtime
 from batching.store.model_status import explain_key_trouble
-from settings_app.api_keys import Principal
-from settings_app.auth import (
+from settings_app.access.api_keys import Principal
+from settings_app.access.auth import (
     ListedOriginForWrites,
     check_access,
     find_principal,
     is_listed_origin,
 )
-from settings_app.rate_limits import take_turn
+from settings_app.access.rate_limits import take_turn
 
 
 class AsyncAPIView(APIView):

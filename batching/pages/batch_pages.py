@@ -14,8 +14,8 @@ from batching.pages.batch_list import BatchFilter, BatchPage, list_batches
 from chats.page_forms import write_for_field, write_query
 from chats.selectors import MAX_ID
 from chats.serializers import MomentField, PriorityNameField, QueryParameters
+from settings_app.access.page_access import for_readers, may_administer
 from settings_app.models import Priority
-from settings_app.readers import for_readers, may_administer
 
 
 class BatchParameters(QueryParameters):

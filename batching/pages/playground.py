@@ -17,9 +17,9 @@ from batching.api.serializers import MAX_NAME_LENGTH
 from batching.gateway.admission import GRACE_S
 from batching.models import Batch
 from chats.models import Chat
-from settings_app.lane_words import write_effect
+from settings_app.access.page_access import for_readers
+from settings_app.lane_help import write_effect
 from settings_app.models import Priority
-from settings_app.readers import for_readers
 from settings_app.snapshot import LaneSettings, refresh_if_stale
 
 MOST_AT_ONCE = 20

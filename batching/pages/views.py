@@ -16,8 +16,8 @@ from batching.pages.links import RowLinks
 from batching.pages.periods import DAY_CHOICES, Period, PeriodForm
 from batching.pages.savings import weigh_batching
 from batching.store.model_status import explain_key_trouble
+from settings_app.access.page_access import for_readers
 from settings_app.models import Priority
-from settings_app.readers import for_readers
 from settings_app.snapshot import refresh_if_stale
 
 

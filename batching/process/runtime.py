@@ -35,7 +35,7 @@ from batching.store.threads import DatabaseThreads
 from batching.telemetry.exposition import describe_state, forget_numbers, report_numbers
 from batching.telemetry.metrics import watch_lag
 from batching.worker.consumer import BatchConsumer
-from settings_app.api_keys import KEY_RING
+from settings_app.access.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
 
 if TYPE_CHECKING:

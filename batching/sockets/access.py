@@ -13,8 +13,8 @@ from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.request import Request
 
 from batching.store.threads import AWAY, explain_away
-from settings_app.api_keys import Principal
-from settings_app.auth import check_access, is_listed_origin, read_bearer
+from settings_app.access.api_keys import Principal
+from settings_app.access.auth import check_access, is_listed_origin, read_bearer
 
 SUBPROTOCOL = "bearer"
 SESSION_CHECK_S = 30.0

@@ -11,7 +11,7 @@ from django.core.exceptions import RequestDataTooBig
 from rest_framework.exceptions import ParseError
 
 from batching.sockets.access import SocketRefused, Visitor
-from settings_app.parsers import StrictJSONParser
+from settings_app.json_bodies import StrictJSONParser
 
 SEND_TIMEOUT_S = 10.0
 """who reads nothing for so long is disconnected"""

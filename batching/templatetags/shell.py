@@ -10,7 +10,7 @@ from django.utils.html import format_html
 
 from batching.store.model_status import list_notices
 from chats.timestamps import write_time
-from settings_app.readers import may_read
+from settings_app.access.page_access import may_read
 
 register = template.Library()
 

@@ -12,7 +12,7 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.worker.consumer import SWEEP_INTERVAL_S
 from chats.models import Chat
 from conftest import LIMIT_S, Harness
-from settings_app.api_keys import create_api_key
+from settings_app.access.api_keys import create_api_key
 from settings_app.models import ApiKey
 from settings_app.snapshot import refresh_if_stale
 
@@ -183,7 +183,7 @@ async def test_database_that_is_away_does_not_lock_known_keys_out(
     def fail(*args: object) -> None:
         raise AssertionError("a known key asks the database")
 
-    monkeypatch.setattr("settings_app.api_keys._find_principal", fail)
+    monkeypatch.setattr("settings_app.access.api_keys._find_principal", fail)
     assert (await ask(harness, key, request_id="b")).status_code == 200
 
 
@@ -195,7 +195,7 @@ async def test_key_that_nobody_can_look_up_is_503_everywhere(
     def fail(*args: object) -> None:
         raise OperationalError("connection refused")
 
-    monkeypatch.setattr("settings_app.api_keys._find_principal", fail)
+    monkeypatch.setattr("settings_app.access.api_keys._find_principal", fail)
     for method, path in (
         ("POST", "/v1/query"),
         ("GET", "/v1/query/some"),

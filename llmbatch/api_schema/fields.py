@@ -11,7 +11,7 @@ from drf_spectacular.extensions import (
 from rest_framework.serializers import JSONField
 
 from llmbatch.api_schema.forms import Schema
-from settings_app.keys import MAX_MODEL_LENGTH
+from settings_app.model_key import MAX_MODEL_LENGTH
 
 NO_NUL = r"^[^\x00]+$"
 NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
@@ -93,7 +93,7 @@ class ClosedObject(OpenApiSerializerExtension):
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
-    target_class = "settings_app.auth.BearerKey"
+    target_class = "settings_app.access.auth.BearerKey"
     name = "apiKey"
 
     def get_security_definition(self, auto_schema: Any) -> Schema:
@@ -105,7 +105,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
 
 
 class SessionScheme(OpenApiAuthenticationExtension):
-    target_class = "settings_app.auth.StaffSession"
+    target_class = "settings_app.access.auth.StaffSession"
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> Schema:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection
 from django.test import Client
 from django.utils import timezone
 
-from settings_app.api_keys import change_api_key, create_api_key
+from settings_app.access.api_keys import change_api_key, create_api_key
 from settings_app.history import ANYONE, Author
 from settings_app.models import ApiKey, GatewaySettings, Lane, SettingsChange, Via
 from settings_app.services import update_settings

@@ -13,8 +13,8 @@ from batching.api.openai.requests import IDEMPOTENCY_HEADER, read_completion
 from batching.api.openai.responses import CompletionStream, describe_completion, in_openai_form
 from batching.api.views import AsyncAPIView, respond_json
 from batching.process.runtime import get_runtime
-from settings_app.api_keys import Principal
-from settings_app.rate_limits import take_turn
+from settings_app.access.api_keys import Principal
+from settings_app.access.rate_limits import take_turn
 from settings_app.snapshot import current_snapshot
 
 MODELS = "/v1/models"

@@ -22,7 +22,7 @@ from batching.gateway.admission import Query
 from batching.gateway.gateway import Gateway
 from batching.process.runtime import get_runtime
 from batching.sockets.socket import Socket, SocketClosed
-from settings_app.rate_limits import take_turn
+from settings_app.access.rate_limits import take_turn
 
 MOST_OPEN = 1000
 """queries of one socket that wait for their answers"""

@@ -12,7 +12,7 @@ from batching.sockets import registry as room_module
 from batching.tests.sockets import connected
 from chats.models import Chat
 from conftest import LIMIT_S, wait_until
-from settings_app.api_keys import create_api_key
+from settings_app.access.api_keys import create_api_key
 from settings_app.models import ApiKey
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
@@ -97,8 +97,8 @@ async def test_who_cannot_be_looked_up_may_come_again(closed_gateway, monkeypatc
     def fail(*args):
         raise OperationalError("connection refused")
 
-    monkeypatch.setattr("settings_app.api_keys._find_principal", fail)
-    monkeypatch.setattr("settings_app.auth._authenticate", fail)
+    monkeypatch.setattr("settings_app.access.api_keys._find_principal", fail)
+    monkeypatch.setattr("settings_app.access.auth._authenticate", fail)
     caplog.set_level("WARNING")
     for visitor in ({"offer": ("bearer", key)}, {"headers": {"cookie": "sessionid=x"}}):
         caplog.clear()
@@ -240,7 +240,7 @@ async def test_database_that_is_away_throws_nobody_out(
     monkeypatch.setattr("batching.sockets.access.SESSION_CHECK_S", 0.0)
     async with connected(headers={"cookie": await log_in("ann", is_staff=True)}) as client:
         await client.receive()
-        monkeypatch.setattr("settings_app.auth._authenticate", fail)
+        monkeypatch.setattr("settings_app.access.auth._authenticate", fail)
         await wait_until(lambda: len(asked) > 2)
         assert len(closed_gateway.runtime.room) == 1
     assert not closed_gateway.runtime.supervisor.failures

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from settings_app.api_keys import create_api_key
+from settings_app.access.api_keys import create_api_key
 from settings_app.models import ApiClient, ApiKey
 
 

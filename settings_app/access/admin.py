@@ -8,7 +8,7 @@ from django.contrib.auth import admin as django_accounts
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 
-from settings_app.fixed_rows import FixedRowsAdmin
+from settings_app.admin_base import FixedRowsAdmin
 
 admin.site.unregister([User, Group])
 admin.site.site_url = None  # the pages have their own links in the header

@@ -10,9 +10,9 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from settings_app.api_keys import KEY_RING, KeyRing, create_api_key
+from settings_app.access.api_keys import KEY_RING, KeyRing, create_api_key
+from settings_app.access.rate_limits import MinuteLog
 from settings_app.models import ApiClient, ApiKey
-from settings_app.rate_limits import MinuteLog
 from settings_app.snapshot import refresh_if_stale
 
 pytestmark = pytest.mark.django_db

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from settings_app.lane_words import EFFECTS, compare_fields, describe_lane
+from settings_app.lane_help import EFFECTS, compare_fields, describe_lane
 from settings_app.models import BatchScope, Lane
 
 pytestmark = pytest.mark.django_db

@@ -2,7 +2,7 @@
 
 import pytest
 
-from settings_app.keys import explain_bad_key, explain_bad_model, mask_key
+from settings_app.model_key import explain_bad_key, explain_bad_model, mask_key
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import RequestDataTooBig
 from rest_framework.exceptions import ParseError
 
-from settings_app.parsers import MAX_INTEGER_DIGITS, StrictJSONParser
+from settings_app.json_bodies import MAX_INTEGER_DIGITS, StrictJSONParser
 
 
 def parse(body: bytes, encoding: str = "utf-8") -> Any:

@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Pe
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from settings_app.api_keys import KEY_RING, Principal
+from settings_app.access.api_keys import KEY_RING, Principal
 
 BAD_KEY = "This API key is not valid: it is unknown, revoked or expired."
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from redis.exceptions import RedisError
 from rest_framework.exceptions import Throttled
 
-from settings_app.api_keys import Principal
+from settings_app.access.api_keys import Principal
 
 logger = logging.getLogger("settings_app")
 
