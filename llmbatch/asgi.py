@@ -14,9 +14,9 @@ from batching.api.openai.views import CompletionsView, ModelsView  # noqa: E402
 from batching.api.views import ModelKeyTestView, QueryView  # noqa: E402
 from batching.api.websocket.routes import serve_socket  # noqa: E402
 from batching.process.runtime import get_runtime  # noqa: E402
-from llmbatch.exchange import NamedExchanges  # noqa: E402
 from llmbatch.health import HealthView, ReadyView  # noqa: E402
-from llmbatch.lean import LeanApplication  # noqa: E402
+from llmbatch.middleware.request_id import NamedExchanges  # noqa: E402
+from llmbatch.server.async_views import LeanApplication  # noqa: E402
 
 LEAN_VIEWS = {
     "/v1/query": QueryView.as_view(),

@@ -79,11 +79,11 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "llmbatch.page_policy.PagePolicyMiddleware",
-    "llmbatch.statics.StaticMiddleware",
+    "llmbatch.middleware.content_security.PagePolicyMiddleware",
+    "llmbatch.middleware.static_files.StaticMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "llmbatch.errors.JsonErrorMiddleware",
-    "llmbatch.bodies.BodyLimitMiddleware",
+    "llmbatch.middleware.body_limit.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -165,7 +165,7 @@ REST_FRAMEWORK = {
     "UNICODE_JSON": True,
 }
 SPECTACULAR_SETTINGS = {
-    "DEFAULT_GENERATOR_CLASS": "llmbatch.api_schema.describe.Generator",
+    "DEFAULT_GENERATOR_CLASS": "llmbatch.openapi.describe.Generator",
     "OAS_VERSION": "3.1.0",
     "TITLE": "LLM Batch API",
     "DESCRIPTION": "Single prompts in, combined model calls out, each client its own answer."
@@ -219,7 +219,7 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "llmbatch.statics.StaticStorage"},
+    "staticfiles": {"BACKEND": "llmbatch.middleware.static_files.StaticStorage"},
 }
 WHITENOISE_USE_FINDERS = True  # also what has not been collected
 WHITENOISE_AUTOREFRESH = DEBUG

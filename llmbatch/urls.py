@@ -5,8 +5,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from llmbatch.api_schema.views import SchemaView, docs
 from llmbatch.errors import json_error
+from llmbatch.openapi.views import SchemaView, docs
 from settings_app.access.login_throttle import log_in
 
 

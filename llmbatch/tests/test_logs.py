@@ -21,8 +21,8 @@ from batching.messages import (
 from batching.telemetry.log_context import begin_exchange, note, trace_fields
 from chats.models import Chat
 from conftest import Harness
-from llmbatch.exchange import LONGEST, choose_name
 from llmbatch.logs import JsonFormatter
+from llmbatch.middleware.request_id import LONGEST, choose_name
 
 PATHS = [
     ("GET", "/health", 200),

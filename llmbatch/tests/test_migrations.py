@@ -8,7 +8,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from batching.models import ModelCall
 from batching.tests.rows import make_batch, make_call
-from llmbatch.migrated import demand_migrations
+from llmbatch.migration_check import demand_migrations
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from batching.process.runtime import Runtime
 from llmbatch.management.commands.serve import use_uvloop
-from llmbatch.migrated import demand_migrations
+from llmbatch.migration_check import demand_migrations
 
 
 class Command(BaseCommand):

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from llmbatch.migrated import demand_migrations
+from llmbatch.migration_check import demand_migrations
 
 logger = logging.getLogger("batching")
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         # Importing Daphne's server installs its reactor on the event loop chosen above.
         from batching.process.runtime import get_runtime, leave_batches_to_workers, name_runtime
         from llmbatch.asgi import application
-        from llmbatch.server import GatewayServer
+        from llmbatch.server.daphne import GatewayServer
 
         name_runtime(f"{socket.gethostname()}:{port}")
         if no_consumer:

@@ -5,9 +5,9 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 
 from batching.api.analytics_view import AnalyticsParameters
-from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
-from llmbatch.api_schema.documents import AnalyticsSerializer
-from llmbatch.api_schema.refusals import describe_refusals
+from llmbatch.openapi.describe import CHALLENGE, answer, retry_after
+from llmbatch.openapi.documents import AnalyticsSerializer
+from llmbatch.openapi.refusals import describe_refusals
 
 TIMES = {"p50": 512.0, "p90": 690.2, "p95": 731.9, "p99": 850.0, "mean": 548.31}
 NO_TIMES = dict.fromkeys(TIMES)

@@ -11,7 +11,7 @@ from django.contrib.staticfiles import finders
 from django.core.handlers.asgi import ASGIHandler
 from django.core.management import call_command
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CSS = "llmbatch/pages.css"
 
 
@@ -20,7 +20,7 @@ def collected(settings, tmp_path):
     settings.STATIC_ROOT = tmp_path / "static"
     settings.STORAGES = settings.STORAGES | {
         "staticfiles": {
-            "BACKEND": "llmbatch.statics.StaticStorage",
+            "BACKEND": "llmbatch.middleware.static_files.StaticStorage",
             "OPTIONS": {"location": settings.STATIC_ROOT, "base_url": "/static/"},
         }
     }

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import AsyncClient
 from django.urls import reverse
 
-from llmbatch.page_policy import PAGE_POLICY, PagePolicyMiddleware
+from llmbatch.middleware.content_security import PAGE_POLICY, PagePolicyMiddleware
 
 INLINE = re.compile(r"<style|\sstyle=|\son\w+=|javascript:", re.I)
 SCRIPT = re.compile(r"<script(?![^>]*(?:\ssrc=|application/json))", re.I)

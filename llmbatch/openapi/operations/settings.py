@@ -4,9 +4,9 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema
 
-from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
-from llmbatch.api_schema.documents import KeyTestSerializer, SettingsDocumentSerializer
-from llmbatch.api_schema.refusals import describe_refusals
+from llmbatch.openapi.describe import CHALLENGE, answer, retry_after
+from llmbatch.openapi.documents import KeyTestSerializer, SettingsDocumentSerializer
+from llmbatch.openapi.refusals import describe_refusals
 from settings_app.serializers import SettingsSerializer
 
 TAGS = ["Settings"]

@@ -12,11 +12,11 @@ import yaml
 from django.core.management import call_command
 from drf_spectacular.generators import EndpointEnumerator
 
-from llmbatch.api_schema.operations.settings import DOCUMENT as SETTINGS
-from llmbatch.api_schema.views import write_schema
 from llmbatch.asgi import LEAN_VIEWS
+from llmbatch.openapi.operations.settings import DOCUMENT as SETTINGS
+from llmbatch.openapi.views import write_schema
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+README = (Path(__file__).resolve().parents[3] / "README.md").read_text()
 PAGES = {"/v1/docs"}
 """what is under /v1 and no endpoint"""
 OPENAI = ("/v1/chat/completions", "/v1/models")
@@ -51,7 +51,7 @@ def list_served() -> dict[tuple[str, str], type]:
 def test_every_served_endpoint_is_described_and_no_other(document):
     served = list_served()
     assert {(path, method) for path, method, _ in operations(document)} == set(served)
-    described = list_endpoints("llmbatch.api_schema.urls")
+    described = list_endpoints("llmbatch.openapi.urls")
     assert {name for name in served if not issubclass(described[name], served[name])} == set()
 
 

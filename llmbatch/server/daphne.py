@@ -13,8 +13,8 @@ from django.conf import settings
 from twisted.internet import defer
 
 from batching.process.runtime import Runtime
-from llmbatch.daphne_requests import GatewayFactory
-from llmbatch.daphne_sockets import GatewaySocket
+from llmbatch.server.http_protocol import GatewayFactory
+from llmbatch.server.websocket_protocol import GatewaySocket
 
 logger = logging.getLogger("batching")
 

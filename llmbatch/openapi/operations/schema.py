@@ -3,8 +3,8 @@
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
-from llmbatch.api_schema.describe import answer
-from llmbatch.api_schema.refusals import describe_refusals
+from llmbatch.openapi.describe import answer
+from llmbatch.openapi.refusals import describe_refusals
 
 READ = extend_schema(
     tags=["Schema"],

@@ -12,14 +12,14 @@ from drf_spectacular.utils import (
 )
 from rest_framework.views import APIView
 
-from llmbatch.api_schema import fields  # noqa: F401 - known to spectacular once imported
+from llmbatch.openapi import fields  # noqa: F401 - known to spectacular once imported
 
 
 class Generator(SchemaGenerator):
     """Reads the described views, not the served ones."""
 
     def __init__(self, *args: Any, urlconf: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, urlconf=urlconf or "llmbatch.api_schema.urls", **kwargs)
+        super().__init__(*args, urlconf=urlconf or "llmbatch.openapi.urls", **kwargs)
 
 
 def describe(view: type[APIView], **operations: Any) -> type[APIView]:

@@ -12,18 +12,10 @@ from batching.api.openai.views import CompletionsView, ModelsView
 from batching.api.query_state import QueryStateView
 from batching.api.views import ModelKeyTestView, QueryView
 from chats.views import ChatListView
-from llmbatch.api_schema.describe import describe
-from llmbatch.api_schema.operations import (
-    analytics,
-    chats,
-    health,
-    openai,
-    queries,
-    schema,
-    settings,
-)
-from llmbatch.api_schema.views import SchemaView
 from llmbatch.health import HealthView, ReadyView
+from llmbatch.openapi.describe import describe
+from llmbatch.openapi.operations import analytics, chats, health, openai, queries, schema, settings
+from llmbatch.openapi.views import SchemaView
 from settings_app.views import SettingsView
 
 

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 
 from batching.api.openai.responses import in_callers_form
 from llmbatch.errors import json_error
-from llmbatch.exchange import HEADER, choose_name
+from llmbatch.middleware.request_id import HEADER, choose_name
 
 LINGER_S = 2.0
 """for the client of a refused body to notice: closing at once would reset its connection, and the

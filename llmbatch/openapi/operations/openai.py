@@ -9,11 +9,11 @@ from rest_framework import serializers
 
 from batching.api.openai.requests import IDEMPOTENCY_HEADER, IGNORED, ROLES, TIERS
 from batching.api.serializers import MAX_NAME_LENGTH
-from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
-from llmbatch.api_schema.fields import NOT_BLANK
-from llmbatch.api_schema.forms import COUNT, TEXT, Schema, one_of_these, server_sent, whole
-from llmbatch.api_schema.operations.queries import FAILURES, REQUEST_ID
-from llmbatch.api_schema.refusals import describe_openai_refusals
+from llmbatch.openapi.describe import CHALLENGE, answer, answer_header, retry_after
+from llmbatch.openapi.fields import NOT_BLANK
+from llmbatch.openapi.forms import COUNT, TEXT, Schema, one_of_these, server_sent, whole
+from llmbatch.openapi.operations.queries import FAILURES, REQUEST_ID
+from llmbatch.openapi.refusals import describe_openai_refusals
 
 TAGS = ["OpenAI"]
 STATUSES = [400, 401, 403, 404, 409, 413, 415, 429, 502, 503, 504]

@@ -3,9 +3,9 @@
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 
-from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
-from llmbatch.api_schema.documents import HealthSerializer, NotReadySerializer, ReadySerializer
-from llmbatch.api_schema.refusals import describe_refusals
+from llmbatch.openapi.describe import CHALLENGE, answer, retry_after
+from llmbatch.openapi.documents import HealthSerializer, NotReadySerializer, ReadySerializer
+from llmbatch.openapi.refusals import describe_refusals
 
 TAGS = ["Health"]
 CHECKS = {"database": "ok", "channel_layer": "ok", "batch_consumer": "ok", "model_key": "ok"}

@@ -3,10 +3,10 @@
 from drf_spectacular.utils import extend_schema
 
 from chats.serializers import ChatParameters
-from llmbatch.api_schema.describe import CHALLENGE, answer, retry_after
-from llmbatch.api_schema.documents import ChatPageSerializer
-from llmbatch.api_schema.operations.queries import ANSWER
-from llmbatch.api_schema.refusals import describe_refusals
+from llmbatch.openapi.describe import CHALLENGE, answer, retry_after
+from llmbatch.openapi.documents import ChatPageSerializer
+from llmbatch.openapi.operations.queries import ANSWER
+from llmbatch.openapi.refusals import describe_refusals
 
 NAMES = {name: ANSWER[name] for name in ("request_id", "username", "created_at")}
 STORED = ("text", "tokens_used", "latency_ms", "completed_at")

@@ -6,10 +6,10 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 
 from batching.api.serializers import QuerySerializer
-from llmbatch.api_schema.describe import CHALLENGE, answer, answer_header, retry_after
-from llmbatch.api_schema.documents import AcceptedSerializer, AnswerSerializer, StateSerializer
-from llmbatch.api_schema.forms import TEXT, one_of_these, server_sent, whole
-from llmbatch.api_schema.refusals import describe_refusals
+from llmbatch.openapi.describe import CHALLENGE, answer, answer_header, retry_after
+from llmbatch.openapi.documents import AcceptedSerializer, AnswerSerializer, StateSerializer
+from llmbatch.openapi.forms import TEXT, one_of_these, server_sent, whole
+from llmbatch.openapi.refusals import describe_refusals
 
 TAGS = ["Prompts"]
 REQUEST_ID = "703c0f9611f34c75bf721acc765a7c00"

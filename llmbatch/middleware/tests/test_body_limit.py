@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from rest_framework.views import APIView
 
-from llmbatch.lean import LeanApplication
+from llmbatch.server.async_views import LeanApplication
 from settings_app.snapshot import refresh_snapshot
 
 JSON = "application/json"

@@ -10,7 +10,7 @@ from drf_spectacular.extensions import (
 )
 from rest_framework.serializers import JSONField
 
-from llmbatch.api_schema.forms import Schema
+from llmbatch.openapi.forms import Schema
 from settings_app.model_key import MAX_MODEL_LENGTH
 
 NO_NUL = r"^[^\x00]+$"

@@ -39,7 +39,7 @@ def write_schema(form: str) -> bytes:
     # Imported with the first wish for it: most processes are never asked.
     from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 
-    from llmbatch.api_schema.describe import Generator
+    from llmbatch.openapi.describe import Generator
 
     schema = Generator().get_schema(request=None, public=True)
     renderer = OpenApiYamlRenderer() if form == "yaml" else OpenApiJsonRenderer()
