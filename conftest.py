@@ -17,7 +17,7 @@ from batching.llm.simulated.wire import Pace
 from batching.process.runtime import Runtime, use_runtime
 from chats.models import OPEN_STATUSES, Chat
 from llmbatch.asgi import application
-from llmbatch.tests.model_server import ModelServer
+from llmbatch.tests.fixtures.model_server import ModelServer
 from settings_app.models import Lane, Priority
 from settings_app.snapshot import forget_snapshot, refresh_snapshot
 

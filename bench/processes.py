@@ -85,7 +85,13 @@ def model_service(seconds: float, style: str = "whole") -> Iterator[str]:
 @contextmanager
 def faulty_model_service(seconds: float) -> Iterator[str]:
     """Prompts choose their faults by markers, as in the tests."""
-    command = [sys.executable, "-m", "llmbatch.tests.model_server", "--model-time", str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "llmbatch.tests.fixtures.model_server",
+        "--model-time",
+        str(seconds),
+    ]
     with running(command, stdout=subprocess.PIPE, text=True) as process:
         yield process.stdout.readline().strip()
 

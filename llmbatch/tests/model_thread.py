@@ -8,7 +8,7 @@ from typing import Any
 
 from batching.llm.simulated.calls import SimulatedCall
 from batching.llm.simulated.wire import Pace
-from llmbatch.tests.model_server import ModelServer
+from llmbatch.tests.fixtures.model_server import ModelServer
 
 
 class ModelThread:

@@ -16,7 +16,7 @@ from batching.engine.lanes import Priority
 from batching.models import ModelCall
 from chats.models import Chat, Status
 from conftest import LIMIT_S, Harness, wait_until
-from llmbatch.tests.scrape import Scrape, promtool_mark, run_promtool
+from llmbatch.tests.fixtures.scrape import Scrape, promtool_mark, run_promtool
 from settings_app.access.api_keys import create_api_key
 from settings_app.models import Lane
 from settings_app.snapshot import refresh_snapshot

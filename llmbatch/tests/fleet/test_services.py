@@ -1,0 +1,187 @@
+"""Postgres or Redis goes away and comes back; doors that know their workers (CASES 70, 71)."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from batching.llm.simulated.answers import answer_prompt
+from llmbatch.tests.fixtures.fleet import Clients, Fleet, fleet_marks, set_workers, start_workers
+from llmbatch.tests.fixtures.server import PATIENCE_S
+from llmbatch.tests.fixtures.services import OwnPostgres, OwnRedis, explain_missing_programs
+from llmbatch.tests.model_thread import ModelThread
+
+missing = explain_missing_programs()
+if missing and os.environ.get("CI"):
+    raise RuntimeError(f"CI demands the tests with services of their own: {missing}")
+pytestmark = [*fleet_marks(), pytest.mark.skipif(bool(missing), reason=missing)]
+
+DOWN_S = 3.0
+SETTLE_S = 3.0
+"""a door reads changed settings, and of requests at the other, within a second"""
+
+
+async def until_ready(clients: Clients, status: int) -> dict[str, str]:
+    async with asyncio.timeout(PATIENCE_S):
+        while (reply := await clients.ready()).status_code != status:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return reply.json()["checks"]
+
+
+def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, None]]:
+    """While nobody can look up a key that no door has seen yet."""
+    bearer = {"Authorization": f"Bearer {key}"}
+
+    async def refuse(path: str) -> None:
+        reply = await clients.get(path, headers=bearer)
+        assert (reply.status_code, reply.headers["Retry-After"]) == (503, "5")
+
+    async def refuse_socket() -> None:
+        url = clients.fleet.urls[0].replace("http", "ws") + "/ws/query"
+        async with connect(url, additional_headers=bearer) as socket:
+            assert json.loads(await socket.recv())["code"] == "upstream_unavailable"
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+        assert closed.value.rcvd
+        assert closed.value.rcvd.code == 4503
+
+    paths = ("/v1/models", "/v1/chat", "/v1/query/some")
+    return [refuse_socket(), *(refuse(path) for path in paths)]
+
+
+async def test_postgres_restart_refuses_new_requests_and_answers_the_waiting(
+    fleet_model: ModelThread, tmp_path: Path
+) -> None:
+    prompts = [f"[[fault:slow:1]] waiting {index}" for index in range(6)]
+    with (
+        OwnPostgres() as postgres,
+        Fleet(fleet_model.url, tmp_path, database_url=postgres.url) as fleet,
+    ):
+        async with Clients(fleet, fleet_model) as clients:
+            await start_workers(clients, "one", "two")
+            assert (await clients.ask("before")).status_code == 200
+            key = fleet.manage("create_api_key", "program").strip()
+            waiting = [asyncio.create_task(clients.ask(p, priority="LOW")) for p in prompts]
+            await fleet_model.wait_for_calls(2)
+            await asyncio.to_thread(postgres.stop)
+            refused = await clients.ask("refused")
+            assert (refused.status_code, refused.json()["code"]) == (503, "upstream_unavailable")
+            assert "Retry-After" in refused.headers
+            assert (await until_ready(clients, 503))["database"] != "ok"
+            await asyncio.gather(asyncio.sleep(DOWN_S), *refuse_unknown_key(clients, key))
+            await asyncio.to_thread(postgres.start)
+            replies = await asyncio.gather(*waiting)
+            assert [reply.json()["text"] for reply in replies] == [
+                answer_prompt(p) for p in prompts
+            ]
+            await until_ready(clients, 200)
+            assert (await clients.ask("after")).status_code == 200
+        rows = postgres.query("SELECT status, count(*) FROM chats_chat GROUP BY 1")
+        assert rows == [("done", 8)]
+        items = postgres.query("SELECT sum(jsonb_array_length(item_ids)) FROM batching_modelcall")
+        assert sum(fleet_model.sizes) == int(items[0][0]) == 8, "no request was sent twice"
+
+
+async def test_redis_restart_loses_no_request(fleet_model: ModelThread, tmp_path: Path) -> None:
+    with OwnRedis() as redis, Fleet(fleet_model.url, tmp_path, redis_url=redis.url) as fleet:
+        async with Clients(fleet, fleet_model) as clients:
+            await start_workers(clients, "one", "two")
+            assert (await clients.ask("before")).status_code == 200
+            waiting = [asyncio.create_task(clients.ask(f"waiting {i}")) for i in range(10)]
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(redis.stop)
+            during = [asyncio.create_task(clients.ask(f"during {i}")) for i in range(10)]
+            replies = await asyncio.gather(*waiting, *during)
+            assert Counter(reply.status_code for reply in replies) == {200: 20}
+            slowest = max(reply.json()["latency_ms"] for reply in replies)
+            assert slowest < PATIENCE_S * 1000, (
+                "a lost message costs a sweep and a re-read, not a deadline"
+            )
+            await asyncio.to_thread(redis.start)
+            await until_ready(clients, 200)
+            assert (await clients.ask("after")).status_code == 200
+    assert sum(fleet_model.sizes) == 22
+
+
+async def test_connections_stay_within_the_pool_and_none_leaks(own_clients: Clients) -> None:
+    def count() -> int:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        return own_clients.fleet.query(sql)[0][0] - 1  # this one
+
+    await start_workers(own_clients, "one", "two")
+    await asyncio.gather(*(own_clients.ask(f"q{i}") for i in range(100)))
+    first = count()
+    for _ in range(3):
+        await asyncio.gather(*(own_clients.ask(f"q{i}") for i in range(100)))
+        for path in ("/v1/chat?limit=5", "/v1/analytics", "/v1/query/none"):
+            await asyncio.gather(*(own_clients.get(path) for _ in range(20)))
+    assert count() <= first + 2 * 16, "two doors may fill their pools"
+    settled = count()
+    await asyncio.gather(*(own_clients.ask(f"q{i}") for i in range(100)))
+    await asyncio.gather(*(own_clients.get("/v1/chat?limit=5") for _ in range(40)))
+    assert count() <= settled + 4, "140 requests leave no connection behind"
+    for name, process in own_clients.fleet.processes.items():
+        own_clients.fleet.signal(name, signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+    assert count() == 0
+
+
+async def test_door_without_workers_says_so_and_a_worker_makes_it_ready(clients: Clients) -> None:
+    await set_workers(clients)
+    checks = await until_ready(clients, 503)
+    assert "no batch worker" in checks["batch_consumer"]
+    asking = asyncio.create_task(clients.ask("waits for a worker"))
+    await asyncio.sleep(0.5)
+    await start_workers(clients, "one")
+    assert (await until_ready(clients, 200))["batch_consumer"] == "ok"
+    assert (await asking).status_code == 200
+    clients.fleet.signal("one", signal.SIGTERM)
+    await until_ready(clients, 503)
+    assert clients.fleet.query("SELECT count(*) FROM batching_worker") == [(0,)]
+
+
+async def test_both_doors_hold_the_bound_of_one_queue(clients: Clients) -> None:
+    """Without a worker nothing leaves the queue."""
+    await set_workers(clients)
+    before = (await clients.get("/v1/settings")).json()["low_priority"]["max_queue"]
+    changed = await clients.patch("/v1/settings", {"low_priority": {"max_queue": 12}})
+    assert changed.status_code == 200
+    await asyncio.sleep(SETTLE_S)
+    waiting = [asyncio.create_task(clients.ask(f"q{i}", priority="LOW", web=0)) for i in range(12)]
+    await clients.fleet.until("SELECT count(*) FROM chats_chat", [(12,)])
+    await asyncio.sleep(SETTLE_S)
+    for web in (0, 1):
+        refused = await clients.ask("one too many", priority="LOW", web=web)
+        assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
+    await start_workers(clients, "one")
+    assert {reply.status_code for reply in await asyncio.gather(*waiting)} == {200}
+    restored = await clients.patch("/v1/settings", {"low_priority": {"max_queue": before}})
+    assert restored.status_code == 200
+
+
+async def until_refused(clients: Clients, key: str, *, web: int) -> None:
+    """A door reads what changed at most a second later, if the machine lets it."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await clients.ask("revoked", key=key, web=web)).status_code != 401:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def test_limit_of_a_key_holds_over_both_doors(clients: Clients) -> None:
+    await set_workers(clients, "one")
+    key = clients.fleet.manage("create_api_key", "program", "--per-minute", "10").strip()
+    replies = await asyncio.gather(*(clients.ask(f"q{i}", key=key) for i in range(50)))
+    assert Counter(reply.status_code for reply in replies) == {200: 10, 429: 40}
+    assert sum(clients.server.sizes) == 10
+    revoke = "from settings_app.models import *; ApiKey.objects.update(revoked=True)"
+    announce = "from settings_app.services import announce_change; announce_change()"
+    clients.fleet.manage("shell", "-c", f"{revoke}; {announce}")
+    await until_refused(clients, key, web=0)
+    await until_refused(clients, key, web=1)

@@ -1,0 +1,59 @@
+"""Each example runs as it stands, against a running server with keys."""
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmbatch.tests.fixtures.server import ROOT, Server
+from llmbatch.tests.model_thread import ModelThread
+
+pytestmark = pytest.mark.server
+
+EXAMPLES = ROOT / "examples"
+PROGRAMS = {".py": sys.executable, ".sh": "bash", ".mjs": "node"}
+EXPECTED = {
+    "ask.py": ["capital of Oman", "of 6:"],
+    "curl.sh": ['"type": "done"', '"status":"done"', '"status":"cancelled"'],
+    "many_on_one_socket.py": ["HIGH: [simulated]", "LOW: [simulated]", "LOW: dispatched"],
+    "openai_chat.py": ["[simulated]", "tokens)"],
+    "stream.mjs": ["[simulated]", "tokens"],
+    "stream.py": ["[simulated]", "tokens"],
+    "submit_and_poll.py": ["accepted: /v1/query/report-", "Hamlet"],
+}
+
+
+def test_every_example_is_listed() -> None:
+    files = {path.name for path in EXAMPLES.iterdir() if path.suffix in PROGRAMS}
+    listed = (EXAMPLES / "README.md").read_text()
+    assert files == EXPECTED.keys()
+    assert [name for name in files if f"`{name}`" not in listed] == []
+
+
+async def test_examples_do_what_they_say(model: ModelThread, tmp_path: Path) -> None:
+    missing = [name for name in ("curl", "node") if not shutil.which(name)]
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"not here: {', '.join(missing)}")
+    with Server(tmp_path, GEMINI_BASE_URL=model.url, API_ACCESS="key") as server:
+        key = (await asyncio.to_thread(server.manage, "create_api_key", "examples")).split()[-1]
+        known = {"LLMBATCH_URL": server.url, "LLMBATCH_API_KEY": key}
+        outputs = await asyncio.gather(*(run_example(name, known) for name in EXPECTED))
+    for name, output in zip(EXPECTED, outputs, strict=True):
+        assert [piece for piece in EXPECTED[name] if piece not in output] == [], output
+
+
+async def run_example(name: str, known: dict[str, str]) -> str:
+    program = PROGRAMS[Path(name).suffix]
+    run = await asyncio.create_subprocess_exec(
+        program,
+        str(EXAMPLES / name),
+        env=os.environ | known,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await run.communicate())[0].decode()
+    assert run.returncode == 0, output
+    return output
