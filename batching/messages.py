@@ -1,7 +1,9 @@
 """What travels over the channel layer. Every message is small, and none is needed for safety."""
 
+import asyncio
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +12,33 @@ from batching.engine.deltas import Growth
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
 
+logger = logging.getLogger("batching")
+
 BATCHING_CHANNEL = settings.BATCHING_CHANNEL
+SEND_TIMEOUT_S = 1.0
+
+
+Send = Callable[[str, dict[str, Any]], Awaitable[None]]
+
+
+class Sender:
+    """Sends messages over the channel layer. The sweep makes up for a message that is lost."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._layer.send(channel, message)
+        except Exception as error:
+            # The layer may be full, unreachable or slow. Nobody waits for it or depends on it.
+            logger.warning(
+                "A message to %s was lost (%s).",
+                channel,
+                type(error).__name__,
+                extra={"chat_ids": list_chats(message)},
+            )
 
 
 def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> dict[str, Any]:

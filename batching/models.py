@@ -5,6 +5,11 @@ from django.db.models import Q
 
 from settings_app.models import Priority
 
+# A process of the fleet that reported nothing for this long counts as gone.
+ALIVE_S = 5.0
+# The row of a process that reported nothing for this long is deleted.
+FORGOTTEN_S = 3600.0
+
 
 class Trigger(models.TextChoices):
     """Why a batch left: it was full, or its oldest request had waited the window."""

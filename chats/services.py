@@ -47,19 +47,29 @@ _SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedRow:
-    """`asker`: the origin process, the username and the request id.
+class Requester:
+    """Whose request it is, the channel of the process where its client waits, and the row's `life`."""
 
-    `wait_s`: for how long it may wait from its acceptance on; who joins it may make that longer.
+    origin: str
+    username: str
+    request_id: str
+    life: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRow:
+    """A queued chat, locked.
+
+    `wait_s`: how long the request may wait from its acceptance; a client that joins it may make it
+    longer.
     """
 
     prompt: str
     attempt: int
-    asker: tuple[str, str, str]
+    requester: Requester
     client_id: int
     streamed: bool
     wait_s: float
-    life: int
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
@@ -80,13 +90,23 @@ def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
         pk: QueuedRow(
             prompt,
             attempt,
-            tuple(asker),
+            Requester(origin, username, request_id, count_microseconds(received_at)),
             client_id,
             streamed,
             (deadline - received_at).total_seconds(),
-            count_microseconds(received_at),
         )
-        for pk, prompt, attempt, client_id, streamed, received_at, deadline, *asker in rows
+        for (
+            pk,
+            prompt,
+            attempt,
+            client_id,
+            streamed,
+            received_at,
+            deadline,
+            origin,
+            username,
+            request_id,
+        ) in rows
     }
 
 

@@ -10,8 +10,8 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from batching.api.views import AsyncAPIView, respond_json
+from batching.llm.access import ModelState, model_state
 from batching.process.runtime import Runtime, get_runtime
-from batching.store.lane_rules import ModelState, model_state
 from settings_app.snapshot import current_snapshot
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,9 @@ from batching.analytics.rollup import add_stat, fold_pending
 from batching.models import DailyStat
 from settings_app.models import Priority
 
+MAX_DAYS = 3660
+
+
 PERCENTILES = (50, 90, 95, 99)
 FOLDED_AT_ONCE = 2000
 

@@ -8,10 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from batching.analytics.summary import summarize_now
+from batching.analytics.summary import MAX_DAYS, summarize_now
 from chats.serializers import QueryParameters
-
-MAX_DAYS = 3660
 
 
 class DayField(serializers.DateField):

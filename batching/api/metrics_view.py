@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 from batching.api.views import AsyncAPIView
 from batching.process.runtime import get_runtime
-from batching.telemetry.exposition import PLAIN, describe_state, expose
+from batching.telemetry.exposition import PLAIN, expose
 
 logger = logging.getLogger("batching")
 
@@ -24,9 +24,7 @@ class MetricsView(AsyncAPIView):
     async def get(self, request: Request) -> HttpResponse:
         runtime = await get_runtime()
         openly = "application/openmetrics-text" in request.headers.get("Accept", "")
-        write = partial(
-            expose, runtime.name, describe_state(runtime), openly=openly, fleet=runtime.shared
-        )
+        write = partial(expose, runtime.name, runtime.gauges(), openly=openly, fleet=runtime.shared)
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
                 body = await runtime.database.run(write)

@@ -7,10 +7,9 @@ from typing import Any
 from rest_framework import serializers
 
 from batching.engine.lanes import Priority
-from batching.gateway.admission import Query
+from batching.gateway.admission import MAX_NAME_LENGTH, Query
 from settings_app.serializers import StrictCharField, StrictFloatField
 
-MAX_NAME_LENGTH = 200
 MAX_TIMEOUT_S = 86_400
 
 

@@ -16,7 +16,6 @@ from batching.api.serializers import read_plain_query, read_query
 from batching.gateway.admission import Query
 from batching.gateway.events import EventStream
 from batching.process.runtime import get_runtime
-from batching.store.model_status import explain_key_trouble
 from settings_app.access.api_keys import Principal
 from settings_app.access.auth import (
     ListedOriginForWrites,
@@ -107,7 +106,7 @@ class ModelKeyTestView(AsyncAPIView):
     async def post(self, request: Request) -> HttpResponse:
         if not is_listed_origin(request):
             raise PermissionDenied(ListedOriginForWrites.message)
-        reason = await explain_key_trouble()
+        reason = await (await get_runtime()).test_model_key()
         return respond_json({"ok": not reason, "reason": reason})
 
 

@@ -21,12 +21,11 @@ from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.retries import backoff_s
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.engine.usage import TokenUsage, share_usage
-from batching.gateway.admission import GRACE_S
 from batching.llm.simulated.answers import count_tokens
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome, Trigger
 from chats.models import Chat, Status
 
-BUDGET = TokenBudget()
+DEFAULT_BUDGET = TokenBudget()
 MODEL_SHARE = 0.7
 """the median call's part of the time that the latency target leaves beside the window"""
 LONGEST_CALL_S = 8.0
@@ -153,7 +152,7 @@ class _Story:
         if attempt <= self._refusals:
             self._refuse(call, items, at_s=at_s)
         elif draw < OUT_OF_TIME:
-            last_s = max(self._rule.latency_s + GRACE_S - item.wait_s for item in items)
+            last_s = max(self._rule.longest_wait_s - item.wait_s for item in items)
             end_s = max(last_s, at_s)
             self._fail_call(call, items, TimedOut(), billed=True, at_s=at_s, end_s=end_s)
         elif draw < OUT_OF_TIME + REFUSED_FOR_GOOD:
@@ -289,7 +288,7 @@ class _Story:
             style=self._rule.style,
             output_tokens=self._rule.tokens * len(items),
             draw=lambda: f"{self._chance.getrandbits(40):010x}",
-            budget=BUDGET,
+            budget=DEFAULT_BUDGET,
         )
 
     def _moment(self, at_s: float) -> datetime:

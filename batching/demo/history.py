@@ -13,7 +13,6 @@ from itertools import accumulate
 from batching.demo.batches import make_batch
 from batching.demo.rows import DemoBatch, Departure, Weather, make_unsent
 from batching.engine.lanes import LaneRule, Priority
-from batching.gateway.admission import GRACE_S
 
 HOURS_A_WEEK = 7 * 24
 BY_HOUR = (
@@ -80,7 +79,7 @@ def generate_history(chance: random.Random, plan: Plan) -> Iterator[DemoBatch]:
 
 def _plan_hours(chance: random.Random, plan: Plan) -> Sequence[_Hour]:
     count = plan.weeks * HOURS_A_WEEK
-    waits_s = max(rule.latency_s for rule in plan.rules.values()) + GRACE_S
+    waits_s = max(rule.longest_wait_s for rule in plan.rules.values())
     end = plan.now - timedelta(seconds=waits_s + SETTLED_S)
     return [
         _plan_hour(chance, end - timedelta(hours=back), back / count)

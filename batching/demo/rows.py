@@ -13,7 +13,6 @@ from django.db.models.base import ModelState
 from batching.demo.texts import draw_prompt, draw_usernames
 from batching.engine.errors import Cancelled, GatewayError, TimedOut
 from batching.engine.lanes import LaneRule
-from batching.gateway.admission import GRACE_S
 from batching.models import Batch, ModelCall
 from chats.models import Chat, Status
 
@@ -111,6 +110,6 @@ def make_chat(
         created_at=at,
         received_at=at,
         due_at=at + timedelta(seconds=rule.window_s),
-        deadline=at + timedelta(seconds=rule.latency_s + GRACE_S),
+        deadline=at + timedelta(seconds=rule.longest_wait_s),
     )
     return chat, subject

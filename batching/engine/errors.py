@@ -32,6 +32,13 @@ class Cancelled(GatewayError):
     code = "cancelled"
 
 
+class RequestNotFound(GatewayError):
+    """There is no request with this request_id."""
+
+    status = 404
+    code = "not_found"
+
+
 class AlreadyDispatched(GatewayError):
     """The request has left the queue and cannot be cancelled any more."""
 

@@ -4,6 +4,9 @@ import enum
 import math
 from dataclasses import dataclass
 
+# A client waits for at most its lane's latency target and this long.
+GRACE_S = 30.0
+
 
 class Priority(enum.IntEnum):
     LOW = 0
@@ -50,6 +53,11 @@ class LaneRule:
             if type(value) not in (int, float) or not math.isfinite(value) or value < least:
                 raise ValueError(f"{name} must be a number of at least {least}, not {value!r}")
 
+    @property
+    def longest_wait_s(self) -> float:
+        """How long a client waits for its answer at most."""
+        return self.latency_s + GRACE_S
+
     def group_of(self, client: int, username: str) -> str:
         """Requests of this lane may share a call if this is the same for them."""
         match self.scope:
@@ -73,6 +81,9 @@ class TokenBudget:
     def answers(self) -> int:
         """Output tokens that are left for answers."""
         return max(1, self.output - self.thinking)
+
+
+DEFAULT_BUDGET = TokenBudget()
 
 
 def estimate_tokens(text: str) -> int:

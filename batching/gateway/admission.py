@@ -10,17 +10,16 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
-from batching.engine.lanes import LaneRule, Priority, estimate_tokens
+from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, estimate_tokens
 from batching.engine.planner import Item
-from batching.store.claiming import BUDGET
+from batching.llm.access import ModelState, model_state
 from batching.store.fleet_status import Outlook
-from batching.store.lane_rules import ModelState, current_rules, model_state
+from batching.store.lane_rules import current_rules
 from batching.telemetry import log_context
 from chats.models import Chat
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
-GRACE_S = 30.0
-"""a client waits for at most its priority's latency target and this"""
+MAX_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +56,12 @@ class Admission:
     def admit(self, query: Query) -> tuple[Chat, Item]:
         """The unsaved row and its item, whose id is still to come; raises GatewayError."""
         rule = current_rules()[query.priority]
-        wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.latency_s + GRACE_S
+        wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.longest_wait_s
         if query.timeout_s is not None:
             wait_s = min(wait_s, query.timeout_s)
         if model_state() is ModelState.NO_API_KEY:
             raise NoApiKey()
-        if estimate_tokens(query.prompt) > BUDGET.input:
+        if estimate_tokens(query.prompt) > DEFAULT_BUDGET.input:
             raise TooLarge()
         self._check_queue(query, rule, wait_s=wait_s)
         accepted, received_at = self._clock(), datetime.now(UTC)

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from batching.api.query_state import cancel_one
 from batching.engine.errors import (
     Cancelled,
     GatewayError,
@@ -23,13 +22,13 @@ from batching.gateway.group_commit import Intake, Stored
 from batching.gateway.waiters import Inbox, Waiter
 from batching.messages import (
     BATCHING_CHANNEL,
+    Send,
     accepted_message,
     cancelled_message,
-    list_chats,
     read_finished,
     read_growing,
 )
-from batching.store.cancellation import release_chats
+from batching.store.cancellation import cancel_one, release_chats
 from batching.store.fleet_status import Outlook
 from batching.store.queue import queue_positions
 from batching.store.responses import describe_request, read_outcome, read_outcomes
@@ -40,14 +39,11 @@ from chats.models import Chat
 logger = logging.getLogger("batching")
 
 OVERDUE_S = 0.5
-SEND_TIMEOUT_S = 1.0
 REREAD_INTERVAL_S = 0.5
 POSITION_INTERVAL_S = 1.0
 ROWS_AT_ONCE = 500
 MOST_CANCELS = 2
 """at work at once, whoever asks for them: whatever else needs the database comes between"""
-
-Send = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
 class Gateway:
@@ -57,12 +53,14 @@ class Gateway:
         self,
         *,
         layer: Any,
+        send: Send,
         database: DatabaseThreads,
         process: str,
         look: Callable[[], Outlook] = Outlook,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._layer = layer
+        self._send = send
         self.database = database
         self._process = process
         self._clock = clock
@@ -133,32 +131,18 @@ class Gateway:
         return {"request_id": stored.chat.request_id, "status": str(stored.chat.status)}
 
     async def cancel(self, request_id: str, *, client_id: int | None, username: str | None) -> None:
-        """Raises NotFound, AmbiguousRequest or AlreadyDispatched."""
+        """Raises RequestNotFound, AmbiguousRequest or AlreadyDispatched."""
         async with self._cancelling:
             messages = await self.database.run(
                 cancel_one, request_id, client_id=client_id, username=username
             )
         for channel, message in messages:
-            await self.send(channel, message)
+            await self._send(channel, message)
 
     def _admit(self, query: Query) -> tuple[Chat, Item]:
         if self.draining:
             raise ShuttingDown()
         return self._admission.admit(query)
-
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
-        """Over the channel layer; a message that it drops is made good by the sweep."""
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._layer.send(channel, message)
-        except Exception as error:
-            # Full, gone or slow: nobody may wait for the layer, and nothing depends on it.
-            logger.warning(
-                "A message to %s was lost (%s).",
-                channel,
-                type(error).__name__,
-                extra={"chat_ids": list_chats(message)},
-            )
 
     async def receive(self) -> None:
         """Takes in what concerns this process's waiters, for ever."""
@@ -225,7 +209,7 @@ class Gateway:
                 release_chats, left, now=datetime.now(UTC), code=error.code, detail=str(error)
             )
             if cancelled:
-                await self.send(BATCHING_CHANNEL, cancelled_message(cancelled))
+                await self._send(BATCHING_CHANNEL, cancelled_message(cancelled))
 
     async def locate(self) -> None:
         """Tells those who read along how their place in the queue changes, for ever."""
@@ -255,7 +239,7 @@ class Gateway:
     async def _announce(self, items: Sequence[Item]) -> None:
         log.enqueued(items)
         message = accepted_message(items, process=self._process, clock=self._clock())
-        await self.send(BATCHING_CHANNEL, message)
+        await self._send(BATCHING_CHANNEL, message)
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         match message["type"]:

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 
 from django.db import DatabaseError
 
+from batching.engine.capacity import Capacity
 from batching.live.board import Board
 from batching.live.relay import LiveChannel
 from batching.live.snapshot import read_board
 from batching.sockets.socket import Socket, SocketClosed
 from batching.store.lane_rules import current_rules
-from batching.store.model_state import read_model_state
+from batching.store.model_status import read_model_state
 from batching.store.threads import DatabaseAway, DatabaseThreads
 from batching.telemetry.live_events import REPORTER, Event
 
@@ -76,11 +77,13 @@ class Feed:
         self,
         *,
         database: DatabaseThreads,
+        capacity: Callable[[], Capacity | None],
         channel: LiveChannel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._channel = channel
+        self._capacity = capacity
         self._clock = clock
         self._watchers: set[Watcher] = set()
         self._somebody = asyncio.Event()
@@ -189,7 +192,7 @@ class Feed:
             return False
         self._model_at = now + MODEL_INTERVAL_S
         try:
-            model = await self._database.run(read_model_state)
+            model = await self._database.run(read_model_state, self._capacity())
         except DatabaseError:
             model = {"state": "unknown", "level": "bad", "text": str(DatabaseAway())}
         changed, self._model = model != self._model, model

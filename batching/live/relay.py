@@ -5,11 +5,11 @@ import contextvars
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from batching.messages import BATCHING_CHANNEL
+from batching.messages import BATCHING_CHANNEL, Send
 from batching.telemetry.live_events import MOST_EVENTS, REPORTER, Event
 
 logger = logging.getLogger("batching")
@@ -23,8 +23,6 @@ ANNOUNCE_INTERVAL_S = 2.0
 WATCHED_S = 3 * ANNOUNCE_INTERVAL_S
 LISTEN_PAUSE_S = 1.0
 EVENTS_AT_ONCE = 500
-
-Send = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
 class Relay:

@@ -1,17 +1,20 @@
-"""How the model is reached, for those who make no calls: without the SDK, half a second to load."""
+"""Which model answers, and how it is reached. Imports no SDK: that takes half a second to load."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import enum
 from dataclasses import dataclass, field
-from importlib import import_module
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from settings_app.snapshot import current_snapshot
 
 if TYPE_CHECKING:
     import httpx2
 
-    from batching.llm.gemini import GeminiModel
+    from batching.llm.simulated.transport import SimulatedTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +27,34 @@ class ModelAccess:
     transport: httpx2.AsyncBaseTransport | None = field(default=None, compare=True)
 
 
-class LateModel:
-    """The model of a process that runs no batches: it loads the SDK when the key is tested."""
+class ModelState(enum.StrEnum):
+    """Where the answers come from."""
 
-    def __init__(self, read_access: Callable[[], ModelAccess]) -> None:
-        self._read_access = read_access
-        self._model: GeminiModel | None = None
+    GEMINI = "gemini"
+    SIMULATED = "simulated"
+    NO_API_KEY = "no_api_key"
 
-    async def test_key(self, model: str) -> str:
-        """As `GeminiModel.test_key`."""
-        if self._model is None:
-            gemini = await asyncio.to_thread(import_module, "batching.llm.gemini")
-            self._model = gemini.GeminiModel(self._read_access)
-        return await self._model.test_key(model)
 
-    async def close(self) -> None:
-        if self._model is not None:
-            await self._model.close()
+@lru_cache(maxsize=1)
+def _simulated_transport() -> SimulatedTransport:
+    from batching.llm.simulated.transport import SimulatedTransport
+
+    return SimulatedTransport(kept_calls=0)  # it keeps whole prompts, which only tests read
+
+
+def read_access() -> ModelAccess:
+    """A key goes to Gemini. Without one, DEBUG gives the simulated model, or the given address."""
+    key, version = current_snapshot().api_key, settings.GEMINI_API_VERSION
+    if key:
+        return ModelAccess(key, settings.GEMINI_BASE_URL, version)
+    if settings.DEBUG and settings.GEMINI_BASE_URL:
+        return ModelAccess("no-key", settings.GEMINI_BASE_URL, version)
+    if settings.DEBUG:
+        return ModelAccess("simulated", "", version, _simulated_transport())
+    return ModelAccess(None)
+
+
+def model_state() -> ModelState:
+    if current_snapshot().api_key or (settings.DEBUG and settings.GEMINI_BASE_URL):
+        return ModelState.GEMINI
+    return ModelState.SIMULATED if settings.DEBUG else ModelState.NO_API_KEY

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from batching.api.analytics_view import MAX_DAYS
+from batching.analytics.summary import MAX_DAYS
 
 DAY_CHOICES = {1: "Today", 7: "7 days", 30: "30 days", 90: "90 days"}
 DEFAULT_DAYS = 7

@@ -13,8 +13,8 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from batching.api.serializers import MAX_NAME_LENGTH
-from batching.gateway.admission import GRACE_S
+from batching.engine.lanes import GRACE_S
+from batching.gateway.admission import MAX_NAME_LENGTH
 from batching.models import Batch
 from chats.models import Chat
 from settings_app.access.page_access import for_readers

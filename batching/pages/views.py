@@ -15,7 +15,7 @@ from batching.pages.figures import compare_lanes, list_figures
 from batching.pages.links import RowLinks
 from batching.pages.periods import DAY_CHOICES, Period, PeriodForm
 from batching.pages.savings import weigh_batching
-from batching.store.model_status import explain_key_trouble
+from batching.process.runtime import get_runtime
 from settings_app.access.page_access import for_readers
 from settings_app.models import Priority
 from settings_app.snapshot import refresh_if_stale
@@ -76,7 +76,7 @@ async def test_key(request: HttpRequest) -> HttpResponse:
     user = await request.auser()
     if not (user.is_staff and await user.ahas_perm("settings_app.change_gatewaysettings")):
         raise PermissionDenied
-    trouble = await explain_key_trouble()
+    trouble = await (await get_runtime()).test_model_key()
     if trouble:
         messages.error(request, f"The key test failed: {trouble}")
     else:

@@ -12,27 +12,30 @@ from typing import TYPE_CHECKING, Any
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
 
 from batching.analytics.rollup import CHUNK, fold_pending
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.gateway.gateway import Gateway
 from batching.live.relay import Relay
-from batching.llm.access import LateModel
+from batching.llm.access import ModelState, model_state, read_access
+from batching.llm.lazy import LazyGeminiModel
+from batching.messages import Sender
+from batching.models import ALIVE_S
 from batching.process.supervisor import Supervisor
 from batching.sockets.registry import Room
 from batching.store.fleet_status import (
-    ALIVE_S,
     REPORT_INTERVAL_S,
     Outlook,
     forget_worker,
     read_outlook,
     report_worker,
 )
-from batching.store.lane_rules import read_access
 from batching.store.retention import prune_old
 from batching.store.threads import DatabaseThreads
-from batching.telemetry.exposition import describe_state, forget_numbers, report_numbers
+from batching.telemetry.exposition import forget_numbers, report_numbers
 from batching.telemetry.metrics import watch_lag
 from batching.worker.consumer import BatchConsumer
 from settings_app.access.api_keys import KEY_RING
@@ -75,6 +78,7 @@ class Runtime:
         self.outlook: Outlook | None = None
         """of the whole fleet, as it was read last"""
         self.layer = layer or get_channel_layer()
+        self.sender = Sender(self.layer)
         self.model = model or _make_model(runs_batches=runs_batches)
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
@@ -86,25 +90,43 @@ class Runtime:
 
     async def start(self) -> None:
         await self.database.run(refresh_snapshot)
-        self.gateway = Gateway(
-            layer=self.layer, database=self.database, process=self.process, look=self.look
-        )
-        self.consumer = BatchConsumer(
-            layer=self.layer,
-            send=self.gateway.send,
-            database=self.database,
-            model=self.model,
-            process=self.process,
-            name=self.name,
-            shared=self.shared,
-            slots=settings.MODEL_CALL_SLOTS,
-        )
+        if self.takes_requests:
+            self.gateway = Gateway(
+                layer=self.layer,
+                send=self.sender.send,
+                database=self.database,
+                process=self.process,
+                look=self.look,
+            )
+        if self.runs_batches:
+            self.consumer = BatchConsumer(
+                layer=self.layer,
+                send=self.sender.send,
+                database=self.database,
+                model=self.model,
+                process=self.process,
+                name=self.name,
+                shared=self.shared,
+                slots=settings.MODEL_CALL_SLOTS,
+            )
         for name, body in self._bodies().items():
             self.supervisor.start(name, body)
         logger.info("The gateway runs as %s (%s).", self.process, ", ".join(self._bodies()))
 
     def _bodies(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        door = {
+        tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {"lag": watch_lag}
+        if self.takes_requests:
+            tasks |= self._gateway_tasks()
+        if self.runs_batches:
+            tasks |= self._worker_tasks()
+        if self.shared:
+            relay = Relay(layer=self.layer, send=self.sender.send)
+            tasks |= {"watched": relay.hear_watchers, "relay": relay.run}
+            tasks["numbers"] = self._report_numbers
+        return tasks
+
+    def _gateway_tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        tasks = {
             "intake": self.gateway.intake.run,
             "inbox": self.gateway.receive,
             "release": self.gateway.release,
@@ -113,7 +135,10 @@ class Runtime:
             "keys": self._note_keys,
             "guard": self.room.guard,
         }
-        machine = {
+        return tasks | ({"watch": self._watch} if self.shared else {})
+
+    def _worker_tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        tasks = {
             "receive": self.consumer.receive,
             "dispatch": self.consumer.dispatcher.run,
             "sweep": self.consumer.sweep,
@@ -125,15 +150,7 @@ class Runtime:
             "growth": self.consumer.growth.run,
             "retention": self._retain,
         }
-        both = {"lag": watch_lag}
-        if self.shared:
-            relay = Relay(layer=self.layer, send=self.gateway.send)
-            both |= {"watched": relay.hear_watchers, "relay": relay.run}
-            both["numbers"] = self._report_numbers
-            door["watch"] = self._watch
-            machine["report"] = self._report
-        own = (door if self.takes_requests else {}) | (machine if self.runs_batches else {})
-        return own | both
+        return tasks | ({"report": self._report} if self.shared else {})
 
     def look(self) -> Outlook:
         """In a fleet what was read last; alone, what the consumer of this process knows."""
@@ -165,7 +182,7 @@ class Runtime:
     async def _report_numbers(self) -> None:
         """Leaves what /metrics shows of this process where every door can read it."""
         while True:
-            await self.database.run(report_numbers, self.name, describe_state(self))
+            await self.database.run(report_numbers, self.name, self.gauges())
             await asyncio.sleep(NUMBERS_INTERVAL_S)
 
     async def _sign_off(self) -> None:
@@ -173,7 +190,8 @@ class Runtime:
         try:
             async with asyncio.timeout(REPORT_INTERVAL_S):
                 await self.database.run(forget_numbers, self.name)
-                await self.database.run(forget_worker, self.consumer.owner)
+                if self.runs_batches:
+                    await self.database.run(forget_worker, self.consumer.owner)
         except (TimeoutError, DatabaseError) as error:
             logger.warning("This process could not sign off (%s).", type(error).__name__)
 
@@ -216,7 +234,8 @@ class Runtime:
 
     async def stop(self) -> None:
         """Puts back what still runs, and ends every task."""
-        self.gateway.draining = True
+        if self.takes_requests:
+            self.gateway.draining = True
         if self.runs_batches:
             await self.consumer.stop()
         await self.supervisor.stop()
@@ -224,6 +243,35 @@ class Runtime:
             await self._sign_off()
         await self.model.close()
         await self.database.close()
+
+    def gauges(self) -> list[Metric]:
+        """The gauges of this process for /metrics. Call it on the event loop."""
+        found: list[Metric] = []
+
+        def add(name: str, text: str, value: float) -> None:
+            found.append(GaugeMetricFamily(f"llmbatch_{name}", text, value=value))
+
+        if self.takes_requests:
+            add("waiting_clients", "Clients that wait for an answer.", len(self.gateway.inbox))
+        if self.runs_batches:
+            slots = self.consumer.dispatcher.slots
+            add("call_slots", "Model calls that may run at once.", slots.total)
+            add("call_slots_used", "Model calls that run.", slots.running)
+            text = "1 while the circuit breaker lets no model call start."
+            add("breaker_open", text, slots.breaker.is_open)
+            text = "How long no model call starts."
+            add("breaker_pause_seconds", text, slots.capacity.paused_s)
+        return found
+
+    async def test_model_key(self) -> str:
+        """Asks the model service; "" if key and model work, else the reason why they do not."""
+        snapshot = await self.database.run(refresh_if_stale)
+        match model_state():
+            case ModelState.SIMULATED:
+                return "No key is set: answers are simulated."
+            case ModelState.NO_API_KEY:
+                return snapshot.key_problem or "No key is set."
+        return await self.model.test_key(snapshot.model)
 
     def describe_trouble(self) -> str:
         """Why the batch consumer is not in order; "" if it is."""
@@ -240,7 +288,7 @@ class Runtime:
 
 def _make_model(*, runs_batches: bool) -> Any:
     if not runs_batches:
-        return LateModel(read_access)
+        return LazyGeminiModel(read_access)
     from batching.llm.gemini import GeminiModel  # loads the SDK
 
     return GeminiModel(read_access)

@@ -1,15 +1,27 @@
-"""Ends of requests that no call answered: stored, and counted by lane."""
+"""Ends of requests that no model call answered: cancelled, expired, or abandoned by their client."""
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from django.db import transaction
+
+from batching.engine.errors import (
+    AlreadyDispatched,
+    AmbiguousRequest,
+    Cancelled,
+    RequestNotFound,
+)
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
+from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
+from batching.store.queue import find_chats
+from batching.store.responses import describe_error
 from batching.telemetry import metrics
 from batching.telemetry.live_events import REPORTER
 from chats import services
-from chats.models import Chat
+from chats.models import Chat, Status
 from chats.services import Wait
 
 
@@ -50,3 +62,45 @@ def count_ended(ids: Sequence[int], outcome: str) -> None:
     lanes = Chat.objects.filter(pk__in=ids).values_list("priority", flat=True) if ids else ()
     for lane, number in Counter(lanes).items():
         metrics.count_end(Priority(lane), outcome, number=number)
+
+
+def find_one(request_id: str, *, client_id: int | None, username: str | None) -> Chat:
+    """Raises RequestNotFound or AmbiguousRequest."""
+    if "\x00" in request_id + (username or ""):
+        raise RequestNotFound()
+    chats = find_chats(request_id, client_id=client_id, username=username)
+    if not chats:
+        raise RequestNotFound()
+    if len(chats) > 1:
+        raise AmbiguousRequest()
+    return chats[0]
+
+
+def cancel_one(
+    request_id: str, *, client_id: int | None, username: str | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """As `cancel_chat`, of the one request with this id; raises what `find_one` raises, too."""
+    return cancel_chat(find_one(request_id, client_id=client_id, username=username))
+
+
+def cancel_chat(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
+    """Cancels what is still queued; raises AlreadyDispatched.
+
+    Gives channels and the messages for them, by which planner and waiters learn of it.
+    """
+    if chat.status == Status.CANCELLED:
+        return []
+    error = Cancelled()
+    with transaction.atomic():
+        cancelled = cancel_chats(
+            [chat.pk], now=datetime.now(UTC), code=error.code, detail=str(error)
+        )
+        if not cancelled:
+            raise AlreadyDispatched()
+        # It was found without a lock: by now it may be another life, of another process's client.
+        chat.refresh_from_db(fields=["origin", "received_at"])
+    told = {chat.pk: {"error": describe_error(error.code, str(error)), "life": chat.life}}
+    return [
+        (BATCHING_CHANNEL, cancelled_message(cancelled)),
+        (chat.origin, finished_message(told)),
+    ]

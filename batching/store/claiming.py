@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from batching.engine.call import CallReport, PreparedCall, Work
-from batching.engine.lanes import LaneRule, TokenBudget
+from batching.engine.lanes import DEFAULT_BUDGET, LaneRule
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import Item
 from batching.engine.prompt import CombinedPrompt, combine
@@ -18,11 +18,8 @@ from batching.engine.runner import RunnableBatch
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
 from chats.bulk_sql import BulkInsert, BulkUpdate
 from chats.models import FINAL_STATUSES, Chat, Status
-from chats.services import QueuedRow, count_attempt, lock_queued, start_chats
+from chats.services import QueuedRow, Requester, count_attempt, lock_queued, start_chats
 from settings_app.snapshot import current_snapshot
-
-BUDGET = TokenBudget()
-
 
 _END_CALL_COLUMNS = [
     "status",
@@ -54,24 +51,14 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Whose chat it is, the inbox of the process where its client waits, and the row's `life`."""
-
-    origin: str
-    username: str
-    request_id: str
-    life: int
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claimed batch needs to run, and the asker of each of its chats.
+    """What a claimed batch needs to run, and the requester of each of its chats.
 
     Without a `batch` there was nothing to claim, or too little: then `left` waits on.
     """
 
     batch: RunnableBatch | None = None
-    askers: dict[int, Asker] = field(default_factory=dict)
+    requesters: dict[int, Requester] = field(default_factory=dict)
     left: tuple[Item, ...] = ()
 
 
@@ -99,7 +86,7 @@ def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime
 
 
 def _is_of(item: Item, row: QueuedRow | None) -> bool:
-    return row is not None and item.life in (row.life, 0)
+    return row is not None and item.life in (row.requester.life, 0)
 
 
 def _keep_scope(rule: LaneRule, items: list[Item], rows: Mapping[int, QueuedRow]) -> list[Item]:
@@ -107,7 +94,7 @@ def _keep_scope(rule: LaneRule, items: list[Item], rows: Mapping[int, QueuedRow]
 
     def group_of(item: Item) -> str:
         row = rows[item.id]
-        return rule.group_of(row.client_id, row.asker[1])
+        return rule.group_of(row.client_id, row.requester.username)
 
     return [item for item in items if group_of(item) == group_of(items[0])]
 
@@ -153,7 +140,7 @@ def _claim_filled(
                 first_call=PreparedCall(call.pk, prompt),
                 probe=request.planned.probe,
             ),
-            {item.id: Asker(*rows[item.id].asker, rows[item.id].life) for item in work},
+            {item.id: rows[item.id].requester for item in work},
         )
         for batch, work, (call, prompt), (request, _) in zip(
             batches, works, calls, filled, strict=True
@@ -225,7 +212,7 @@ def _make_works(
             target=item.target,
             attempts=rows[item.id].attempt,
             streamed=rows[item.id].streamed,
-            request_id=rows[item.id].asker[2],
+            request_id=rows[item.id].requester.request_id,
         )
         for item in items
     )
@@ -245,7 +232,7 @@ def _make_call(
         style=rule.style,
         output_tokens=sum(item.output_tokens for item in items),
         draw=_draw_key,
-        budget=BUDGET,
+        budget=DEFAULT_BUDGET,
     )
     call = ModelCall(
         batch_id=batch_id,

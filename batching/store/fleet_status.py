@@ -9,13 +9,10 @@ from django.db.models.functions import Now
 
 from batching.engine.capacity import Capacity, add_up
 from batching.engine.lanes import Priority
-from batching.models import Worker
+from batching.models import ALIVE_S, FORGOTTEN_S, Worker
 from chats.models import Chat, Status
 
 REPORT_INTERVAL_S = 1.0
-ALIVE_S = 5.0
-"""a worker that reported nothing for so long counts as gone"""
-FORGOTTEN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

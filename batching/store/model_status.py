@@ -1,17 +1,20 @@
-"""What people must know about the model: it is simulated, it has no key, it refuses the key or
-fails."""
+"""The state of the model for people: simulated, without a key, with a rejected key, or failing.
+
+`capacity` is what this process knows of the workers; None before its start, or without a worker.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from batching.engine.capacity import Capacity
+from batching.llm.access import ModelState, model_state
 from batching.models import CallStatus, ModelCall
-from batching.process.runtime import find_capacity, get_runtime
-from batching.store.lane_rules import ModelState, model_state
-from settings_app.snapshot import current_snapshot, refresh_if_stale
+from settings_app.snapshot import current_snapshot
 
+# Error codes that begin with this are failures of the model service itself.
 UPSTREAM = "upstream_"
-"""what the codes of failures begin with that are the model service's own"""
+OK_TEXT = "The model answers."
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Notice:
     at: datetime | None = None
 
 
-def list_notices() -> list[Notice]:
+def list_notices(capacity: Capacity | None) -> list[Notice]:
     state, problem = model_state(), current_snapshot().key_problem
     notices = [Notice("bad", problem)] if problem else []
     if state is ModelState.SIMULATED:
@@ -30,12 +33,11 @@ def list_notices() -> list[Notice]:
     if state is ModelState.NO_API_KEY:
         text = "No model key is in use: every request is refused (503 no_api_key)."
         return [*notices, Notice("bad", text)]
-    return [*notices, *_list_pauses(), *_list_call_trouble()]
+    return [*notices, *_list_pauses(capacity), *_list_call_trouble()]
 
 
-def _list_pauses() -> list[Notice]:
+def _list_pauses(capacity: Capacity | None) -> list[Notice]:
     """That the circuit breaker is open."""
-    capacity = find_capacity()
     if capacity is None or not (capacity.paused_s or capacity.down):
         return []
     text = (
@@ -57,13 +59,23 @@ def _list_call_trouble() -> list[Notice]:
     return [Notice("bad", text[:500], at=call.started_at)]
 
 
-async def explain_key_trouble() -> str:
-    """Asks the model service; "" if key and model work, else why they do not."""
-    runtime = await get_runtime()
-    snapshot = await runtime.database.run(refresh_if_stale)
+def read_model_state(capacity: Capacity | None) -> dict[str, str]:
+    """`{"state", "level", "text"}`; the same notices as the pages show."""
+    state, notices = _find_state(capacity), list_notices(capacity)
+    if not notices:
+        return {"state": "ok", "level": "info", "text": OK_TEXT}
+    level = "bad" if any(notice.level == "bad" for notice in notices) else "info"
+    return {"state": state, "level": level, "text": " ".join(n.text for n in notices)}
+
+
+def _find_state(capacity: Capacity | None) -> str:
     match model_state():
-        case ModelState.SIMULATED:
-            return "No key is set: answers are simulated."
-        case ModelState.NO_API_KEY:
-            return snapshot.key_problem or "No key is set."
-    return await runtime.model.test_key(snapshot.model)
+        case ModelState.SIMULATED | ModelState.NO_API_KEY as state:
+            return str(state)
+    if capacity is not None and (capacity.paused_s or capacity.down):
+        return "breaker_open"
+    ended = ModelCall.objects.exclude(status=CallStatus.STARTED).order_by("-id")
+    code, detail = ended.values_list("error_code", "error_detail").first() or ("", "")
+    if code == "upstream_rejected_key":
+        return "key_refused"
+    return "quota" if "quota" in detail or "answered 429" in detail else "failing"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from django.db.models import Count, Min
 from django.db.models.functions import Now
@@ -12,13 +11,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from batching.engine.lanes import Priority
-from batching.models import ProcessNumbers
-from batching.store.fleet_status import ALIVE_S, FORGOTTEN_S
+from batching.models import ALIVE_S, FORGOTTEN_S, ProcessNumbers
 from batching.telemetry.metrics import REGISTRY
 from chats.models import Chat, Status
-
-if TYPE_CHECKING:
-    from batching.process.runtime import Runtime
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -53,28 +48,6 @@ class OwnNumbers:
     def collect(self) -> Iterator[Metric]:
         yield from REGISTRY.collect()
         yield from self._state
-
-
-def describe_state(runtime: "Runtime") -> list[Metric]:
-    """Call it on the event loop."""
-    state = []
-
-    def show(name: str, text: str, value: float) -> None:
-        state.append(GaugeMetricFamily(f"llmbatch_{name}", text, value=value))
-
-    if runtime.takes_requests:
-        show("waiting_clients", "Clients that wait for an answer.", len(runtime.gateway.inbox))
-    if runtime.runs_batches:
-        slots = runtime.consumer.dispatcher.slots
-        show("call_slots", "Model calls that may run at once.", slots.total)
-        show("call_slots_used", "Model calls that run.", slots.running)
-        show(
-            "breaker_open",
-            "1 while the failing model service is left alone.",
-            slots.breaker.is_open,
-        )
-        show("breaker_pause_seconds", "How long no model call starts.", slots.capacity.paused_s)
-    return state
 
 
 def report_numbers(name: str, state: list[Metric]) -> None:

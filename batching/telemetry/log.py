@@ -14,9 +14,8 @@ from batching.engine.call import CallReport, PreparedCall, Work
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import Item
 from batching.engine.runner import RunnableBatch
-from batching.store.claiming import Asker
 from batching.telemetry.live_events import REPORTER
-from chats.services import Finish
+from chats.services import Finish, Requester
 
 server = logging.getLogger("batching")
 calls = logging.getLogger("batching.log.calls")
@@ -129,13 +128,13 @@ def call_ended(batch: RunnableBatch, report: CallReport) -> None:
     calls.info(_join_lines(lines))
 
 
-def chat_ended(finish: Finish, *, prompt: str, asker: Asker) -> None:
+def chat_ended(finish: Finish, *, prompt: str, requester: Requester) -> None:
     """Writes a file, so it runs in a database thread, off the event loop."""
     REPORTER.chat_ended(finish)
     values = finish.values
     lines = [
-        f"chat={finish.chat_id} username={json.dumps(asker.username)}"
-        f" request_id={json.dumps(asker.request_id)} status={values['status']}"
+        f"chat={finish.chat_id} username={json.dumps(requester.username)}"
+        f" request_id={json.dumps(requester.request_id)} status={values['status']}"
         f" latency_ms={values['latency_ms']} queue_ms={values['queue_ms']}"
     ]
     if settings.LOG_PROMPTS:

@@ -8,6 +8,7 @@ from django.template.context import RequestContext
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
+from batching.process.runtime import find_capacity
 from batching.store.model_status import list_notices
 from chats.timestamps import write_time
 from settings_app.access.page_access import may_read
@@ -32,7 +33,11 @@ def page_link(context: RequestContext, name: str, label: str) -> str:
 def banner(context: RequestContext) -> dict[str, Any]:
     """For those who may read the pages: a notice may quote what the model service said."""
     request = context.get("request")
-    return {"notices": list_notices() if request is not None and may_read(request) else []}
+    return {
+        "notices": list_notices(find_capacity())
+        if request is not None and may_read(request)
+        else []
+    }
 
 
 @register.simple_tag

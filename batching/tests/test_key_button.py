@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from batching.process.runtime import use_runtime
+from batching.process.runtime import Runtime, use_runtime
 from batching.store.fleet_status import Outlook
 from settings_app.snapshot import refresh_snapshot
 
@@ -24,6 +24,8 @@ class AskedModel:
         self.trouble = trouble
         self.asked: list[str] = []
         self.model = self.database = self
+
+    test_model_key = Runtime.test_model_key
 
     async def test_key(self, model: str) -> str:
         self.asked.append(model)

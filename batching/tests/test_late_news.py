@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from batching.api.query_state import cancel_chat
 from batching.engine.deltas import Growth
 from batching.engine.errors import Blocked, Cancelled
 from batching.engine.lanes import Priority
@@ -17,7 +16,7 @@ from batching.gateway import gateway
 from batching.gateway.waiters import Inbox, Waiter
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import finished_message, growing_message, read_finished, read_growing
-from batching.store.cancellation import expire_items
+from batching.store.cancellation import cancel_chat, expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
 from batching.store.responses import describe_error

@@ -5,7 +5,7 @@ import contextvars
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,12 +14,13 @@ from django.db import DatabaseError
 
 from batching.engine.dispatcher import Dispatcher
 from batching.engine.errors import TimedOut
-from batching.engine.lanes import LaneRule, Priority
+from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority
 from batching.engine.model import Model
 from batching.engine.planner import Batch, Item, Planner
 from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.messages import (
     BATCHING_CHANNEL,
+    Send,
     cancelled_message,
     dispatched_message,
     finished_message,
@@ -27,7 +28,7 @@ from batching.messages import (
 )
 from batching.store import queue
 from batching.store.cancellation import expire_items
-from batching.store.claiming import BUDGET, Asker, Claim, ClaimRequest
+from batching.store.claiming import Claim, ClaimRequest
 from batching.store.lane_rules import current_rules
 from batching.store.recovery import give_up, take_back_earlier, take_back_expired
 from batching.store.threads import DatabaseThreads
@@ -38,6 +39,7 @@ from batching.worker.delta_relay import GrowthTeller
 from batching.worker.pending_writes import Ticket
 from batching.worker.recorder import DatabaseJournal
 from chats.leases import Recovery, renew_leases
+from chats.services import Requester
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
 logger = logging.getLogger("batching")
@@ -46,8 +48,6 @@ SWEEP_INTERVAL_S = 0.5
 ROWS_AT_ONCE = 500
 STOP_TIMEOUT_S = 5.0
 OWNER_LENGTH = 64
-
-Send = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
 class BatchConsumer:
@@ -78,7 +78,7 @@ class BatchConsumer:
         self._suspects: set[int] = set()
         self.rules: Mapping[Priority, LaneRule] = current_rules()
         self.dispatcher = Dispatcher(
-            planner=Planner(self.rules, budget=BUDGET),
+            planner=Planner(self.rules, budget=DEFAULT_BUDGET),
             slots=slots,
             start=self._start_batch,
             expire=self._start_expiry,
@@ -259,7 +259,7 @@ class BatchConsumer:
                 note(batch_id=claim.batch.id, request_ids=names)
                 log.batch_started(claim.batch, planned)
                 metrics.count_batch(planned, size=len(claim.batch.items))
-                await self._tell_dispatched(claim.askers)
+                await self._tell_dispatched(claim.requesters)
                 runs = True  # from here on the runner gives the slot back
                 await self._runner.run(claim.batch)
         finally:
@@ -276,7 +276,7 @@ class BatchConsumer:
             item = items[work.id]
             ticket = Ticket(
                 work,
-                claim.askers[work.id],
+                claim.requesters[work.id],
                 item.accepted,
                 dispatched=now,
                 lane=planned.priority,
@@ -284,11 +284,13 @@ class BatchConsumer:
             )
             self.journal.open(batch, ticket)
 
-    async def _tell_dispatched(self, askers: Mapping[int, Asker]) -> None:
+    async def _tell_dispatched(self, requesters: Mapping[int, Requester]) -> None:
         if self._shared:
-            await self._send(BATCHING_CHANNEL, cancelled_message(askers))  # others forget them
-        for origin in {asker.origin for asker in askers.values()}:
-            ids = [chat_id for chat_id, asker in askers.items() if asker.origin == origin]
+            await self._send(BATCHING_CHANNEL, cancelled_message(requesters))  # others forget them
+        for origin in {requester.origin for requester in requesters.values()}:
+            ids = [
+                chat_id for chat_id, requester in requesters.items() if requester.origin == origin
+            ]
             await self._send(origin, dispatched_message(ids))
 
     async def _tell_finished(self, origin: str, outcomes: dict[int, dict[str, Any]]) -> None:

@@ -2,13 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from batching.engine.deltas import Growth
-from batching.messages import growing_message
-
-Send = Callable[[str, dict[str, Any]], Awaitable[None]]
+from batching.messages import Send, growing_message
 
 
 class GrowthTeller:

@@ -7,9 +7,8 @@ from typing import Any
 from batching.engine.call import CallReport, Work
 from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
-from batching.store.claiming import Asker
 from batching.telemetry import metrics
-from chats.services import Finish
+from chats.services import Finish, Requester
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +16,7 @@ class Ticket:
     """What the journal must know of a chat that runs. Times are the clock's seconds."""
 
     work: Work
-    asker: Asker
+    requester: Requester
     accepted: float
     dispatched: float
     lane: Priority
@@ -31,7 +30,7 @@ class Closing:
 
     finish: Finish
     prompt: str
-    asker: Asker
+    requester: Requester
     outcome: dict[str, Any]
     ticket: Ticket
     released: float
@@ -62,7 +61,7 @@ class Page:
     @property
     def trace(self) -> dict[str, Any]:
         batches = {batch.id for batch in [*(b for b, _ in self.reports), *self.ended]}
-        return name_askers([closing.asker for closing in self.closings.values()], batches)
+        return requester_fields([closing.requester for closing in self.closings.values()], batches)
 
     def take_apart(self) -> Iterator["Page"]:
         for chat_id, closing in self.closings.items():
@@ -75,9 +74,11 @@ class Page:
             yield Page(suspects={chat_id: reason})
 
 
-def name_askers(askers: Iterable[Asker], batch_ids: Collection[int] = ()) -> dict[str, Any]:
+def requester_fields(
+    requesters: Iterable[Requester], batch_ids: Collection[int] = ()
+) -> dict[str, Any]:
     """The log fields of several chats."""
     return {
-        "request_ids": [asker.request_id for asker in askers],
+        "request_ids": [requester.request_id for requester in requesters],
         "batch_ids": sorted(batch_ids),
     }

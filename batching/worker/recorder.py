@@ -19,7 +19,7 @@ from batching.store import claiming
 from batching.store.responses import describe_answer, describe_error
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import log, metrics
-from batching.worker.pending_writes import Closing, Page, Ticket, name_askers
+from batching.worker.pending_writes import Closing, Page, Ticket, requester_fields
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 
@@ -77,7 +77,9 @@ class DatabaseJournal:
     @property
     def trace(self) -> dict[str, Any]:
         """The log fields of all that runs here."""
-        return name_askers([t.asker for t in self._tickets.values()], {b for b, _ in self._tickets})
+        return requester_fields(
+            [t.requester for t in self._tickets.values()], {b for b, _ in self._tickets}
+        )
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall:
         now = datetime.now(UTC)
@@ -128,7 +130,7 @@ class DatabaseJournal:
             "error_detail": str(error),
         }
         told = describe_error(error.code, str(error), error.retry_after_s)
-        self._finish(item, ticket, values, {"error": told, "life": ticket.asker.life})
+        self._finish(item, ticket, values, {"error": told, "life": ticket.requester.life})
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
         log.suspected(batch, item, reason)
@@ -139,7 +141,7 @@ class DatabaseJournal:
         """Not written down: the whole answer will be."""
         ticket = self._tickets.get((batch.id, growth.item_id))
         if ticket is not None:
-            self._tell_growth(ticket.asker.origin, replace(growth, life=ticket.asker.life))
+            self._tell_growth(ticket.requester.origin, replace(growth, life=ticket.requester.life))
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._page.reports.append((batch, report))
@@ -180,7 +182,7 @@ class DatabaseJournal:
     ) -> None:
         finish = Finish(item.id, self._owner, item.attempts, values)
         self._page.closings[item.id] = Closing(
-            finish, item.prompt, ticket.asker, outcome, ticket, self._clock()
+            finish, item.prompt, ticket.requester, outcome, ticket, self._clock()
         )
         self._urgent.set()
         self._wake()
@@ -227,12 +229,12 @@ class DatabaseJournal:
             logger.warning(
                 "The ends of %s chats came too late: they run elsewhere.",
                 len(lost),
-                extra=name_askers([page.closings[chat_id].asker for chat_id in lost]),
+                extra=requester_fields([page.closings[chat_id].requester for chat_id in lost]),
             )
         by_origin: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         for chat_id in finished:
             closing = page.closings[chat_id]
-            by_origin[closing.asker.origin][chat_id] = closing.outcome
+            by_origin[closing.requester.origin][chat_id] = closing.outcome
         for origin, outcomes in by_origin.items():
             await self._tell(origin, outcomes)
         for chat_id in finished:
@@ -260,6 +262,6 @@ def _log_page(page: Page) -> None:
     for batch, report in page.reports:
         log.call_ended(batch, report)
     for closing in page.closings.values():
-        log.chat_ended(closing.finish, prompt=closing.prompt, asker=closing.asker)
+        log.chat_ended(closing.finish, prompt=closing.prompt, requester=closing.requester)
     for batch in page.ended:
         log.batch_ended(batch)

@@ -19,7 +19,11 @@ def find_feed(runtime: Runtime) -> Feed:
     if runtime.feed is None:
         channel = None
         if runtime.shared:
-            channel = LiveChannel(layer=runtime.layer, send=runtime.gateway.send)
-        runtime.feed = Feed(database=runtime.database, channel=channel)
+            channel = LiveChannel(layer=runtime.layer, send=runtime.sender.send)
+        runtime.feed = Feed(
+            database=runtime.database,
+            capacity=lambda: runtime.look().capacity,
+            channel=channel,
+        )
         runtime.supervisor.start("live", runtime.feed.run)
     return runtime.feed

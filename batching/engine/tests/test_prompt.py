@@ -4,7 +4,7 @@ import json
 from batching.engine.lanes import TokenBudget
 from batching.engine.prompt import KEY_OVERHEAD_TOKENS, CombinedPrompt, combine
 
-BUDGET = TokenBudget(input=1000, output=10_000, thinking=500)
+DEFAULT_BUDGET = TokenBudget(input=1000, output=10_000, thinking=500)
 
 
 def combine_all(prompts: list[str], output_tokens: int = 100) -> CombinedPrompt:
@@ -15,7 +15,7 @@ def combine_all(prompts: list[str], output_tokens: int = 100) -> CombinedPrompt:
         style="In verse.",
         output_tokens=output_tokens,
         draw=lambda: f"r{next(numbers)}",
-        budget=BUDGET,
+        budget=DEFAULT_BUDGET,
     )
 
 

@@ -14,7 +14,7 @@ from batching.live import feed as feed_module
 from batching.live.feed import Watcher
 from batching.models import CallStatus
 from batching.sockets.socket import Socket
-from batching.store.model_state import read_model_state
+from batching.store.model_status import read_model_state
 from batching.telemetry.live_events import MOST_EVENTS, REPORTER, Reporter
 from batching.tests.rows import make_batch, make_call
 from batching.tests.sockets import SocketClient, connected
@@ -24,7 +24,7 @@ from conftest import LIMIT_S, wait_until
 from settings_app.models import Priority
 from settings_app.snapshot import forget_snapshot
 
-SECRET = "a prompt that only its asker may read"
+SECRET = "a prompt that only its requester may read"
 
 
 @pytest.fixture(autouse=True)
@@ -173,16 +173,14 @@ def make_failed_call(code: str, detail: str) -> None:
 
 
 @pytest.mark.django_db
-def test_open_breaker_and_missing_key_have_a_state_of_their_own(monkeypatch, settings):
+def test_open_breaker_and_missing_key_have_a_state_of_their_own(settings):
     settings.GEMINI_API_KEY = "test-key-0123456789"
     capacity = Capacity(16, 4, (None, None, None), paused_s=3.0, down=True)
-    for module in ("model_notice", "live.model_state"):
-        monkeypatch.setattr(f"batching.{module}.find_capacity", lambda: capacity)
-    assert read_model_state()["state"] == "breaker_open"
+    assert read_model_state(capacity)["state"] == "breaker_open"
     for debug, state in ((True, "simulated"), (False, "no_api_key")):
         settings.GEMINI_API_KEY, settings.DEBUG, settings.GEMINI_BASE_URL = "", debug, ""
         forget_snapshot()
-        assert read_model_state()["state"] == state
+        assert read_model_state(None)["state"] == state
 
 
 async def test_nothing_is_computed_when_nobody_watches(harness):

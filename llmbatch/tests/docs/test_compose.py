@@ -16,9 +16,9 @@ import yaml
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
-from batching.gateway.admission import GRACE_S
+from batching.engine.lanes import GRACE_S
+from batching.models import ALIVE_S
 from batching.process.runtime import NAME_LENGTH
-from batching.store.fleet_status import ALIVE_S
 from llmbatch.tests.docs.test_docs import variables
 from llmbatch.tests.fixtures.databases import create_postgres, drop_postgres
 from llmbatch.tests.fixtures.fleet import fleet_marks

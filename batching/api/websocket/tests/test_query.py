@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from batching.api.query_state import cancel_chat, cancel_one, find_one
 from batching.api.websocket import query
 from batching.engine.lanes import Priority
 from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
 from batching.sockets.tests.test_sockets import make_key
 from batching.tests.pen import Readings, use_pen
+from batching.store.cancellation import cancel_chat, cancel_one, find_one
 from batching.tests.sockets import SocketClient, connected
 from batching.tests.test_gateway import change, wait_until
 from batching.tests.test_streaming import read_text
