@@ -7,7 +7,7 @@ import pytest
 
 from batching.gateway.events import Event, Reader
 from batching.llm.simulated.wire import Piece
-from conftest import wait_until
+from batching.tests.harness import wait_until
 from llmbatch.tests.fixtures import model_server
 
 PARTS = 4

@@ -8,7 +8,7 @@ from typing import Any
 
 from asgiref.testing import ApplicationCommunicator
 
-from conftest import LIMIT_S
+from batching.tests.harness import LIMIT_S
 from llmbatch.asgi import application
 
 

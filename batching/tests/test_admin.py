@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from batching.analytics.rollup import fold_pending
 from batching.models import Batch, DailyStat
+from batching.tests.admin_pages import open_list, open_record
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import NOON, make_chat
@@ -24,19 +25,6 @@ def batch():
     make_call(batch, reply="the raw reply")
     fold_pending()
     return batch
-
-
-def open_list(client, name: str, query: str = "") -> str:
-    response = client.get(reverse(f"admin:{name}_changelist") + query)
-    assert response.status_code == 200
-    return response.text
-
-
-def open_record(client, row) -> str:
-    name = f"{row._meta.app_label}_{row._meta.model_name}"
-    response = client.get(reverse(f"admin:{name}_change", args=[row.pk]))
-    assert response.status_code == 200
-    return response.text
 
 
 def test_the_list_of_chats_names_them_and_links_to_their_batch(admin_client, batch):

@@ -10,8 +10,8 @@ from django.urls import reverse
 from batching.analytics.rollup import fold_pending
 from batching.models import CallKind, CallStatus
 from batching.pages.batch_detail import SHOWN_CHARACTERS, shorten
+from batching.tests.admin_pages import open_list, open_record
 from batching.tests.rows import make_batch, make_call
-from batching.tests.test_admin import open_list, open_record
 from chats.models import Status
 from chats.tests.rows import NOON, make_chat
 

@@ -10,17 +10,12 @@ from batching.engine.lanes import Priority
 from batching.llm.simulated import answers
 from batching.models import Batch, DailyStat, ModelCall
 from batching.process.runtime import FOLD_INTERVAL_S
+from batching.tests.harness import LIMIT_S, Harness, change, wait_until
 from batching.tests.pen import use_pen
 from chats.models import Chat, Status
-from conftest import LIMIT_S, Harness, wait_until
 from settings_app.models import Lane
 
 answer_prompt = answers.answer_prompt
-
-
-async def change(harness: Harness, **document: Any) -> None:
-    reply = await harness.client.patch("/v1/settings", json=document)
-    assert reply.status_code == 200, reply.text
 
 
 # --- batches -------------------------------------------------------------------------------------

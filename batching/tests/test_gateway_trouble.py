@@ -11,10 +11,9 @@ from batching.engine.lanes import Priority
 from batching.llm.simulated import answers
 from batching.messages import BATCHING_CHANNEL
 from batching.models import ModelCall
+from batching.tests.harness import Harness, change, wait_until
 from batching.tests.pen import use_pen
-from batching.tests.test_gateway import change, wait_until
 from chats.models import Chat
-from conftest import Harness
 
 answer_prompt = answers.answer_prompt
 

@@ -3,16 +3,14 @@
 import asyncio
 from typing import Any
 
-import httpx2
 import pytest
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch
 from batching.process.runtime import Runtime, use_runtime
+from batching.tests.harness import Harness, post_async, wait_until
 from batching.tests.pen import use_pen
-from batching.tests.test_gateway import wait_until
 from chats.models import Chat, Status
-from conftest import Harness
 
 
 def items_sent(harness: Harness) -> int:
@@ -104,13 +102,6 @@ async def test_joined_waiters_all_hear_of_a_failure(harness: Harness) -> None:
 
 
 # --- asynchronous use ----------------------------------------------------------------------------
-
-ASYNC = {"Prefer": "respond-async"}
-
-
-async def post_async(harness: Harness, prompt: str, **fields: Any) -> httpx2.Response:
-    body = {"username": "ann", "prompt": prompt, "priority": "HIGH"} | fields
-    return await harness.client.post("/v1/query", json=body, headers=ASYNC)
 
 
 async def test_async_request_is_accepted_at_once_and_answered_later(harness: Harness) -> None:

@@ -12,13 +12,11 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.store.cancellation import expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
+from batching.tests.harness import ASYNC, Harness, wait_until
 from batching.tests.pen import use_pen
-from batching.tests.test_gateway import wait_until
-from batching.tests.test_idempotency import ASYNC
 from batching.worker import consumer
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat
-from conftest import Harness
 
 PROMPT = "[[words:50]]"
 

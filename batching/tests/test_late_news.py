@@ -20,10 +20,9 @@ from batching.store.cancellation import cancel_chat, expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
 from batching.store.responses import describe_error
-from batching.tests.test_gateway import wait_until
+from batching.tests.harness import LIMIT_S, Harness, wait_until
 from chats.models import Chat, Status
 from chats.tests.rows import NOON, make_chat
-from conftest import LIMIT_S, Harness
 
 REFUSED = {"error": describe_error("blocked", "No.")}
 

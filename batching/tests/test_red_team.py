@@ -14,9 +14,8 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.models import ModelCall
 from batching.tests.faults.answers import rewrite_answers
-from batching.tests.test_gateway import change
+from batching.tests.harness import Harness, change, wait_until
 from chats.models import Chat
-from conftest import Harness, wait_until
 
 SECRET = "My account number is 4711 0815 2342 and my mother's maiden name is Rumpelstilzchen, so: "
 ATTACKS = {

@@ -15,30 +15,11 @@ from batching.gateway.waiters import Inbox, Waiter
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.llm.simulated.wire import Pace
+from batching.tests.event_streams import EVENTS, read_frames, read_text
 from batching.tests.faults.catalogue import find_fault
+from batching.tests.harness import Harness, change, wait_until
 from batching.tests.pen import Readings, use_pen
-from batching.tests.test_gateway import change, wait_until
 from chats.models import Chat
-from conftest import Harness
-
-EVENTS = {"accept": "text/event-stream"}
-
-
-def read_frames(body: str) -> list[dict[str, Any]]:
-    frames = body.split("\n\n")
-    assert frames.pop() == "", "the last frame ends with a blank line too"
-    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
-    return [json.loads(frame.removeprefix("data: ")) for frame in frames]
-
-
-def read_text(events: list[dict[str, Any]]) -> str:
-    """What a reader has in the end, who forgets everything at a restart."""
-    text = ""
-    for event in events:
-        if event["type"] == "restart":
-            text = ""
-        text += event["content"] if event["type"] == "text" else ""
-    return text
 
 
 async def stream(harness: Harness, prompt: str, **fields: Any) -> list[dict[str, Any]]:

@@ -7,12 +7,12 @@ import json
 
 import pytest
 
+from batching.tests.harness import LIMIT_S
 from chats import export
 from chats.models import Status
 from chats.selectors import ChatFilter, walk_chats
 from chats.serializers import describe_chat
 from chats.tests.rows import make_chat
-from conftest import LIMIT_S
 from llmbatch.asgi import django_application
 
 

@@ -19,8 +19,8 @@ from batching.messages import (
     read_accepted,
 )
 from batching.telemetry.log_context import begin_exchange, note, trace_fields
+from batching.tests.harness import Harness
 from chats.models import Chat
-from conftest import Harness
 from llmbatch.logs import JsonFormatter
 from llmbatch.middleware.request_id import LONGEST, choose_name
 

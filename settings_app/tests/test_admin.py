@@ -6,14 +6,12 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.test import Client
-from django.urls import reverse
 
 from settings_app.crypto import encrypt
 from settings_app.models import ApiClient, GatewaySettings, Lane
 from settings_app.snapshot import current_snapshot, refresh_snapshot
+from settings_app.tests.admin_forms import SETTINGS_PAGE, lane_page, save_lane, save_settings
 from settings_app.tests.stored import KEY, OTHER_KEY
-
-SETTINGS_PAGE = "/admin/settings_app/gatewaysettings/1/change/"
 
 pytestmark = pytest.mark.django_db
 
@@ -23,29 +21,6 @@ def staff(client: Client, settings: Any) -> Client:
     settings.GEMINI_API_KEY = ""
     client.force_login(get_user_model().objects.create_superuser("ann"))
     return client
-
-
-def save_settings(staff: Client, **fields: Any) -> Any:
-    """Like a browser: what a field showed goes back with it; `store_prompts=""` unticks the box."""
-    row = GatewaySettings.objects.get(pk=1)
-    shown = {"model": row.model, "retention_days": row.retention_days}
-    form = {"api_key": "", **shown, "store_prompts": "on" if row.store_prompts else ""}
-    form |= {f"initial-{name}": value for name, value in shown.items()}
-    form["initial-store_prompts"] = str(row.store_prompts)
-    form |= fields
-    if not form["store_prompts"]:
-        del form["store_prompts"]
-    return staff.post(SETTINGS_PAGE, form, follow=True)
-
-
-def lane_page(priority: int) -> str:
-    return reverse("admin:settings_app_lane_change", args=(priority,))
-
-
-def save_lane(staff: Client, priority: int, **fields: Any) -> Any:
-    columns = ("window_s", "max_batch", "tokens", "latency_ms", "max_queue", "batch_scope", "style")
-    row = Lane.objects.values(*columns).get(priority=priority)
-    return staff.post(lane_page(priority), row | fields, follow=True)
 
 
 def store_key(key: str) -> None:

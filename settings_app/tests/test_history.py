@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 from django.test import Client
 from django.utils import timezone
 
@@ -16,9 +16,8 @@ from settings_app.history import ANYONE, Author
 from settings_app.models import ApiKey, GatewaySettings, Lane, SettingsChange, Via
 from settings_app.services import update_settings
 from settings_app.snapshot import refresh_snapshot
-from settings_app.tests.stored import KEY, OTHER_KEY
-from settings_app.tests.test_admin import save_lane, save_settings
-from settings_app.tests.test_services import run_at_once
+from settings_app.tests.admin_forms import save_lane, save_settings
+from settings_app.tests.stored import KEY, OTHER_KEY, run_at_once, search_database
 
 CHANGES = "/admin/settings_app/settingschange/"
 KEYS = "/admin/settings_app/apikey/"
@@ -42,18 +41,6 @@ def told() -> list[tuple[str, ...]]:
     """Oldest first."""
     columns = ("by", "via", "subject", "field", "before", "after")
     return list(SettingsChange.objects.order_by("id").values_list(*columns))
-
-
-def search_database(text: str) -> list[str]:
-    """The tables in which it stands, as it is or as bytes."""
-    tables = connection.introspection.table_names()
-    with connection.cursor() as cursor:
-        found = []
-        for table in tables:
-            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
-            if text in repr(cursor.fetchall()):
-                found.append(table)
-    return found
 
 
 def test_patch_of_a_staff_key_is_told_field_by_field(client: Client, settings: Any) -> None:

@@ -1,20 +1,19 @@
 """update_settings: all or nothing, nobody's change lost, told to everybody."""
 
 import logging
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.exceptions import ChannelFull
 from channels.layers import InMemoryChannelLayer, get_channel_layer
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from settings_app.history import Author
 from settings_app.models import GatewaySettings, Lane, Via
 from settings_app.services import CHANGED_CHANNEL, update_settings
 from settings_app.snapshot import current_snapshot, refresh_snapshot
+from settings_app.tests.stored import run_at_once
 
 KEY = "AIzaSyFirst-key-of-the-tests-wxyz"
 
@@ -39,29 +38,6 @@ def layer(settings: Any) -> InMemoryChannelLayer:
 def announcements(layer: InMemoryChannelLayer) -> list[dict[str, Any]]:
     waiting = layer.channels[CHANGED_CHANNEL].qsize() if CHANGED_CHANNEL in layer.channels else 0
     return [async_to_sync(layer.receive)(CHANGED_CHANNEL) for _ in range(waiting)]
-
-
-def run_at_once(*works: Callable[[], None]) -> None:
-    """Runs each in a thread of its own, begun together; raises what any of them raised."""
-    barrier = threading.Barrier(len(works))
-    failures: list[BaseException] = []
-
-    def run(work: Callable[[], None]) -> None:
-        try:
-            barrier.wait()
-            work()
-        except BaseException as failure:
-            failures.append(failure)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 @pytest.mark.django_db

@@ -8,7 +8,10 @@ from typing import Any
 
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
 from batching.engine.deltas import Growth
-from batching.engine.errors import GatewayError, UpstreamUnavailable
+from batching.engine.errors import (
+    GatewayError,
+    UpstreamUnavailable,
+)
 from batching.engine.lanes import Priority, TokenBudget
 from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.prompt import CombinedPrompt, combine
@@ -224,3 +227,7 @@ class Bench:
 
 
 __all__ = ["Bench", "CallFailed", "Piece", "TokenUsage", "answer_of", "ask", "reply_to", "whole"]
+
+
+def overloaded(retry_after_s: float | None = None) -> CallFailed:
+    return CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN, retry_after_s=retry_after_s)

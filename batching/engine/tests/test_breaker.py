@@ -17,8 +17,7 @@ from batching.engine.breaker import (
 from batching.engine.errors import UpstreamError, UpstreamRejectedKey, UpstreamUnavailable
 from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.slots import CallSlots
-from batching.engine.tests.scripted import Bench, Step, whole
-from batching.engine.tests.test_runner import overloaded
+from batching.engine.tests.scripted import Bench, Step, overloaded, whole
 from batching.engine.tests.traces import HIGH, LOW
 from batching.engine.tests.virtual import run_virtual
 

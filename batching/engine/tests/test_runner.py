@@ -10,7 +10,6 @@ from batching.engine.errors import (
     Blocked,
     UpstreamError,
     UpstreamRejectedKey,
-    UpstreamUnavailable,
 )
 from batching.engine.lanes import Priority
 from batching.engine.model import CallFailed, Piece, Remedy
@@ -21,16 +20,13 @@ from batching.engine.tests.scripted import (
     Step,
     answer_of,
     ask,
+    overloaded,
     prompts_of,
     reply_to,
     whole,
 )
 from batching.engine.tests.virtual import run_virtual
 from batching.engine.usage import TokenUsage
-
-
-def overloaded(retry_after_s: float | None = None) -> CallFailed:
-    return CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN, retry_after_s=retry_after_s)
 
 
 def run_bench(script: object, **kwargs: object) -> Bench:

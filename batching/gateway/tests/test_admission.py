@@ -14,11 +14,9 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.store.fleet_status import Outlook, forget_worker, read_outlook, report_worker
 from batching.tests.faults.catalogue import FAULTS
+from batching.tests.harness import Harness, change, post_async, wait_until
 from batching.tests.pen import use_pen
-from batching.tests.test_gateway import change, wait_until
-from batching.tests.test_idempotency import post_async
 from chats.models import Chat
-from conftest import Harness
 from settings_app.snapshot import refresh_snapshot
 
 SLOTS = Capacity(slots=4, reserve=1, call_s=(10.0,) * 3)

@@ -16,11 +16,11 @@ from batching.models import CallStatus
 from batching.sockets.socket import Socket
 from batching.store.model_status import read_model_state
 from batching.telemetry.live_events import MOST_EVENTS, REPORTER, Reporter
+from batching.tests.harness import LIMIT_S, wait_until
 from batching.tests.rows import make_batch, make_call
 from batching.tests.sockets import SocketClient, connected
 from chats.models import Status
 from chats.tests.rows import make_chat
-from conftest import LIMIT_S, wait_until
 from settings_app.models import Priority
 from settings_app.snapshot import forget_snapshot
 

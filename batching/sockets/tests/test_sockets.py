@@ -9,15 +9,13 @@ from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from batching.sockets import registry as room_module
+from batching.tests.harness import LIMIT_S, wait_until
 from batching.tests.sockets import connected
 from chats.models import Chat
-from conftest import LIMIT_S, wait_until
-from settings_app.access.api_keys import create_api_key
+from settings_app.access.tests.rows import make_key
 from settings_app.models import ApiKey
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
-
-make_key = sync_to_async(create_api_key)
 
 
 @sync_to_async

@@ -13,14 +13,12 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
 from batching.process.runtime import Runtime
 from batching.store.recovery import take_back_earlier, take_back_expired
+from batching.tests.harness import LIMIT_S, Harness, post_async, wait_until
 from batching.tests.pen import use_pen
 from batching.tests.rows import make_call
-from batching.tests.test_gateway import wait_until
-from batching.tests.test_idempotency import post_async
 from chats.leases import renew_leases
 from chats.models import Chat, Status
 from chats.services import Finish, finish_chats
-from conftest import LIMIT_S, Harness
 
 NOW = datetime.now(UTC)  # the present of rows whose time does not matter
 

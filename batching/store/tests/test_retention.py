@@ -14,10 +14,10 @@ from batching.management.commands.prune import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from batching.process import runtime
 from batching.store.retention import Extent, prune, prune_chunk, prune_old, scrub_calls
+from batching.tests.harness import LIMIT_S, Harness
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat
-from conftest import LIMIT_S, Harness
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import refresh_snapshot
 

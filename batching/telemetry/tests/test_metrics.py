@@ -14,8 +14,8 @@ from django.db.models import Sum
 from batching.engine.errors import ERRORS_BY_CODE
 from batching.engine.lanes import Priority
 from batching.models import ModelCall
+from batching.tests.harness import LIMIT_S, Harness, wait_until
 from chats.models import Chat, Status
-from conftest import LIMIT_S, Harness, wait_until
 from llmbatch.tests.fixtures.scrape import Scrape, promtool_mark, run_promtool
 from settings_app.access.api_keys import create_api_key
 from settings_app.models import Lane

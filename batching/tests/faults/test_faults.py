@@ -22,7 +22,7 @@ from batching.llm.tests.sdk_client import (
 )
 from batching.tests.faults import replies
 from batching.tests.faults.catalogue import FAULTS, find_fault
-from conftest import wait_until
+from batching.tests.harness import wait_until
 
 KEYS = [*PROMPTS]
 ITEM = 1

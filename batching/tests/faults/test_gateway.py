@@ -15,8 +15,8 @@ import pytest
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
 from batching.tests.faults.catalogue import FAULTS
+from batching.tests.harness import Harness
 from chats.models import FINAL_STATUSES, Chat
-from conftest import Harness
 
 SIZE = 6
 HANG_LIMIT_S = 15.0

@@ -1,6 +1,5 @@
 """The headers that bind a browser, and pages that keep to them."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,7 @@ from django.test import AsyncClient
 from django.urls import reverse
 
 from llmbatch.middleware.content_security import PAGE_POLICY, PagePolicyMiddleware
-
-INLINE = re.compile(r"<style|\sstyle=|\son\w+=|javascript:", re.I)
-SCRIPT = re.compile(r"<script(?![^>]*(?:\ssrc=|application/json))", re.I)
-FOREIGN = re.compile(r'(?:src|action)="(?:https?:)?//', re.I)
+from llmbatch.tests.fixtures.page_policy import FOREIGN, INLINE, SCRIPT
 
 pytestmark = pytest.mark.django_db
 

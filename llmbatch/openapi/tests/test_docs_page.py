@@ -6,7 +6,7 @@ import pytest
 from django.contrib.staticfiles import finders
 
 from llmbatch.middleware.content_security import PAGE_POLICY
-from llmbatch.middleware.tests.test_content_security import FOREIGN, INLINE, SCRIPT
+from llmbatch.tests.fixtures.page_policy import FOREIGN, INLINE, SCRIPT
 
 pytestmark = pytest.mark.django_db  # the banner asks how the model fares
 

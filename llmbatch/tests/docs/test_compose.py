@@ -19,7 +19,7 @@ from django.core.management import get_commands, load_command_class
 from batching.engine.lanes import GRACE_S
 from batching.models import ALIVE_S
 from batching.process.runtime import NAME_LENGTH
-from llmbatch.tests.docs.test_docs import variables
+from llmbatch.tests.docs.variables import variables
 from llmbatch.tests.fixtures.databases import create_postgres, drop_postgres
 from llmbatch.tests.fixtures.fleet import fleet_marks
 from llmbatch.tests.fixtures.image import ROOT, find_one, image_variables

@@ -15,7 +15,7 @@ import yaml
 from django.conf import settings
 
 from llmbatch.asgi import LEAN_VIEWS
-from llmbatch.tests.docs.test_docs import variables
+from llmbatch.tests.docs.variables import variables
 from llmbatch.tests.fixtures.image import (
     ROOT,
     USER_ID,

@@ -1,22 +1,16 @@
 """What can rot in the documents: variables, paths, commands, errors."""
 
 import re
-from pathlib import Path
 
 from batching.api.websocket.routes import SOCKETS
 from batching.engine.errors import ERRORS_BY_CODE
 from llmbatch.asgi import LEAN_VIEWS
+from llmbatch.tests.docs.variables import ROOT, variables
 from llmbatch.tests.fixtures.scrape import promtool_mark, run_promtool
 
-ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 ALERTS = ROOT / "docs/alerts.yml"
-SETTINGS = (ROOT / "llmbatch/settings.py").read_text()
-
-
-def variables() -> set[str]:
-    return set(re.findall(r'(?:read_\w+|env\.\w+)\(\s*"([A-Z_]+)"', SETTINGS))
 
 
 def test_every_variable_is_in_the_readme_and_in_the_example() -> None:

@@ -19,7 +19,7 @@ from batching.telemetry import log
 from chats.models import Chat
 from chats.tests.rows import make_chat
 from llmbatch import health
-from llmbatch.tests.docs.test_docs import variables
+from llmbatch.tests.docs.variables import variables
 from llmbatch.tests.fixtures.fleet import POSTGRES
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ import pytest
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.wire import Pace
-from batching.tests.test_streaming import EVENTS, read_frames, read_text
+from batching.tests.event_streams import EVENTS, read_frames, read_text
 from llmbatch.tests.fixtures.fleet import Clients, fleet_marks, set_workers, start_workers
 from llmbatch.tests.fixtures.server import PATIENCE_S, Server
 from llmbatch.tests.model_thread import ModelThread

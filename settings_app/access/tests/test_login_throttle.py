@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from settings_app.access.api_keys import create_api_key
 from settings_app.access.login_throttle import UNKNOWN_ADDRESS, count_login, find_address
-from settings_app.tests.test_history import search_database
+from settings_app.tests.stored import search_database
 
 PASSWORD = "the-right-one-of-the-tests"
 WRONG = "a-wrong-one-of-the-tests"

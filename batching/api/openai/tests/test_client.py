@@ -9,8 +9,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from batching.llm.simulated.answers import answer_prompt
+from batching.tests.harness import Harness
 from batching.tests.pen import Readings, use_pen
-from conftest import Harness
 
 
 @pytest.fixture

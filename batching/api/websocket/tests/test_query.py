@@ -11,14 +11,13 @@ from batching.api.websocket import query
 from batching.engine.lanes import Priority
 from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
-from batching.sockets.tests.test_sockets import make_key
-from batching.tests.pen import Readings, use_pen
 from batching.store.cancellation import cancel_chat, cancel_one, find_one
+from batching.tests.event_streams import read_text
+from batching.tests.harness import LIMIT_S, Harness, change, wait_until
+from batching.tests.pen import Readings, use_pen
 from batching.tests.sockets import SocketClient, connected
-from batching.tests.test_gateway import change, wait_until
-from batching.tests.test_streaming import read_text
 from chats.models import Chat
-from conftest import LIMIT_S, Harness
+from settings_app.access.tests.rows import make_key
 
 PATH = "/ws/query"
 

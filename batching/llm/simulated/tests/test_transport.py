@@ -27,7 +27,7 @@ from batching.llm.tests.sdk_client import (
     make_transport,
     respond,
 )
-from conftest import wait_until
+from batching.tests.harness import wait_until
 
 
 async def test_each_key_gets_the_answer_to_its_own_prompt_in_order():
