@@ -61,7 +61,7 @@ def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> di
                     item.client,
                     item.username,
                     item.request_id,
-                    item.life,
+                    item.generation,
                 ]
                 for item in items
             ]
@@ -85,7 +85,7 @@ def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> 
             client=client,
             username=username,
             request_id=more[0] if more else "",
-            life=more[1] if len(more) > 1 else 0,
+            generation=more[1] if len(more) > 1 else 0,
         )
         for (
             item_id,
@@ -116,20 +116,25 @@ def growing_message(pieces: Iterable[Growth]) -> dict[str, Any]:
     pieces = list(pieces)
     rows = [[piece.item_id, piece.call_id, piece.start, piece.text] for piece in pieces]
     # Beside the rows, because a process of an earlier version takes no longer ones.
-    lives = [piece.life for piece in pieces]
-    return {"type": "requests.growing", "pieces": json.dumps(rows), "lives": lives}
+    generations = [piece.generation for piece in pieces]
+    return {"type": "requests.growing", "pieces": json.dumps(rows), "generations": generations}
 
 
 def read_growing(message: Mapping[str, Any]) -> list[Growth]:
     rows = json.loads(message["pieces"])
-    lives = message.get("lives", [None] * len(rows))  # a process of an earlier version sends none
-    return [Growth(*row, life=life) for row, life in zip(rows, lives, strict=True)]
+    generations = message.get(
+        "generations", [None] * len(rows)
+    )  # a process of an earlier version sends none
+    return [
+        Growth(*row, generation=generation)
+        for row, generation in zip(rows, generations, strict=True)
+    ]
 
 
 def finished_message(outcomes: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """Each chat's `{"answer": …}` or `{"error": …, "life": …}`, by id.
+    """Each chat's `{"answer": …}` or `{"error": …, "generation": …}`, by id.
 
-    An answer is the row's end for good; after an error the row may have another life.
+    An answer is the row's end for good; after an error the row may have another generation.
     """
     # As text, because the in-memory layer copies a message value by value.
     return {"type": "requests.finished", "outcomes": json.dumps(list(outcomes.items()))}

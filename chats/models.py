@@ -139,6 +139,6 @@ class Chat(models.Model):
         return f"{self.username} / {self.request_id}"
 
     @property
-    def life(self) -> int:
-        """Tells the row's lives apart: a request that failed and is sent again begins another."""
+    def generation(self) -> int:
+        """Tells the row's generations apart: a request that failed and is sent again begins another."""
         return count_microseconds(self.received_at)

@@ -48,12 +48,12 @@ _SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Whose request it is, the channel of the process where its client waits, and the row's `life`."""
+    """Whose request it is, the channel of the process where its client waits, and the row's `generation`."""
 
     origin: str
     username: str
     request_id: str
-    life: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +173,15 @@ def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """For how long a chat was to wait in one of its lives; a `life` of 0 is not known."""
+    """For how long a chat was to wait in one of its generations; a `generation` of 0 is not known."""
 
-    life: int
+    generation: int
     length: timedelta
 
     def is_over(self, received_at: datetime, deadline: datetime) -> bool:
         """Not if the row was renewed since, or joined by somebody who waits for longer."""
         # By its length, because a deadline moved by less than a clock's step looks passed, too.
-        same = self.life in (count_microseconds(received_at), 0)
+        same = self.generation in (count_microseconds(received_at), 0)
         return same and deadline - received_at <= self.length + ROUNDING
 
 
@@ -219,13 +219,15 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
 def release_chats(
     left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
 ) -> list[int]:
-    """One waiter less for each chat in the life that is named; gives those that nobody holds now
+    """One waiter less for each chat in the generation that is named; gives those that nobody holds now
     and that were cancelled."""
     with transaction.atomic():
         rows = Chat.objects.select_for_update().filter(pk__in=[pk for pk, _ in left])
-        # A life that has ended took its waiters along; those of a later one hold the row by now.
-        lives = {pk: count_microseconds(at) for pk, at in rows.values_list("pk", "received_at")}
-        counts = Counter(pk for pk, life in left if lives.get(pk) == life)
+        # A generation that has ended took its waiters along; those of a later one hold the row by now.
+        generations = {
+            pk: count_microseconds(at) for pk, at in rows.values_list("pk", "received_at")
+        }
+        counts = Counter(pk for pk, generation in left if generations.get(pk) == generation)
         for number in set(counts.values()):
             held = Chat.objects.filter(pk__in=[pk for pk in counts if counts[pk] == number])
             held.update(holders=Greatest(F("holders") - number, 0))

@@ -12,7 +12,7 @@ from batching.engine.splitter import Splitter
 class Growth:
     """A piece of an item's text; `start` is its place in what this `call` wrote for the item.
 
-    Ids of calls rise: a later call of the same item begins its text anew. `life` names the request
+    Ids of calls rise: a later call of the same item begins its text anew. `generation` names the request
     that it was written for, where that is known: later ones may have taken over its id.
     """
 
@@ -20,7 +20,7 @@ class Growth:
     call_id: int
     start: int
     text: str
-    life: int | None = None
+    generation: int | None = None
 
 
 class Watched(Protocol):

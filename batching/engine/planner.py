@@ -39,7 +39,7 @@ class Item:
     request_id: str = ""
     exchange: str = ""
     """the HTTP exchange that brought it, where that is known"""
-    life: int = 0
+    generation: int = 0
     """names the request among those that had this id one after another; 0 where it is not known"""
 
 
@@ -87,7 +87,7 @@ class Group:
     @property
     def first_due(self) -> float:
         """The earliest due time; after a change of settings it need not be the oldest item's."""
-        # Of an id that came anew, the entry of its earlier life is still here.
+        # Of an id that came anew, the entry of its earlier generation is still here.
         while (item := self.items.get(self._dues[0][1])) is None or item.due != self._dues[0][0]:
             heapq.heappop(self._dues)
         return self._dues[0][0]
@@ -154,9 +154,9 @@ class Planner:
             self.push(item)
 
     def push(self, item: Item) -> None:
-        """Adds an item; one that is here already stays as it is, but not one of another life."""
+        """Adds an item; one that is here already stays as it is, but not one of another generation."""
         known = self._items.get(item.id)
-        if known is not None and known.life == item.life:
+        if known is not None and known.generation == item.generation:
             return
         self.discard(item.id)  # the news that it ended, before it was sent again, is not here yet
         self._items[item.id] = item

@@ -169,7 +169,7 @@ class Gateway:
             raise TimedOut() from None
         except (asyncio.CancelledError, GeneratorExit):
             if stored is not None:
-                self._abandon(stored.waiter.chat_id, stored.waiter.life)
+                self._abandon(stored.waiter.chat_id, stored.waiter.generation)
             raise
         finally:
             if stored is None:
@@ -191,9 +191,9 @@ class Gateway:
             waiter.queued = False
             self._depths[waiter.priority] -= 1
 
-    def _abandon(self, chat_id: int, life: int) -> None:
+    def _abandon(self, chat_id: int, generation: int) -> None:
         """Its client has gone: unless somebody else wants the answer, it need not be asked for."""
-        self._abandoned.append((chat_id, life))
+        self._abandoned.append((chat_id, generation))
         self._left.set()
 
     async def release(self) -> None:

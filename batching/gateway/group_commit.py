@@ -51,7 +51,7 @@ class Entry:
 class Intake:
     """A waiter is in the `inbox` before `announce` can lead to its answer.
 
-    `abandon` is told of a row, and its life, whose client left before it was committed.
+    `abandon` is told of a row, and its generation, whose client left before it was committed.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Intake:
             ):
                 waiter = entry.stored.result().waiter
                 self._inbox.remove(waiter)
-                self._abandon(waiter.chat_id, waiter.life)
+                self._abandon(waiter.chat_id, waiter.generation)
             raise
 
     async def run(self) -> None:
@@ -137,7 +137,7 @@ class Intake:
             self._tell(entry, outcome)
             if outcome is not None and outcome.fresh:
                 chat = outcome.chat
-                items.append(replace(entry.item, id=chat.pk, life=chat.life))
+                items.append(replace(entry.item, id=chat.pk, generation=chat.generation))
         if items:
             await self._announce(items)
 
@@ -146,10 +146,12 @@ class Intake:
             if not entry.stored.done():
                 entry.stored.set_exception(RequestConflict())
         elif entry.stored.done():
-            self._abandon(outcome.chat.pk, outcome.chat.life)  # its client left during the commit
+            self._abandon(
+                outcome.chat.pk, outcome.chat.generation
+            )  # its client left during the commit
         else:
             item = entry.item
             chat = outcome.chat
-            waiter = Waiter(chat.pk, item.priority, due=item.due, life=chat.life)
+            waiter = Waiter(chat.pk, item.priority, due=item.due, generation=chat.generation)
             self._inbox.add(waiter)
             entry.stored.set_result(Stored(chat, waiter, outcome.fresh))

@@ -9,7 +9,7 @@ class GrowingText:
 
     call_id: int
     text: str = ""
-    life: int | None = None
+    generation: int | None = None
 
     def add(self, start: int, text: str) -> None:
         """Takes a piece where it joins on; behind a lost one nothing more, until the answer."""

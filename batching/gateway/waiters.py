@@ -11,14 +11,14 @@ from batching.gateway.partial_text import GrowingText
 
 
 class Waiter:
-    """One client's wait for one chat, in one `life` of its row. `queued` until its batch leaves.
+    """One client's wait for one chat, in one `generation` of its row. `queued` until its batch leaves.
 
     Long after `due` the answer's message may have been lost, and the row is read again.
     """
 
-    def __init__(self, chat_id: int, priority: Priority, *, due: float, life: int) -> None:
+    def __init__(self, chat_id: int, priority: Priority, *, due: float, generation: int) -> None:
         self.chat_id = chat_id
-        self.life = life
+        self.generation = generation
         self.priority = priority
         self.due = due
         self.queued = True
@@ -32,9 +32,9 @@ class Waiter:
         """Somebody reads along, and may want to know the place in the queue."""
         return self._news is not None and self.queued
 
-    def is_meant(self, life: int | None) -> bool:
-        """News that names no life is for all: an answer, or told by an earlier version."""
-        return life is None or life == self.life
+    def is_meant(self, generation: int | None) -> bool:
+        """News that names no generation is for all: an answer, or told by an earlier version."""
+        return generation is None or generation == self.generation
 
     def move_to(self, position: int | None) -> None:
         if self.queued and position is not None and position != self.position:
@@ -79,16 +79,16 @@ class Inbox:
     def find_growing(self, waiter: Waiter) -> GrowingText | None:
         """What is written so far of what it waits for; None if nothing is."""
         growing = self._growing.get(waiter.chat_id)
-        return growing if growing is not None and waiter.is_meant(growing.life) else None
+        return growing if growing is not None and waiter.is_meant(growing.generation) else None
 
     def grow(self, piece: Growth) -> None:
         """Takes a piece of an answer that is still being written, if anybody waits for it."""
-        waiters = [w for w in self._waiters.get(piece.item_id, []) if w.is_meant(piece.life)]
+        waiters = [w for w in self._waiters.get(piece.item_id, []) if w.is_meant(piece.generation)]
         growing = self._growing.get(piece.item_id)
         if not waiters or (growing is not None and growing.call_id > piece.call_id):
             return
         if growing is None or growing.call_id < piece.call_id:
-            growing = GrowingText(piece.call_id, life=piece.life)
+            growing = GrowingText(piece.call_id, generation=piece.generation)
             self._growing[piece.item_id] = growing
         growing.add(piece.start, piece.text)
         for waiter in waiters:
@@ -129,8 +129,8 @@ class Inbox:
     def deliver(self, chat_id: int, outcome: dict[str, Any]) -> list[Waiter]:
         """Hands an answer or an error over; gives those who had waited for it."""
         waiters = self._waiters.get(chat_id, [])
-        # Late news of an earlier life must not end the wait of who sent the request again since.
-        meant = [waiter for waiter in waiters if waiter.is_meant(outcome.get("life"))]
+        # Late news of an earlier generation must not end the wait of who sent the request again since.
+        meant = [waiter for waiter in waiters if waiter.is_meant(outcome.get("generation"))]
         for waiter in meant:
             self.deliver_to(waiter, outcome)
         return meant

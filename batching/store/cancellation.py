@@ -29,7 +29,8 @@ def expire_items(items: Sequence[Item], *, now: datetime, code: str, detail: str
     """Gives those that expired. Every worker of a fleet tries; each request is counted by the one
     that finds it queued."""
     waits = {
-        item.id: Wait(item.life, timedelta(seconds=item.deadline - item.accepted)) for item in items
+        item.id: Wait(item.generation, timedelta(seconds=item.deadline - item.accepted))
+        for item in items
     }
     expired = services.expire_chats(waits, now=now, code=code, detail=detail)
     REPORTER.left(expired, code)
@@ -49,7 +50,7 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
 def release_chats(
     left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
 ) -> list[int]:
-    """One waiter less for each chat in the life that is named; gives those that nobody holds now
+    """One waiter less for each chat in the generation that is named; gives those that nobody holds now
     and that were cancelled."""
     cancelled = services.release_chats(left, now=now, code=code, detail=detail)
     count_ended(cancelled, code)
@@ -97,9 +98,11 @@ def cancel_chat(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
         )
         if not cancelled:
             raise AlreadyDispatched()
-        # It was found without a lock: by now it may be another life, of another process's client.
+        # It was found without a lock: by now it may be another generation, of another process's client.
         chat.refresh_from_db(fields=["origin", "received_at"])
-    told = {chat.pk: {"error": describe_error(error.code, str(error)), "life": chat.life}}
+    told = {
+        chat.pk: {"error": describe_error(error.code, str(error)), "generation": chat.generation}
+    }
     return [
         (BATCHING_CHANNEL, cancelled_message(cancelled)),
         (chat.origin, finished_message(told)),

@@ -86,7 +86,7 @@ def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime
 
 
 def _is_of(item: Item, row: QueuedRow | None) -> bool:
-    return row is not None and item.life in (row.requester.life, 0)
+    return row is not None and item.generation in (row.requester.generation, 0)
 
 
 def _keep_scope(rule: LaneRule, items: list[Item], rows: Mapping[int, QueuedRow]) -> list[Item]:

@@ -48,7 +48,7 @@ class WaitingRow:
             client=self.client_id,
             username=self.username,
             request_id=self.request_id,
-            life=count_microseconds(self.received_at),
+            generation=count_microseconds(self.received_at),
         )
 
 

@@ -1,5 +1,5 @@
 """A request that failed or was cancelled and is sent again: what is told late is of its row's
-earlier life and must not reach who waits for the later one."""
+earlier generation and must not reach who waits for the later one."""
 
 import asyncio
 from dataclasses import replace
@@ -34,8 +34,8 @@ async def wait_for_row(status: Status) -> Chat:
     return await Chat.objects.aget()
 
 
-def make_waiter(*, life: int) -> Waiter:
-    return Waiter(1, Priority.HIGH, due=0.0, life=life)
+def make_waiter(*, generation: int) -> Waiter:
+    return Waiter(1, Priority.HIGH, due=0.0, generation=generation)
 
 
 # --- ends ----------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_cancel_tells_of_the_life_that_it_ended() -> None:
     renewed.save()
     *_, (channel, message) = cancel_chat(found)
     ((_, outcome),) = read_finished(message)
-    assert (channel, outcome["life"]) == ("p2", renewed.life)
+    assert (channel, outcome["generation"]) == ("p2", renewed.generation)
 
 
 async def test_reading_the_row_again_ends_only_who_waited_before(
@@ -117,7 +117,7 @@ async def test_reading_the_row_again_ends_only_who_waited_before(
 
     database: Any = Database()
     door = gateway.Gateway(layer=None, database=database, process="p")
-    earlier, later = make_waiter(life=1), make_waiter(life=2)
+    earlier, later = make_waiter(generation=1), make_waiter(generation=2)
     door.inbox.add(earlier)
     task = asyncio.create_task(door.reread())
     await reading.wait()
@@ -132,8 +132,8 @@ async def test_reading_the_row_again_ends_only_who_waited_before(
 async def test_end_of_another_life_is_left_to_the_row() -> None:
     """Its own news was lost: then what the row says now is the end."""
     inbox = Inbox()
-    inbox.add(waiter := make_waiter(life=1))
-    assert not inbox.deliver(1, REFUSED | {"life": 2})
+    inbox.add(waiter := make_waiter(generation=1))
+    assert not inbox.deliver(1, REFUSED | {"generation": 2})
     assert inbox.list_overdue(1.0) == [waiter]
 
 
@@ -144,9 +144,9 @@ async def test_end_of_another_life_is_left_to_the_row() -> None:
 def test_request_sent_again_takes_the_place_of_what_the_planner_holds_of_it() -> None:
     """Its cancel was not heard here; its mate's window, which ends later, stays as it is."""
     planner = Planner(current_rules())
-    stale = Item(1, Priority.MEDIUM, 100.0, 101.0, 132.0, 102.0, life=1)
-    mate = replace(stale, id=2, accepted=100.5, due=101.5, life=1)
-    renewed = replace(stale, accepted=100.9, due=101.9, deadline=132.9, life=2)
+    stale = Item(1, Priority.MEDIUM, 100.0, 101.0, 132.0, 102.0, generation=1)
+    mate = replace(stale, id=2, accepted=100.5, due=101.5, generation=1)
+    renewed = replace(stale, accepted=100.9, due=101.9, deadline=132.9, generation=2)
     for item in (stale, mate, renewed, renewed):
         planner.push(item)
     assert planner.take(101.1, lambda _: True) is None
@@ -158,18 +158,22 @@ def test_request_sent_again_takes_the_place_of_what_the_planner_holds_of_it() ->
 @pytest.mark.django_db
 def test_item_of_an_earlier_life_expires_no_request_sent_again() -> None:
     chat = make_chat(Status.QUEUED)
-    stale = Item(chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, life=chat.life - 9)
+    stale = Item(
+        chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, generation=chat.generation - 9
+    )
     end = {"now": chat.deadline, "code": "timeout", "detail": "Too late."}
     assert expire_items([stale], **end) == []
-    assert expire_items([replace(stale, life=chat.life)], **end) == [chat.pk]
+    assert expire_items([replace(stale, generation=chat.generation)], **end) == [chat.pk]
 
 
 @pytest.mark.django_db
 def test_item_of_an_earlier_life_is_not_claimed() -> None:
     """Its times are not those of the request that waits now: the sweep finds that one."""
     chat, mate = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
-    stale = Item(chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, life=chat.life - 9)
-    items = (stale, replace(stale, id=mate.pk, life=mate.life))
+    stale = Item(
+        chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, generation=chat.generation - 9
+    )
+    items = (stale, replace(stale, id=mate.pk, generation=mate.generation))
     planned = Batch(stale.priority, items, Trigger.WINDOW, at=101.0, lateness_s=0.0)
     request = ClaimRequest(planned, current_rules()[stale.priority], "m")
     (claim,) = claim_batches([request], owner="w", now=datetime.now(UTC))
@@ -184,40 +188,40 @@ def test_item_of_an_earlier_life_is_not_claimed() -> None:
 
 async def test_text_of_an_earlier_life_reaches_no_reader_of_a_later_one() -> None:
     inbox = Inbox()
-    inbox.add(earlier := make_waiter(life=1))
-    inbox.grow(Growth(1, 7, 0, "old", life=1))
-    inbox.add(later := make_waiter(life=2))
+    inbox.add(earlier := make_waiter(generation=1))
+    inbox.grow(Growth(1, 7, 0, "old", generation=1))
+    inbox.add(later := make_waiter(generation=2))
     assert inbox.find_growing(later) is None, "what was there when it came"
-    inbox.deliver(1, REFUSED | {"life": 1})
-    inbox.grow(Growth(1, 7, 3, " and late", life=1))
+    inbox.deliver(1, REFUSED | {"generation": 1})
+    inbox.grow(Growth(1, 7, 3, " and late", generation=1))
     assert inbox.find_growing(later) is None, "what came late"
-    inbox.grow(Growth(1, 8, 0, "new", life=2))
+    inbox.grow(Growth(1, 8, 0, "new", generation=2))
     growing = inbox.find_growing(later)
     assert growing is not None
     assert growing.text == "new"
     assert inbox.find_growing(earlier) is None
 
 
-# --- what names a life ---------------------------------------------------------------------------
+# --- what names a generation ---------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
 def test_life_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
     chat = make_chat(Status.QUEUED, received_at=NOON.replace(microsecond=123_457))
-    life = Chat.objects.get().life
-    assert life == chat.life
-    ((_, outcome),) = read_finished(finished_message({1: REFUSED | {"life": life}}))
-    (piece,) = read_growing(growing_message([Growth(1, 7, 0, "text", life=life)]))
-    assert (outcome["life"], piece.life) == (life, life)
+    generation = Chat.objects.get().generation
+    assert generation == chat.generation
+    ((_, outcome),) = read_finished(finished_message({1: REFUSED | {"generation": generation}}))
+    (piece,) = read_growing(growing_message([Growth(1, 7, 0, "text", generation=generation)]))
+    assert (outcome["generation"], piece.generation) == (generation, generation)
 
 
 async def test_news_of_an_earlier_version_reaches_everybody() -> None:
     inbox = Inbox()
-    waiters = [make_waiter(life=1), make_waiter(life=2)]
+    waiters = [make_waiter(generation=1), make_waiter(generation=2)]
     for waiter in waiters:
         inbox.add(waiter)
     message = growing_message([Growth(1, 7, 0, "text")])
-    del message["lives"]
+    del message["generations"]
     for piece in read_growing(message):
         inbox.grow(piece)
     assert all(inbox.find_growing(waiter) for waiter in waiters)

@@ -269,7 +269,7 @@ def test_pieces_join_on_whatever_comes() -> None:
 
 async def test_pieces_of_an_earlier_call_are_too_late() -> None:
     inbox = Inbox()
-    inbox.add(waiter := Waiter(1, Priority.HIGH, due=0.0, life=1))
+    inbox.add(waiter := Waiter(1, Priority.HIGH, due=0.0, generation=1))
     inbox.grow(Growth(1, 8, 0, "new"))
     inbox.grow(Growth(1, 7, 0, "old and longer"))
     inbox.grow(Growth(2, 8, 0, "nobody's"))

@@ -130,7 +130,9 @@ class DatabaseJournal:
             "error_detail": str(error),
         }
         told = describe_error(error.code, str(error), error.retry_after_s)
-        self._finish(item, ticket, values, {"error": told, "life": ticket.requester.life})
+        self._finish(
+            item, ticket, values, {"error": told, "generation": ticket.requester.generation}
+        )
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
         log.suspected(batch, item, reason)
@@ -141,7 +143,9 @@ class DatabaseJournal:
         """Not written down: the whole answer will be."""
         ticket = self._tickets.get((batch.id, growth.item_id))
         if ticket is not None:
-            self._tell_growth(ticket.requester.origin, replace(growth, life=ticket.requester.life))
+            self._tell_growth(
+                ticket.requester.origin, replace(growth, generation=ticket.requester.generation)
+            )
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._page.reports.append((batch, report))

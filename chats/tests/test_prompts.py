@@ -57,14 +57,14 @@ def test_prompt_of_an_ended_chat_goes_and_its_answer_stays() -> None:
 def test_cancelled_and_expired_prompts_go_too() -> None:
     cancelled, expired = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
     cancel_chats([cancelled.pk], now=NOON, code="cancelled", detail="")
-    waits = {expired.pk: Wait(expired.life, expired.deadline - expired.received_at)}
+    waits = {expired.pk: Wait(expired.generation, expired.deadline - expired.received_at)}
     expire_chats(waits, now=expired.deadline, code="timeout", detail="")
     assert list(Chat.objects.values_list("prompt", flat=True)) == ["", ""]
 
 
 def test_request_whose_deadline_was_moved_does_not_expire() -> None:
     chat = make_chat(Status.QUEUED)
-    waits = {chat.pk: Wait(chat.life, chat.deadline - chat.received_at)}
+    waits = {chat.pk: Wait(chat.generation, chat.deadline - chat.received_at)}
     assert expire_chats(waits, now=NOON, code="timeout", detail="") == []
     chat.refresh_from_db()
     assert (chat.status, chat.prompt != "") == (Status.QUEUED, True)

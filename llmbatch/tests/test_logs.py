@@ -152,10 +152,12 @@ async def test_lost_message_names_its_chats(harness: Harness, lines: _Lines) -> 
 
 
 def test_announcement_of_an_earlier_version_is_understood() -> None:
-    item = Item(7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, username="ann", request_id="mine", life=9)
+    item = Item(
+        7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, username="ann", request_id="mine", generation=9
+    )
     message = accepted_message([item], process="here", clock=0.0)
     assert read_accepted(message, process="here", clock=0.0) == [item]
-    for known in (replace(item, life=0), replace(item, life=0, request_id="")):
+    for known in (replace(item, generation=0), replace(item, generation=0, request_id="")):
         message["items"] = json.dumps([row[:-1] for row in json.loads(message["items"])])
         assert read_accepted(message, process="here", clock=0.0) == [known]
 
