@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from batching.engine.deltas import Growth
+from batching.engine.deltas import TextDelta
 from batching.engine.lanes import Priority
 from batching.engine.planner import Item
 
@@ -111,22 +111,22 @@ def cancelled_message(chat_ids: Iterable[int]) -> dict[str, Any]:
     return {"type": "requests.cancelled", "ids": list(chat_ids)}
 
 
-def growing_message(pieces: Iterable[Growth]) -> dict[str, Any]:
+def delta_message(pieces: Iterable[TextDelta]) -> dict[str, Any]:
     """Texts of answers that are still being written."""
     pieces = list(pieces)
     rows = [[piece.item_id, piece.call_id, piece.start, piece.text] for piece in pieces]
     # Beside the rows, because a process of an earlier version takes no longer ones.
     generations = [piece.generation for piece in pieces]
-    return {"type": "requests.growing", "pieces": json.dumps(rows), "generations": generations}
+    return {"type": "requests.delta", "pieces": json.dumps(rows), "generations": generations}
 
 
-def read_growing(message: Mapping[str, Any]) -> list[Growth]:
+def parse_deltas(message: Mapping[str, Any]) -> list[TextDelta]:
     rows = json.loads(message["pieces"])
     generations = message.get(
         "generations", [None] * len(rows)
     )  # a process of an earlier version sends none
     return [
-        Growth(*row, generation=generation)
+        TextDelta(*row, generation=generation)
         for row, generation in zip(rows, generations, strict=True)
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from batching.engine.deltas import Growth, GrowthReader
+from batching.engine.deltas import DeltaReader, TextDelta
 from batching.engine.errors import GatewayError
 from batching.engine.lanes import estimate_tokens
 from batching.engine.leaks import AnswerCheck
@@ -96,7 +96,7 @@ class Call:
         model: Model,
         release: Callable[[Work, Answer], None],
         suspect: Callable[[Work, str], None],
-        grow: Callable[[Growth], None] = lambda growth: None,
+        on_delta: Callable[[TextDelta], None] = lambda delta: None,
         alive: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
         stall_s: float,
@@ -118,10 +118,10 @@ class Call:
         self._clock = clock
         self._stall_s = stall_s
         self._splitter = Splitter(call.prompt.keys)
-        self._growth: GrowthReader | None = None
+        self._growth: DeltaReader | None = None
         if any(item.streamed for item in items) and not self._hold:
-            self._growth = GrowthReader(
-                call.id, items, splitter=self._splitter, check=self._check, tell=grow
+            self._growth = DeltaReader(
+                call.id, items, splitter=self._splitter, check=self._check, tell=on_delta
             )
         self._block_reason: str | None = None
         self._lengths = [0] * len(items)

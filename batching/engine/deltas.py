@@ -9,7 +9,7 @@ from batching.engine.splitter import Splitter
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class TextDelta:
     """A piece of an item's text; `start` is its place in what this `call` wrote for the item.
 
     Ids of calls rise: a later call of the same item begins its text anew. `generation` names the request
@@ -31,8 +31,8 @@ class Watched(Protocol):
     def streamed(self) -> bool: ...
 
 
-class GrowthReader:
-    """Tells what the watched items of one call grow by.
+class DeltaReader:
+    """Tells what the watched items of one call on_delta by.
 
     Each text is checked before it goes out, as a whole answer is: what was told holds no key and no
     long piece of another item. What fails the check is told no further, and judged when it closes.
@@ -45,7 +45,7 @@ class GrowthReader:
         *,
         splitter: Splitter,
         check: AnswerCheck,
-        tell: Callable[[Growth], None],
+        tell: Callable[[TextDelta], None],
     ) -> None:
         self._call_id = call_id
         self._items = items
@@ -56,10 +56,10 @@ class GrowthReader:
 
     def look(self) -> None:
         """Call it after each piece that the splitter was fed."""
-        index = self._splitter.growing
+        index = self._splitter.open_index
         if index is None or index not in self._texts:
             return
-        more = self._splitter.read_growth()
+        more = self._splitter.read_delta()
         if not more:
             return
         told = self._texts[index]
@@ -67,4 +67,4 @@ class GrowthReader:
             del self._texts[index]
             return
         self._texts[index] = told + more
-        self._tell(Growth(self._items[index].id, self._call_id, len(told), more))
+        self._tell(TextDelta(self._items[index].id, self._call_id, len(told), more))

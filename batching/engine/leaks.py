@@ -46,7 +46,7 @@ class AnswerCheck:
     def find_leak(self, index: int, text: str, *, since: int = 0) -> str:
         """What of another item stands in this answer; "" if nothing does.
 
-        A growing text that was clean up to the character `since` is looked at from there on.
+        A open_index text that was clean up to the character `since` is looked at from there on.
         """
         text = text[max(0, since - PIECE) :]
         for other, key in enumerate(self._keys):

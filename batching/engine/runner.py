@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from batching.engine.call import Answer, Call, CallReport, PreparedCall, Work
-from batching.engine.deltas import Growth
+from batching.engine.deltas import TextDelta
 from batching.engine.errors import (
     GatewayError,
     TimedOut,
@@ -50,7 +50,7 @@ class Journal(Protocol):
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None: ...
 
-    def grow(self, batch: RunnableBatch, growth: Growth) -> None: ...
+    def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None: ...
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None: ...
 
@@ -99,7 +99,7 @@ class BatchRunner:
             model=self._model,
             release=partial(self._journal.answer, batch),
             suspect=partial(self._journal.suspect, batch),
-            grow=partial(self._journal.grow, batch),
+            on_delta=partial(self._journal.on_delta, batch),
             alive=self._slots.report_reply,
             clock=self._clock,
             stall_s=self._stall_s,

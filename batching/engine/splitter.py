@@ -80,14 +80,14 @@ class Splitter:
         return self._fresh
 
     @property
-    def growing(self) -> int | None:
+    def open_index(self) -> int | None:
         """The item whose value is open, and in order so far."""
         cut = self._open is not None and self.flaws.get(self._open) is Flaw.CUT
         return self._open if cut else None
 
-    def read_growth(self) -> str:
-        """What the text of the growing item has become longer by since the last look at it."""
-        if self.growing is None:
+    def read_delta(self) -> str:
+        """What the text of the open_index item has become longer by since the last look at it."""
+        if self.open_index is None:
             return ""
         piece = self._buffer[self._told : self._at]
         if _HIGH_SURROGATE.match(piece[-6:]) and not _count_backslashes(piece[:-6]) % 2:

@@ -8,7 +8,7 @@ from typing import Any
 from django.http.response import HttpResponseBase
 
 from batching.engine.errors import GatewayError, TimedOut
-from batching.gateway.partial_text import GrowingText
+from batching.gateway.partial_text import PartialText
 from batching.gateway.waiters import Inbox, Waiter
 from batching.telemetry.metrics import count_api_error
 
@@ -27,7 +27,7 @@ class Reader:
         self._call_id: int | None = None
         self._read = ""
 
-    def follow(self, growing: GrowingText) -> Iterator[Event]:
+    def follow(self, growing: PartialText) -> Iterator[Event]:
         """The events that bring the client up to date."""
         if self._call_id != growing.call_id:
             yield from self._restart()
@@ -63,7 +63,7 @@ async def follow(
         elif waiter.position != position:
             position = waiter.position
             yield {"type": "position", "position": position}
-        growing = inbox.find_growing(waiter)
+        growing = inbox.find_partial_text(waiter)
         if growing is not None:
             for event in reader.follow(growing):
                 yield event

@@ -25,8 +25,8 @@ from batching.messages import (
     Send,
     accepted_message,
     cancelled_message,
+    parse_deltas,
     read_finished,
-    read_growing,
 )
 from batching.store.cancellation import cancel_one, release_chats
 from batching.store.fleet_status import Outlook
@@ -246,9 +246,9 @@ class Gateway:
             case "requests.dispatched":
                 for waiter in self.inbox.mark_dispatched(message["ids"]):
                     self._depths[waiter.priority] -= 1
-            case "requests.growing":
-                for piece in read_growing(message):
-                    self.inbox.grow(piece)
+            case "requests.delta":
+                for delta in parse_deltas(message):
+                    self.inbox.add_delta(delta)
             case "requests.finished":
                 for chat_id, outcome in read_finished(message):
                     for waiter in self.inbox.deliver(chat_id, outcome):

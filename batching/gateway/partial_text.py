@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class GrowingText:
+class PartialText:
     """What one call has written for an item so far."""
 
     call_id: int

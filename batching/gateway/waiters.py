@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from batching.engine.deltas import Growth
+from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError, error_from_code
 from batching.engine.lanes import Priority
-from batching.gateway.partial_text import GrowingText
+from batching.gateway.partial_text import PartialText
 
 
 class Waiter:
@@ -60,7 +60,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._waiters: dict[int, list[Waiter]] = {}
-        self._growing: dict[int, GrowingText] = {}
+        self._partial_texts: dict[int, PartialText] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiters.values()))
@@ -74,23 +74,23 @@ class Inbox:
             waiters.remove(waiter)
         if not waiters:
             self._waiters.pop(waiter.chat_id, None)
-            self._growing.pop(waiter.chat_id, None)
+            self._partial_texts.pop(waiter.chat_id, None)
 
-    def find_growing(self, waiter: Waiter) -> GrowingText | None:
+    def find_partial_text(self, waiter: Waiter) -> PartialText | None:
         """What is written so far of what it waits for; None if nothing is."""
-        growing = self._growing.get(waiter.chat_id)
-        return growing if growing is not None and waiter.is_meant(growing.generation) else None
+        partial = self._partial_texts.get(waiter.chat_id)
+        return partial if partial is not None and waiter.is_meant(partial.generation) else None
 
-    def grow(self, piece: Growth) -> None:
-        """Takes a piece of an answer that is still being written, if anybody waits for it."""
-        waiters = [w for w in self._waiters.get(piece.item_id, []) if w.is_meant(piece.generation)]
-        growing = self._growing.get(piece.item_id)
-        if not waiters or (growing is not None and growing.call_id > piece.call_id):
+    def add_delta(self, delta: TextDelta) -> None:
+        """Takes a delta of an answer that is still being written, if anybody waits for it."""
+        waiters = [w for w in self._waiters.get(delta.item_id, []) if w.is_meant(delta.generation)]
+        partial = self._partial_texts.get(delta.item_id)
+        if not waiters or (partial is not None and partial.call_id > delta.call_id):
             return
-        if growing is None or growing.call_id < piece.call_id:
-            growing = GrowingText(piece.call_id, generation=piece.generation)
-            self._growing[piece.item_id] = growing
-        growing.add(piece.start, piece.text)
+        if partial is None or partial.call_id < delta.call_id:
+            partial = PartialText(delta.call_id, generation=delta.generation)
+            self._partial_texts[delta.item_id] = partial
+        partial.add(delta.start, delta.text)
         for waiter in waiters:
             waiter.tell_news()
 
@@ -113,7 +113,7 @@ class Inbox:
                 waiter.answer.set_exception(error)
                 waiter.answer.exception()  # nobody may be left to look at it
         self._waiters.clear()
-        self._growing.clear()
+        self._partial_texts.clear()
 
     def mark_dispatched(self, chat_ids: Iterable[int]) -> list[Waiter]:
         """The waiters whose chats have just left the queue."""

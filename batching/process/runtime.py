@@ -147,7 +147,7 @@ class Runtime:
             "claims": self.consumer.claimer.run,
             "fold": self._fold,
             "journal": self.consumer.journal.run,
-            "growth": self.consumer.growth.run,
+            "delta_relay": self.consumer.delta_relay.run,
             "retention": self._retain,
         }
         return tasks | ({"report": self._report} if self.shared else {})

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from batching.engine.deltas import Growth
+from batching.engine.deltas import TextDelta
 from batching.engine.errors import Blocked, Cancelled
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Item, Planner, Trigger
 from batching.gateway import gateway
 from batching.gateway.waiters import Inbox, Waiter
 from batching.llm.simulated.answers import answer_prompt
-from batching.messages import finished_message, growing_message, read_finished, read_growing
+from batching.messages import delta_message, finished_message, parse_deltas, read_finished
 from batching.store.cancellation import cancel_chat, expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
@@ -189,17 +189,17 @@ def test_item_of_an_earlier_life_is_not_claimed() -> None:
 async def test_text_of_an_earlier_life_reaches_no_reader_of_a_later_one() -> None:
     inbox = Inbox()
     inbox.add(earlier := make_waiter(generation=1))
-    inbox.grow(Growth(1, 7, 0, "old", generation=1))
+    inbox.grow(TextDelta(1, 7, 0, "old", generation=1))
     inbox.add(later := make_waiter(generation=2))
-    assert inbox.find_growing(later) is None, "what was there when it came"
+    assert inbox.find_partial_text(later) is None, "what was there when it came"
     inbox.deliver(1, REFUSED | {"generation": 1})
-    inbox.grow(Growth(1, 7, 3, " and late", generation=1))
-    assert inbox.find_growing(later) is None, "what came late"
-    inbox.grow(Growth(1, 8, 0, "new", generation=2))
-    growing = inbox.find_growing(later)
+    inbox.grow(TextDelta(1, 7, 3, " and late", generation=1))
+    assert inbox.find_partial_text(later) is None, "what came late"
+    inbox.grow(TextDelta(1, 8, 0, "new", generation=2))
+    growing = inbox.find_partial_text(later)
     assert growing is not None
     assert growing.text == "new"
-    assert inbox.find_growing(earlier) is None
+    assert inbox.find_partial_text(earlier) is None
 
 
 # --- what names a generation ---------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_life_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
     generation = Chat.objects.get().generation
     assert generation == chat.generation
     ((_, outcome),) = read_finished(finished_message({1: REFUSED | {"generation": generation}}))
-    (piece,) = read_growing(growing_message([Growth(1, 7, 0, "text", generation=generation)]))
+    (piece,) = parse_deltas(delta_message([TextDelta(1, 7, 0, "text", generation=generation)]))
     assert (outcome["generation"], piece.generation) == (generation, generation)
 
 
@@ -220,11 +220,11 @@ async def test_news_of_an_earlier_version_reaches_everybody() -> None:
     waiters = [make_waiter(generation=1), make_waiter(generation=2)]
     for waiter in waiters:
         inbox.add(waiter)
-    message = growing_message([Growth(1, 7, 0, "text")])
+    message = delta_message([TextDelta(1, 7, 0, "text")])
     del message["generations"]
-    for piece in read_growing(message):
+    for piece in parse_deltas(message):
         inbox.grow(piece)
-    assert all(inbox.find_growing(waiter) for waiter in waiters)
+    assert all(inbox.find_partial_text(waiter) for waiter in waiters)
     assert inbox.deliver(1, {"error": describe_error("cancelled", "Gone.")}) == waiters
     for waiter in waiters:
         with pytest.raises(Cancelled):

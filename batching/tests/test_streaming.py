@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from batching.engine.deltas import Growth
+from batching.engine.deltas import TextDelta
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
 from batching.gateway.events import Reader, write_frame
-from batching.gateway.partial_text import GrowingText
+from batching.gateway.partial_text import PartialText
 from batching.gateway.waiters import Inbox, Waiter
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
@@ -102,7 +102,7 @@ async def test_who_joins_in_the_middle_reads_from_the_beginning(
     use_pen(monkeypatch, lambda written: written == 4 or readings.count_least(2) >= written)
     prompt = "[[words:300]]"
     first = asyncio.create_task(stream(harness, prompt, request_id="r-1"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox._growing) == 1)
+    await wait_until(lambda: len(harness.runtime.gateway.inbox._partial_texts) == 1)
     joined = await stream(harness, prompt, request_id="r-1")
     assert read_text(joined) == read_text(await first) == answer_prompt(prompt)
     assert len([event for event in joined if event["type"] == "text"]) > 2
@@ -229,7 +229,7 @@ async def test_answer_of_a_reader_who_left_is_stored(
     await anext(events)
     await anext(events)
     await events.aclose()
-    assert harness.runtime.gateway.inbox._growing == {}
+    assert harness.runtime.gateway.inbox._partial_texts == {}
     left.set()
     await harness.settle()
     assert (await Chat.objects.aget()).text == answer_prompt("[[words:90]]")
@@ -244,7 +244,7 @@ async def test_lost_messages_lose_no_letter(
 
     async def lose_some(channel: str, message: dict[str, Any]) -> None:
         nonlocal count
-        if message["type"] == "requests.growing":
+        if message["type"] == "requests.delta":
             count += 1
             if count % 3 == 0:
                 return
@@ -258,7 +258,7 @@ async def test_lost_messages_lose_no_letter(
 
 
 def test_pieces_join_on_whatever_comes() -> None:
-    growing = GrowingText(7)
+    growing = PartialText(7)
     growing.add(0, "ab")
     growing.add(4, "ef")
     assert growing.text == "ab", "behind a lost piece nothing joins on"
@@ -270,29 +270,29 @@ def test_pieces_join_on_whatever_comes() -> None:
 async def test_pieces_of_an_earlier_call_are_too_late() -> None:
     inbox = Inbox()
     inbox.add(waiter := Waiter(1, Priority.HIGH, due=0.0, generation=1))
-    inbox.grow(Growth(1, 8, 0, "new"))
-    inbox.grow(Growth(1, 7, 0, "old and longer"))
-    inbox.grow(Growth(2, 8, 0, "nobody's"))
-    growing = inbox.find_growing(waiter)
+    inbox.grow(TextDelta(1, 8, 0, "new"))
+    inbox.grow(TextDelta(1, 7, 0, "old and longer"))
+    inbox.grow(TextDelta(2, 8, 0, "nobody's"))
+    growing = inbox.find_partial_text(waiter)
     assert growing is not None
     assert growing.text == "new"
-    assert list(inbox._growing) == [1]
+    assert list(inbox._partial_texts) == [1]
 
 
 def test_reader_never_reads_a_letter_twice() -> None:
     reader = Reader()
-    assert list(reader.follow(GrowingText(1, "ab"))) == [{"type": "text", "content": "ab"}]
-    assert list(reader.follow(GrowingText(1, "ab"))) == []
-    assert list(reader.follow(GrowingText(1, "abc"))) == [{"type": "text", "content": "c"}]
+    assert list(reader.follow(PartialText(1, "ab"))) == [{"type": "text", "content": "ab"}]
+    assert list(reader.follow(PartialText(1, "ab"))) == []
+    assert list(reader.follow(PartialText(1, "abc"))) == [{"type": "text", "content": "c"}]
     assert list(reader.end("abcd")) == [{"type": "text", "content": "d"}]
 
 
 def test_reader_is_told_when_another_text_begins() -> None:
     reader = Reader()
-    assert list(reader.follow(GrowingText(1))) == []
-    assert list(reader.follow(GrowingText(2))) == [], "nothing was read that could be void"
-    list(reader.follow(GrowingText(2, "ab")))
-    again = list(reader.follow(GrowingText(3, "ab")))
+    assert list(reader.follow(PartialText(1))) == []
+    assert list(reader.follow(PartialText(2))) == [], "nothing was read that could be void"
+    list(reader.follow(PartialText(2, "ab")))
+    again = list(reader.follow(PartialText(3, "ab")))
     assert again == [{"type": "restart"}, {"type": "text", "content": "ab"}]
     assert list(reader.end("xy")) == [{"type": "restart"}, {"type": "text", "content": "xy"}]
 

@@ -35,7 +35,7 @@ from batching.store.threads import DatabaseThreads
 from batching.telemetry import log, metrics
 from batching.telemetry.log_context import note
 from batching.worker.claimer import Claimer
-from batching.worker.delta_relay import GrowthTeller
+from batching.worker.delta_relay import DeltaRelay
 from batching.worker.pending_writes import Ticket
 from batching.worker.recorder import DatabaseJournal
 from chats.leases import Recovery, renew_leases
@@ -84,13 +84,13 @@ class BatchConsumer:
             expire=self._start_expiry,
             clock=clock,
         )
-        self.growth = GrowthTeller(send)
+        self.delta_relay = DeltaRelay(send)
         self.claimer = Claimer(database=database, owner=self.owner)
         self.journal = DatabaseJournal(
             database=database,
             owner=self.owner,
             tell=self._tell_finished,
-            tell_growth=self.growth.tell,
+            on_delta=self.delta_relay.tell,
             clock=clock,
         )
         self._runner = BatchRunner(

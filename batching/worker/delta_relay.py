@@ -3,11 +3,11 @@
 import asyncio
 from collections import defaultdict
 
-from batching.engine.deltas import Growth
-from batching.messages import Send, growing_message
+from batching.engine.deltas import TextDelta
+from batching.messages import Send, delta_message
 
 
-class GrowthTeller:
+class DeltaRelay:
     """One message per process at a time, with everything that grew while the last one was sent.
 
     A message may be lost: the reader sees the gap, and the whole answer fills it.
@@ -15,18 +15,18 @@ class GrowthTeller:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._pieces: dict[str, list[Growth]] = defaultdict(list)
-        self._grown = asyncio.Event()
+        self._pieces: dict[str, list[TextDelta]] = defaultdict(list)
+        self._arrived = asyncio.Event()
 
-    def tell(self, origin: str, growth: Growth) -> None:
-        self._pieces[origin].append(growth)
-        self._grown.set()
+    def tell(self, origin: str, delta: TextDelta) -> None:
+        self._pieces[origin].append(delta)
+        self._arrived.set()
 
     async def run(self) -> None:
         """Sends for ever."""
         while True:
-            await self._grown.wait()
-            self._grown.clear()
+            await self._arrived.wait()
+            self._arrived.clear()
             pieces, self._pieces = self._pieces, defaultdict(list)
-            for origin, grown in pieces.items():
-                await self._send(origin, growing_message(grown))
+            for origin, deltas in pieces.items():
+                await self._send(origin, delta_message(deltas))

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
-from batching.engine.deltas import Growth
+from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError
 from batching.engine.runner import RunnableBatch
 from batching.store import claiming
@@ -34,7 +34,7 @@ Tell = Callable[[str, dict[int, dict[str, Any]]], Awaitable[None]]
 class DatabaseJournal:
     """The runner's journal over the ORM.
 
-    `tell(origin, outcomes)` hands finished chats over, `tell_growth` what is written of others.
+    `tell(origin, outcomes)` hands finished chats over, `on_delta` what is written of others.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class DatabaseJournal:
         database: DatabaseThreads,
         owner: str,
         tell: Tell,
-        tell_growth: Callable[[str, Growth], None],
+        on_delta: Callable[[str, TextDelta], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._owner = owner
         self._tell = tell
-        self._tell_growth = tell_growth
+        self._on_delta = on_delta
         self._clock = clock
         self._tickets: dict[tuple[int, int], Ticket] = {}
         """by batch and chat: a chat that was lost may have come back in another batch"""
@@ -139,12 +139,12 @@ class DatabaseJournal:
         self._page.suspects[item.id] = reason
         self._wake()
 
-    def grow(self, batch: RunnableBatch, growth: Growth) -> None:
+    def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None:
         """Not written down: the whole answer will be."""
-        ticket = self._tickets.get((batch.id, growth.item_id))
+        ticket = self._tickets.get((batch.id, delta.item_id))
         if ticket is not None:
-            self._tell_growth(
-                ticket.requester.origin, replace(growth, generation=ticket.requester.generation)
+            self._on_delta(
+                ticket.requester.origin, replace(delta, generation=ticket.requester.generation)
             )
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from batching.engine.call import Answer, CallReport, PreparedCall, Work
-from batching.engine.deltas import Growth
+from batching.engine.deltas import TextDelta
 from batching.engine.errors import (
     GatewayError,
     UpstreamUnavailable,
@@ -93,7 +93,7 @@ class MemoryJournal:
         self.answers: dict[int, Answer] = {}
         self.errors: dict[int, GatewayError] = {}
         self.suspicions: dict[int, str] = {}
-        self.growths: list[Growth] = []
+        self.growths: list[TextDelta] = []
         self.times: dict[int, float] = {}
         self.reports: list[CallReport] = []
         self.ended: list[int] = []
@@ -128,9 +128,9 @@ class MemoryJournal:
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
         self.suspicions[item.id] = reason
 
-    def grow(self, batch: RunnableBatch, growth: Growth) -> None:
-        assert growth.item_id not in self.answers, "grew after its answer"
-        self.growths.append(growth)
+    def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None:
+        assert delta.item_id not in self.answers, "grew after its answer"
+        self.growths.append(delta)
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self.batch_ids.add(batch.id)

@@ -37,13 +37,13 @@ def letters(text: str) -> list[Step]:
     return [Piece(letter) for letter in text] + [Piece(finish_reason="STOP")]
 
 
-def grown(bench: Bench, index: int, *, call: int = 1) -> str:
+def deltas(bench: Bench, index: int, *, call: int = 1) -> str:
     """Put together as a reader does, which sees that every piece joins on."""
     text = ""
-    for growth in bench.journal.growths:
-        if (growth.item_id, growth.call_id) == (index, call):
-            assert growth.start == len(text)
-            text += growth.text
+    for delta in bench.journal.growths:
+        if (delta.item_id, delta.call_id) == (index, call):
+            assert delta.start == len(text)
+            text += delta.text
     return text
 
 
@@ -51,12 +51,12 @@ def grown(bench: Bench, index: int, *, call: int = 1) -> str:
 def test_each_position_of_a_batch_grows_by_its_own_letters(count: int) -> None:
     bench = run_streamed(lambda n, p: letters(reply_to(p)), count=count, streamed=range(count))
     for index in range(count):
-        assert grown(bench, index) == answer_of(ask(index))
+        assert deltas(bench, index) == answer_of(ask(index))
 
 
 def test_only_what_somebody_reads_is_told() -> None:
     bench = run_streamed(lambda n, p: letters(reply_to(p)), streamed=[1])
-    assert {growth.item_id for growth in bench.journal.growths} == {1}
+    assert {delta.item_id for delta in bench.journal.growths} == {1}
 
 
 def test_lane_that_holds_until_checked_tells_nothing_before() -> None:
@@ -71,11 +71,11 @@ def test_retry_grows_anew_under_another_call() -> None:
         return letters(reply[: len(reply) // 2] if number == 1 else reply)
 
     bench = run_streamed(script)
-    retried = {growth.item_id for growth in bench.journal.growths if growth.call_id > 1}
+    retried = {delta.item_id for delta in bench.journal.growths if delta.call_id > 1}
     assert retried, "half a reply leaves somebody without an answer"
     for index in retried:
         calls = {g.call_id for g in bench.journal.growths if g.item_id == index and g.call_id > 1}
-        assert [grown(bench, index, call=call) for call in calls] == [answer_of(ask(index))]
+        assert [deltas(bench, index, call=call) for call in calls] == [answer_of(ask(index))]
 
 
 def test_text_that_repeats_a_neighbours_prompt_is_told_no_further() -> None:
@@ -89,7 +89,7 @@ def test_text_that_repeats_a_neighbours_prompt_is_told_no_further() -> None:
         return letters(json.dumps(answers))
 
     bench = run_streamed(script, prompts=[ask(0), SECRET + ask(1)], streamed=[0])
-    told = grown(bench, 0)
+    told = deltas(bench, 0)
     assert told.startswith("They asked: My account")
     assert not any(SECRET[at : at + 80] in told for at in range(len(SECRET) - 79))
     assert "repeats" in bench.journal.suspicions[0]

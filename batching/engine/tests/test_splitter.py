@@ -64,28 +64,28 @@ def test_reply_that_ends_with_a_quote_ends_the_value() -> None:
 
 def test_growing_value_tells_what_it_grew_by() -> None:
     splitter = Splitter(KEYS)
-    assert (splitter.growing, splitter.read_growth()) == (None, "")
+    assert (splitter.open_index, splitter.read_delta()) == (None, "")
     splitter.feed('{"0_aaaa": "caf\\u00')
-    assert (splitter.growing, splitter.read_growth()) == (0, "caf")
-    assert splitter.read_growth() == ""
+    assert (splitter.open_index, splitter.read_delta()) == (0, "caf")
+    assert splitter.read_delta() == ""
     splitter.feed('e9 \\"x')
-    assert (splitter.growing, splitter.read_growth()) == (0, 'é "x')
+    assert (splitter.open_index, splitter.read_delta()) == (0, 'é "x')
     splitter.feed('", ')
-    assert (splitter.growing, splitter.read_growth()) == (None, "")
+    assert (splitter.open_index, splitter.read_delta()) == (None, "")
     splitter.feed('"1_bbbb": "b')
-    assert (splitter.growing, splitter.read_growth()) == (1, "b")
+    assert (splitter.open_index, splitter.read_delta()) == (1, "b")
 
 
 def test_half_a_character_waits_for_its_other_half() -> None:
     splitter = Splitter(KEYS)
     splitter.feed('{"0_aaaa": "a\\ud83d')
-    assert splitter.read_growth() == "a"
+    assert splitter.read_delta() == "a"
     splitter.feed("\\ude00")
-    assert splitter.read_growth() == "\U0001f600"
+    assert splitter.read_delta() == "\U0001f600"
     splitter.feed("\\\\ud83d")
-    assert splitter.read_growth() == "\\ud83d", "an escaped backslash, and no character"
+    assert splitter.read_delta() == "\\ud83d", "an escaped backslash, and no character"
     splitter.feed("\\ud83d!")
-    assert splitter.read_growth() == "", "the other half never came"
+    assert splitter.read_delta() == "", "the other half never came"
     splitter.feed('", ')
     assert splitter.flaws[0] is Flaw.MALFORMED
 
@@ -93,21 +93,21 @@ def test_half_a_character_waits_for_its_other_half() -> None:
 def test_value_that_is_no_answer_does_not_grow() -> None:
     splitter = Splitter(KEYS)
     splitter.feed('{"0_aaaa": "a", "0_aaaa": "again')
-    assert splitter.growing is None, "it was given twice before it was released"
+    assert splitter.open_index is None, "it was given twice before it was released"
     splitter.feed('", "1_bbbb": "b')
-    assert splitter.growing == 1
+    assert splitter.open_index == 1
 
 
 @given(st.text(), st.integers(1, 12), st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_growth_in_any_pieces_is_the_answer(text: str, size: int, ascii_only: bool) -> None:
     reply = json.dumps({"0_aaaa": text + "."}, ensure_ascii=ascii_only)
-    splitter, grown, answers = Splitter(KEYS[:1]), "", {}
+    splitter, deltas, answers = Splitter(KEYS[:1]), "", {}
     for start in range(0, len(reply), size):
         answers |= splitter.feed(reply[start : start + size])
-        grown += splitter.read_growth()
+        deltas += splitter.read_delta()
         whole = (text + ".").replace("\x00", "\ufffd")
-        assert whole.startswith(grown)
+        assert whole.startswith(deltas)
     assert answers == {0: whole}
 
 
@@ -208,7 +208,7 @@ def test_released_value_never_changes() -> None:
     assert splitter.feed('"0_aaaa": "b", "1_bbbb": "c"') == {}
     assert splitter.ignored == 1
     assert splitter.feed(', "0_aaaa": "d') == {1: "c"}
-    assert splitter.growing is None
+    assert splitter.open_index is None
     assert splitter.feed('"}') == {}
     assert splitter.ignored == 2
 
