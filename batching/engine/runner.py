@@ -39,7 +39,7 @@ class RunnableBatch:
     """the first call probes a failing service"""
 
 
-class Journal(Protocol):
+class Recorder(Protocol):
     """Where the runner writes down what happens. Only `start_call` waits for the database."""
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall: ...
@@ -62,14 +62,14 @@ class BatchRunner:
         self,
         *,
         model: Model,
-        journal: Journal,
+        recorder: Recorder,
         slots: CallSlots,
         chance: random.Random,
         clock: Callable[[], float],
         stall_s: float = STALL_S,
     ) -> None:
         self._model = model
-        self._journal = journal
+        self._recorder = recorder
         self._slots = slots
         self._chance = chance
         self._clock = clock
@@ -83,7 +83,7 @@ class BatchRunner:
             logger.exception("A batch failed inside the gateway.", extra={"batch_id": batch.id})
             for item in batch.items:
                 self._fail(batch, item, UpstreamError("The gateway failed on this batch."))
-        self._journal.end_batch(batch)
+        self._recorder.end_batch(batch)
 
     async def _run_call(
         self,
@@ -97,9 +97,9 @@ class BatchRunner:
             prepared,
             items,
             model=self._model,
-            release=partial(self._journal.answer, batch),
-            suspect=partial(self._journal.suspect, batch),
-            on_delta=partial(self._journal.on_delta, batch),
+            release=partial(self._recorder.answer, batch),
+            suspect=partial(self._recorder.suspect, batch),
+            on_delta=partial(self._recorder.on_delta, batch),
             alive=self._slots.report_reply,
             clock=self._clock,
             stall_s=self._stall_s,
@@ -110,7 +110,7 @@ class BatchRunner:
             self._report_service(batch, call.report, verdict, probe=probe)
         finally:
             self._slots.release(batch.rule.priority, probe=probe)
-            self._journal.end_call(batch, call.report)
+            self._recorder.end_call(batch, call.report)
         if verdict is not None:
             await self._follow(batch, items, verdict)
 
@@ -182,7 +182,7 @@ class BatchRunner:
             return
         try:
             items = self._drop_expired(batch, items)
-            prepared = await self._journal.start_call(batch, items) if items else None
+            prepared = await self._recorder.start_call(batch, items) if items else None
         except BaseException:
             self._slots.release(priority, probe=probe)
             raise
@@ -201,4 +201,4 @@ class BatchRunner:
     def _fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None:
         if not item.finished:
             item.finished = True
-            self._journal.fail(batch, item, error)
+            self._recorder.fail(batch, item, error)

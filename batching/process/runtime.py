@@ -146,7 +146,7 @@ class Runtime:
             "recover": self.consumer.recover,
             "claims": self.consumer.claimer.run,
             "fold": self._fold,
-            "journal": self.consumer.journal.run,
+            "recorder": self.consumer.recorder.run,
             "delta_relay": self.consumer.delta_relay.run,
             "retention": self._retain,
         }

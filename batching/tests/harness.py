@@ -73,7 +73,7 @@ class Harness:
         open_chats = Chat.objects.filter(status__in=OPEN_STATUSES)
         while consumer.running_batches or await open_chats.aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await consumer.journal.flush()
+        await consumer.recorder.flush()
 
 
 async def change(harness: Harness, **document: Any) -> None:

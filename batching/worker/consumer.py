@@ -36,8 +36,8 @@ from batching.telemetry import log, metrics
 from batching.telemetry.log_context import note
 from batching.worker.claimer import Claimer
 from batching.worker.delta_relay import DeltaRelay
-from batching.worker.pending_writes import Ticket
-from batching.worker.recorder import DatabaseJournal
+from batching.worker.pending_writes import RunningRequest
+from batching.worker.recorder import DatabaseRecorder
 from chats.leases import Recovery, renew_leases
 from chats.services import Requester
 from settings_app.snapshot import current_snapshot, refresh_if_stale
@@ -86,7 +86,7 @@ class BatchConsumer:
         )
         self.delta_relay = DeltaRelay(send)
         self.claimer = Claimer(database=database, owner=self.owner)
-        self.journal = DatabaseJournal(
+        self.recorder = DatabaseRecorder(
             database=database,
             owner=self.owner,
             tell=self._tell_finished,
@@ -95,7 +95,7 @@ class BatchConsumer:
         )
         self._runner = BatchRunner(
             model=model,
-            journal=self.journal,
+            recorder=self.recorder,
             slots=self.dispatcher.slots,
             chance=random.Random(),
             clock=clock,
@@ -132,18 +132,18 @@ class BatchConsumer:
                 async with asyncio.timeout(held_until - asked_at):  # a database may also hang
                     await self._database.run(
                         renew_leases,
-                        list(self.journal.open_chats),
+                        list(self.recorder.open_chats),
                         owner=self.owner,
                         until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
                     )
                 held_until = asked_at + settings.LEASE_S
             except (DatabaseError, TimeoutError):
-                logger.exception("The leases could not be renewed.", extra=self.journal.trace)
+                logger.exception("The leases could not be renewed.", extra=self.recorder.trace)
             if self._clock() >= held_until:
                 logger.error(
                     "The leases ran out: %s batches are given up.",
                     len(self._batches),
-                    extra=self.journal.trace,
+                    extra=self.recorder.trace,
                 )
                 for task in self._batches:
                     task.cancel()
@@ -157,7 +157,7 @@ class BatchConsumer:
             if self._clock() < began + settings.LEASE_S:
                 await self._take_back(take_back_earlier, self._name, own=self.owner)
                 pause_s = min(0.5, pause_s)
-            await self._take_back(take_back_expired, own=self.owner, busy=self.journal.open_chats)
+            await self._take_back(take_back_expired, own=self.owner, busy=self.recorder.open_chats)
             await asyncio.sleep(pause_s)
 
     async def _take_back(
@@ -177,19 +177,19 @@ class BatchConsumer:
         self.dispatcher.close()
         while self._batches:
             await asyncio.wait(self._batches)
-        await self.journal.flush()
+        await self.recorder.flush()
 
     async def stop(self) -> None:
         """Cancels the running batches and puts their chats back into the queue."""
         self.dispatcher.close()
-        left, fields = self.journal.open_chats, self.journal.trace
+        left, fields = self.recorder.open_chats, self.recorder.trace
         while self._batches:
             for task in self._batches:
                 task.cancel()
             await asyncio.wait(self._batches)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self.journal.flush()
+                await self.recorder.flush()
                 await self._database.run(give_up, left, owner=self.owner)
         except (TimeoutError, DatabaseError):
             logger.exception("What was running could not be put back in the queue.", extra=fields)
@@ -267,14 +267,14 @@ class BatchConsumer:
                 self.dispatcher.slots.release(planned.priority, probe=planned.probe)
                 self.dispatcher.push(claim.left)
             if claim.batch is not None:
-                self.journal.close(claim.batch)
+                self.recorder.close(claim.batch)
 
     def _open_tickets(self, planned: Batch, claim: Claim, batch: RunnableBatch) -> None:
         now = self._clock()
         items = {item.id: item for item in planned.items}
         for work in batch.items:
             item = items[work.id]
-            ticket = Ticket(
+            request = RunningRequest(
                 work,
                 claim.requesters[work.id],
                 item.accepted,
@@ -282,7 +282,7 @@ class BatchConsumer:
                 lane=planned.priority,
                 held_until=min(item.due, planned.at),
             )
-            self.journal.open(batch, ticket)
+            self.recorder.open(batch, request)
 
     async def _tell_dispatched(self, requesters: Mapping[int, Requester]) -> None:
         if self._shared:

@@ -1,4 +1,4 @@
-"""What the journal holds of running chats, and what gathers there for one transaction."""
+"""What the recorder holds of running chats, and what gathers there for one transaction."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from chats.services import Finish, Requester
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """What the journal must know of a chat that runs. Times are the clock's seconds."""
+class RunningRequest:
+    """What the recorder must know of a chat that runs. Times are the clock's seconds."""
 
     work: Work
     requester: Requester
@@ -25,53 +25,55 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class Completion:
     """The end of one chat: what is stored, and what its client is told."""
 
     finish: Finish
     prompt: str
     requester: Requester
     outcome: dict[str, Any]
-    ticket: Ticket
+    request: RunningRequest
     released: float
     """when its last call gave the answer, or the failure was known"""
 
     def count(self, *, now: float) -> None:
         """It is stored, and whoever waits for it was told."""
-        ticket, code = self.ticket, self.finish.values.get("error_code")
-        if code or ticket.work.called is None:
-            metrics.count_end(ticket.lane, code or metrics.ANSWERED)
+        request, code = self.request, self.finish.values.get("error_code")
+        if code or request.work.called is None:
+            metrics.count_end(request.lane, code or metrics.ANSWERED)
             return
-        before_s, after_s = ticket.work.called - ticket.held_until, now - self.released
-        metrics.count_end(ticket.lane, metrics.ANSWERED, added_s=before_s + after_s)
+        before_s, after_s = request.work.called - request.held_until, now - self.released
+        metrics.count_end(request.lane, metrics.ANSWERED, added_s=before_s + after_s)
 
 
 @dataclass(slots=True)
-class Page:
+class PendingWrites:
     """What gathered for one transaction."""
 
-    closings: dict[int, Closing] = field(default_factory=dict)
+    completions: dict[int, Completion] = field(default_factory=dict)
     reports: list[tuple[RunnableBatch, CallReport]] = field(default_factory=list)
     ended: list[RunnableBatch] = field(default_factory=list)
     suspects: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.closings) + len(self.reports) + len(self.ended) + len(self.suspects)
+        return len(self.completions) + len(self.reports) + len(self.ended) + len(self.suspects)
 
     @property
     def trace(self) -> dict[str, Any]:
         batches = {batch.id for batch in [*(b for b, _ in self.reports), *self.ended]}
-        return requester_fields([closing.requester for closing in self.closings.values()], batches)
+        return requester_fields(
+            [completion.requester for completion in self.completions.values()], batches
+        )
 
-    def take_apart(self) -> Iterator["Page"]:
-        for chat_id, closing in self.closings.items():
-            yield Page(closings={chat_id: closing})
+    def take_apart(self) -> Iterator["PendingWrites"]:
+        for chat_id, completion in self.completions.items():
+            yield PendingWrites(completions={chat_id: completion})
         for report in self.reports:
-            yield Page(reports=[report])
+            yield PendingWrites(reports=[report])
         for batch in self.ended:
-            yield Page(ended=[batch])
+            yield PendingWrites(ended=[batch])
         for chat_id, reason in self.suspects.items():
-            yield Page(suspects={chat_id: reason})
+            yield PendingWrites(suspects={chat_id: reason})
 
 
 def requester_fields(

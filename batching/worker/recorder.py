@@ -19,7 +19,12 @@ from batching.store import claiming
 from batching.store.responses import describe_answer, describe_error
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import log, metrics
-from batching.worker.pending_writes import Closing, Page, Ticket, requester_fields
+from batching.worker.pending_writes import (
+    Completion,
+    PendingWrites,
+    RunningRequest,
+    requester_fields,
+)
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 
@@ -31,8 +36,8 @@ RECORDS_WAIT_S = 0.05
 Tell = Callable[[str, dict[int, dict[str, Any]]], Awaitable[None]]
 
 
-class DatabaseJournal:
-    """The runner's journal over the ORM.
+class DatabaseRecorder:
+    """The runner's recorder over the ORM.
 
     `tell(origin, outcomes)` hands finished chats over, `on_delta` what is written of others.
     """
@@ -51,34 +56,34 @@ class DatabaseJournal:
         self._tell = tell
         self._on_delta = on_delta
         self._clock = clock
-        self._tickets: dict[tuple[int, int], Ticket] = {}
+        self._requests: dict[tuple[int, int], RunningRequest] = {}
         """by batch and chat: a chat that was lost may have come back in another batch"""
-        self._page = Page()
+        self._pending = PendingWrites()
         self._written = asyncio.Event()
         self._urgent = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def open(self, batch: RunnableBatch, ticket: Ticket) -> None:
+    def open(self, batch: RunnableBatch, request: RunningRequest) -> None:
         """Must come before anything is written about the chat."""
-        self._tickets[batch.id, ticket.work.id] = ticket
+        self._requests[batch.id, request.work.id] = request
 
     def close(self, batch: RunnableBatch) -> None:
         """The batch runs no more, whatever became of its chats."""
         for item in batch.items:
-            self._tickets.pop((batch.id, item.id), None)
+            self._requests.pop((batch.id, item.id), None)
 
     @property
     def open_chats(self) -> dict[int, int]:
         """The chats that run here and have no end yet, and how many calls of each have ended."""
-        works = [ticket.work for ticket in self._tickets.values()]
+        works = [request.work for request in self._requests.values()]
         return {work.id: work.attempts - work.calling for work in works}
 
     @property
     def trace(self) -> dict[str, Any]:
         """The log fields of all that runs here."""
         return requester_fields(
-            [t.requester for t in self._tickets.values()], {b for b, _ in self._tickets}
+            [t.requester for t in self._requests.values()], {b for b, _ in self._requests}
         )
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall:
@@ -91,16 +96,16 @@ class DatabaseJournal:
         return prepared
 
     def answer(self, batch: RunnableBatch, item: Work, answer: Answer) -> None:
-        ticket = self._tickets.pop((batch.id, item.id), None)
-        if ticket is None:
+        request = self._requests.pop((batch.id, item.id), None)
+        if request is None:
             return  # it runs elsewhere by now
         usage = answer.usage
         document = {
             "text": answer.text,
             "tokens_used": usage.total,
-            "latency_ms": round((self._clock() - ticket.accepted) * 1000),
+            "latency_ms": round((self._clock() - request.accepted) * 1000),
             "completed_at": datetime.now(UTC),
-            "queue_ms": round((ticket.dispatched - ticket.accepted) * 1000),
+            "queue_ms": round((request.dispatched - request.accepted) * 1000),
             "finish_reason": answer.finish_reason,
             "usage": {
                 "prompt_tokens": usage.prompt,
@@ -114,59 +119,59 @@ class DatabaseJournal:
             document["usage"]["estimated"] = True
         values = document | {"status": str(Status.DONE), "lease_until": None}
         shown = describe_answer(document, batch_id=batch.id, batch_size=len(batch.items))
-        self._finish(item, ticket, values, {"answer": shown})
+        self._finish(item, request, values, {"answer": shown})
 
     def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None:
-        ticket = self._tickets.pop((batch.id, item.id), None)
-        if ticket is None:
+        request = self._requests.pop((batch.id, item.id), None)
+        if request is None:
             return  # it runs elsewhere by now
         values = {
             "status": str(Status.FAILED),
             "lease_until": None,
             "completed_at": datetime.now(UTC),
-            "latency_ms": round((self._clock() - ticket.accepted) * 1000),
-            "queue_ms": round((ticket.dispatched - ticket.accepted) * 1000),
+            "latency_ms": round((self._clock() - request.accepted) * 1000),
+            "queue_ms": round((request.dispatched - request.accepted) * 1000),
             "error_code": error.code,
             "error_detail": str(error),
         }
         told = describe_error(error.code, str(error), error.retry_after_s)
         self._finish(
-            item, ticket, values, {"error": told, "generation": ticket.requester.generation}
+            item, request, values, {"error": told, "generation": request.requester.generation}
         )
 
     def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
         log.suspected(batch, item, reason)
-        self._page.suspects[item.id] = reason
+        self._pending.suspects[item.id] = reason
         self._wake()
 
     def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None:
         """Not written down: the whole answer will be."""
-        ticket = self._tickets.get((batch.id, delta.item_id))
-        if ticket is not None:
+        request = self._requests.get((batch.id, delta.item_id))
+        if request is not None:
             self._on_delta(
-                ticket.requester.origin, replace(delta, generation=ticket.requester.generation)
+                request.requester.origin, replace(delta, generation=request.requester.generation)
             )
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
-        self._page.reports.append((batch, report))
+        self._pending.reports.append((batch, report))
         metrics.count_call(batch.rule.priority, report)
         self._wake()
 
     def end_batch(self, batch: RunnableBatch) -> None:
-        self._page.ended.append(batch)
+        self._pending.ended.append(batch)
         self._wake()
 
     async def run(self) -> None:
-        """Commits page after page for ever. A page that cannot be written is tried again."""
+        """Commits pending after pending for ever. A pending that cannot be written is tried again."""
         while True:
             await self._written.wait()
             await self._gather()
             self._written.clear()
             self._urgent.clear()
-            page, self._page = self._page, Page()
-            while not await self._commit(page):  # noqa: ASYNC110 - the database is waited for
+            pending, self._pending = self._pending, PendingWrites()
+            while not await self._commit(pending):  # noqa: ASYNC110 - the database is waited for
                 await asyncio.sleep(RETRY_PAUSE_S)
-            if not self._page:
+            if not self._pending:
                 self._idle.set()
 
     async def _gather(self) -> None:
@@ -182,11 +187,11 @@ class DatabaseJournal:
         await self._idle.wait()
 
     def _finish(
-        self, item: Work, ticket: Ticket, values: dict[str, Any], outcome: dict[str, Any]
+        self, item: Work, request: RunningRequest, values: dict[str, Any], outcome: dict[str, Any]
     ) -> None:
         finish = Finish(item.id, self._owner, item.attempts, values)
-        self._page.closings[item.id] = Closing(
-            finish, item.prompt, ticket.requester, outcome, ticket, self._clock()
+        self._pending.completions[item.id] = Completion(
+            finish, item.prompt, request.requester, outcome, request, self._clock()
         )
         self._urgent.set()
         self._wake()
@@ -195,61 +200,63 @@ class DatabaseJournal:
         self._idle.clear()
         self._written.set()
 
-    async def _commit(self, page: Page) -> bool:
-        """False if the database is not there and the page must be written again."""
+    async def _commit(self, pending: PendingWrites) -> bool:
+        """False if the database is not there and the pending must be written again."""
         try:
-            finished = await self._database.run(_write_page, page)
+            finished = await self._database.run(_write_pending, pending)
         except (OperationalError, InterfaceError):
             logger.exception(
                 "Answers could not be stored; the gateway keeps them and tries again.",
-                extra=page.trace,
+                extra=pending.trace,
             )
             return False
         except Exception:
             logger.exception(
-                "A page of %s entries could not be written.", len(page), extra=page.trace
+                "A pending of %s entries could not be written.", len(pending), extra=pending.trace
             )
-            return await self._commit_apart(page)
-        await self._tell_origins(page, finished)
+            return await self._commit_apart(pending)
+        await self._tell_origins(pending, finished)
         try:
-            await self._database.run(_log_page, page)  # files: off the loop, and nobody waits
+            await self._database.run(_log_pending, pending)  # files: off the loop, and nobody waits
         except Exception:
             logger.exception(
-                "A page of %s entries could not be logged.", len(page), extra=page.trace
+                "A pending of %s entries could not be logged.", len(pending), extra=pending.trace
             )
         return True
 
-    async def _commit_apart(self, page: Page) -> bool:
+    async def _commit_apart(self, pending: PendingWrites) -> bool:
         """Entry by entry, so that one that no database takes costs the others nothing."""
-        for single in page.take_apart():
-            if len(page) == 1:
+        for single in pending.take_apart():
+            if len(pending) == 1:
                 continue  # it was alone already: its chat is taken back by its lease
             while not await self._commit(single):  # noqa: ASYNC110 - the database is waited for
                 await asyncio.sleep(RETRY_PAUSE_S)
         return True
 
-    async def _tell_origins(self, page: Page, finished: set[int]) -> None:
-        if lost := page.closings.keys() - finished:
+    async def _tell_origins(self, pending: PendingWrites, finished: set[int]) -> None:
+        if lost := pending.completions.keys() - finished:
             logger.warning(
                 "The ends of %s chats came too late: they run elsewhere.",
                 len(lost),
-                extra=requester_fields([page.closings[chat_id].requester for chat_id in lost]),
+                extra=requester_fields(
+                    [pending.completions[chat_id].requester for chat_id in lost]
+                ),
             )
         by_origin: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         for chat_id in finished:
-            closing = page.closings[chat_id]
-            by_origin[closing.requester.origin][chat_id] = closing.outcome
+            completion = pending.completions[chat_id]
+            by_origin[completion.requester.origin][chat_id] = completion.outcome
         for origin, outcomes in by_origin.items():
             await self._tell(origin, outcomes)
         for chat_id in finished:
-            page.closings[chat_id].count(now=self._clock())
+            pending.completions[chat_id].count(now=self._clock())
 
 
-def _write_page(page: Page) -> set[int]:
-    reports = [report for _, report in page.reports]
+def _write_pending(pending: PendingWrites) -> set[int]:
+    reports = [report for _, report in pending.reports]
     with transaction.atomic():
-        finished = finish_chats([closing.finish for closing in page.closings.values()])
-        mark_suspect(page.suspects)
+        finished = finish_chats([completion.finish for completion in pending.completions.values()])
+        mark_suspect(pending.suspects)
         claiming.end_calls(reports)
         settle_shares(
             [
@@ -258,14 +265,14 @@ def _write_page(page: Page) -> set[int]:
                 for chat_id, share in report.shares.items()
             ]
         )
-        claiming.end_batches([batch.id for batch in page.ended], now=datetime.now(UTC))
+        claiming.end_batches([batch.id for batch in pending.ended], now=datetime.now(UTC))
     return finished
 
 
-def _log_page(page: Page) -> None:
-    for batch, report in page.reports:
+def _log_pending(pending: PendingWrites) -> None:
+    for batch, report in pending.reports:
         log.call_ended(batch, report)
-    for closing in page.closings.values():
-        log.chat_ended(closing.finish, prompt=closing.prompt, requester=closing.requester)
-    for batch in page.ended:
+    for completion in pending.completions.values():
+        log.chat_ended(completion.finish, prompt=completion.prompt, requester=completion.requester)
+    for batch in pending.ended:
         log.batch_ended(batch)

@@ -107,7 +107,7 @@ async def test_line_from_inside_a_batch_names_it_without_being_told(
         logging.getLogger("batching.elsewhere").warning("Something odd.")
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(harness.runtime.consumer.journal, "end_call", break_off)
+    monkeypatch.setattr(harness.runtime.consumer.recorder, "end_call", break_off)
     await harness.ask(request_id="mine", timeout_s=6)
     chat = await Chat.objects.aget()
     named = [line for line in lines.documents if line["message"] == "Something odd."]

@@ -1,4 +1,4 @@
-"""A model that follows a script, and a journal that only remembers."""
+"""A model that follows a script, and a recorder that only remembers."""
 
 import asyncio
 import json
@@ -178,7 +178,7 @@ class Bench:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.model = ScriptedModel(script)
-        self.journal = MemoryJournal()
+        self.recorder = MemoryJournal()
         self.slots = CallSlots(slots, clock=loop.time)
         self.began = loop.time()
         waits = [wait_s] * count if isinstance(wait_s, float | int) else wait_s
@@ -188,7 +188,7 @@ class Bench:
         )
         self.runner = BatchRunner(
             model=self.model,
-            journal=self.journal,
+            recorder=self.recorder,
             slots=self.slots,
             chance=random.Random(1),
             clock=loop.time,
@@ -207,23 +207,23 @@ class Bench:
         assert self.slots.running == 0, "a call slot was not given back"
         assert count_startable(self.slots, Priority.LOW) == self.slots.total - self.slots.reserve
         assert self.model.running == 0, "a call goes on although its batch has ended"
-        assert self.journal.ended == [7]
-        assert self.journal.batch_ids == {7}
-        assert len(self.journal.reports) == len(self.model.calls)
-        assert self.journal.answers.keys() | self.journal.errors.keys() == set(
+        assert self.recorder.ended == [7]
+        assert self.recorder.batch_ids == {7}
+        assert len(self.recorder.reports) == len(self.model.calls)
+        assert self.recorder.answers.keys() | self.recorder.errors.keys() == set(
             range(len(self.items))
         )
-        for index, answer in self.journal.answers.items():
+        for index, answer in self.recorder.answers.items():
             expected = answer_of(self.items[index].prompt)
             assert answer.text == expected, "an answer went to the wrong item"
         return self
 
     @property
     def codes(self) -> dict[int, str]:
-        return {index: error.code for index, error in self.journal.errors.items()}
+        return {index: error.code for index, error in self.recorder.errors.items()}
 
     def elapsed(self, index: int) -> float:
-        return self.journal.times[index] - self.began
+        return self.recorder.times[index] - self.began
 
 
 __all__ = ["Bench", "CallFailed", "Piece", "TokenUsage", "answer_of", "ask", "reply_to", "whole"]

@@ -236,7 +236,7 @@ def test_batches_that_wait_for_a_retry_fail_with_the_probe() -> None:
     assert set(bench.codes.values()) == {"upstream_unavailable"}
     assert len(bench.model.calls) == 1
     assert round(bench.elapsed(0), 1) == ROW_S + 1.5
-    assert round(bench.journal.errors[0].retry_after_s or 0) == 2
+    assert round(bench.recorder.errors[0].retry_after_s or 0) == 2
 
 
 def run_broken(script: object, **kwargs: object) -> Bench:
@@ -258,7 +258,7 @@ def test_retries_wait_for_the_pause_and_are_answered_after_it() -> None:
     bench = run_broken(
         lambda n, prompt: [ROW_S, overloaded(retry_after_s=9.0)] if n == 1 else whole(prompt)
     )
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.times[1] - bench.model.times[0] >= ROW_S + 9.0
     assert not bench.slots.breaker.is_open
 
@@ -267,7 +267,7 @@ def test_retry_whose_deadline_ends_before_the_pause_fails_at_once() -> None:
     bench = run_broken(lambda n, prompt: [ROW_S, overloaded(retry_after_s=40.0)], wait_s=30.0)
     assert set(bench.codes.values()) == {"upstream_unavailable"}
     assert bench.elapsed(0) == ROW_S
-    assert (bench.journal.errors[0].retry_after_s or 0) >= 40.0
+    assert (bench.recorder.errors[0].retry_after_s or 0) >= 40.0
 
 
 def test_retry_that_gets_no_turn_within_its_deadline_ends_there() -> None:

@@ -36,30 +36,30 @@ def stream_early(prompt: CombinedPrompt, usage: TokenUsage | None) -> list[Step]
 
 def test_shares_of_a_call_sum_exactly_to_its_usage() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt))
-    (report,) = bench.journal.reports
+    (report,) = bench.recorder.reports
     total = TokenUsage()
     for share in report.shares.values():
         total += share
     assert report.usage is not None
     assert total == report.usage
-    for index, answer in bench.journal.answers.items():
+    for index, answer in bench.recorder.answers.items():
         assert not answer.estimated
         assert answer.usage == report.shares[index]
 
 
 def test_answer_of_a_retry_counts_what_its_first_call_cost_too() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[0] if n == 1 else []), count=2)
-    first, second = bench.journal.reports
-    assert bench.journal.answers[0].usage == first.shares[0] + second.shares[0]
+    first, second = bench.recorder.reports
+    assert bench.recorder.answers[0].usage == first.shares[0] + second.shares[0]
 
 
 def test_answer_of_the_third_call_counts_what_all_three_cost() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[0] if n < 3 else []), count=2)
     spent = TokenUsage()
-    for report in bench.journal.reports:
+    for report in bench.recorder.reports:
         spent += report.shares[0]
-    assert len(bench.journal.reports) == 3
-    assert bench.journal.answers[0].usage == spent
+    assert len(bench.recorder.reports) == 3
+    assert bench.recorder.answers[0].usage == spent
 
 
 def test_output_is_shared_by_the_length_of_the_answers_and_costs_the_unanswered_nothing() -> None:
@@ -75,14 +75,14 @@ def test_output_is_shared_by_the_length_of_the_answers_and_costs_the_unanswered_
         await bench.runner.run(bench.batch)
         return bench
 
-    shares = run_virtual(main()).journal.reports[0].shares
+    shares = run_virtual(main()).recorder.reports[0].shares
     assert [shares[i].output for i in range(3)] == [30_000, 10_000, 0]
 
 
 def test_answer_before_the_end_is_told_an_estimate() -> None:
     usage = TokenUsage(prompt=60, output=1, thoughts=20, cached=12)
     bench = run_bench(lambda n, prompt: stream_early(prompt, usage))
-    answer = bench.journal.answers[0]
+    answer = bench.recorder.answers[0]
     assert answer.estimated
     assert answer.usage == TokenUsage(10, estimate_tokens(answer_of(ask(0))), 3, 2)
     assert answer.finish_reason == "STOP"
@@ -90,7 +90,7 @@ def test_answer_before_the_end_is_told_an_estimate() -> None:
 
 def test_estimate_without_any_count_takes_the_input_from_the_prompt() -> None:
     bench = run_bench(lambda n, prompt: stream_early(prompt, None))
-    answers = bench.journal.answers.values()
+    answers = bench.recorder.answers.values()
     assert sum(a.usage.prompt for a in answers) == estimate_tokens(str(bench.model.calls[0]))
     assert all(a.estimated and a.usage.thoughts == 0 for a in answers)
 
@@ -99,13 +99,13 @@ def test_count_that_comes_after_the_last_answer_is_still_read() -> None:
     usage = TokenUsage(prompt=60, output=100)
     bench = run_bench(lambda n, p: [Piece(reply_to(p)), 4.0, Piece(usage=usage)])
     assert all(bench.elapsed(i) == 0 for i in range(6))
-    assert bench.journal.reports[0].usage == usage
+    assert bench.recorder.reports[0].usage == usage
 
 
 def test_answer_with_the_end_is_told_the_count_and_the_reason() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt))
-    assert all(not answer.estimated for answer in bench.journal.answers.values())
-    assert {answer.finish_reason for answer in bench.journal.answers.values()} == {"STOP"}
+    assert all(not answer.estimated for answer in bench.recorder.answers.values())
+    assert {answer.finish_reason for answer in bench.recorder.answers.values()} == {"STOP"}
 
 
 def test_record_says_what_was_read_and_how_long_it_took() -> None:
@@ -115,7 +115,7 @@ def test_record_says_what_was_read_and_how_long_it_took() -> None:
         return [step for piece in pieces for step in (1.0, piece)]
 
     bench = run_bench(script)
-    (report,) = bench.journal.reports
+    (report,) = bench.recorder.reports
     assert report.call is bench.batch.first_call
     assert report.reply == reply_to(bench.model.calls[0])
     assert report.first_token_s == pytest.approx(2.0)
@@ -137,7 +137,7 @@ def test_call_that_nobody_has_time_for_is_given_a_moment_and_ends_as_timeout() -
 
 def test_record_tells_a_stall_from_a_deadline() -> None:
     bench = run_bench(lambda n, prompt: [1000.0], count=1, wait_s=30.5)
-    stall, deadline = (report.error for report in bench.journal.reports)
+    stall, deadline = (report.error for report in bench.recorder.reports)
     assert stall is not None
     assert (stall.code, str(stall)) == (
         "upstream_unavailable",
@@ -145,14 +145,14 @@ def test_record_tells_a_stall_from_a_deadline() -> None:
     )
     assert deadline is not None
     assert deadline.code == "timeout"
-    assert all(report.perhaps_billed for report in bench.journal.reports)
+    assert all(report.perhaps_billed for report in bench.recorder.reports)
 
 
 def test_record_of_a_call_that_was_cancelled_inside_says_so() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [asyncio.CancelledError()] if n == 1 else whole(prompt)
 
-    error = run_bench(script, count=1).journal.reports[0].error
+    error = run_bench(script, count=1).recorder.reports[0].error
     assert error is not None
     assert error.code == "upstream_unavailable"
     assert str(error) == "The call to the model service broke off (it was cancelled)."

@@ -40,7 +40,7 @@ def letters(text: str) -> list[Step]:
 def deltas(bench: Bench, index: int, *, call: int = 1) -> str:
     """Put together as a reader does, which sees that every piece joins on."""
     text = ""
-    for delta in bench.journal.growths:
+    for delta in bench.recorder.growths:
         if (delta.item_id, delta.call_id) == (index, call):
             assert delta.start == len(text)
             text += delta.text
@@ -56,13 +56,13 @@ def test_each_position_of_a_batch_grows_by_its_own_letters(count: int) -> None:
 
 def test_only_what_somebody_reads_is_told() -> None:
     bench = run_streamed(lambda n, p: letters(reply_to(p)), streamed=[1])
-    assert {delta.item_id for delta in bench.journal.growths} == {1}
+    assert {delta.item_id for delta in bench.recorder.growths} == {1}
 
 
 def test_lane_that_holds_until_checked_tells_nothing_before() -> None:
     bench = run_streamed(lambda n, p: letters(reply_to(p)), hold=True)
-    assert bench.journal.growths == []
-    assert len(bench.journal.answers) == 3
+    assert bench.recorder.growths == []
+    assert len(bench.recorder.answers) == 3
 
 
 def test_retry_grows_anew_under_another_call() -> None:
@@ -71,10 +71,10 @@ def test_retry_grows_anew_under_another_call() -> None:
         return letters(reply[: len(reply) // 2] if number == 1 else reply)
 
     bench = run_streamed(script)
-    retried = {delta.item_id for delta in bench.journal.growths if delta.call_id > 1}
+    retried = {delta.item_id for delta in bench.recorder.growths if delta.call_id > 1}
     assert retried, "half a reply leaves somebody without an answer"
     for index in retried:
-        calls = {g.call_id for g in bench.journal.growths if g.item_id == index and g.call_id > 1}
+        calls = {g.call_id for g in bench.recorder.growths if g.item_id == index and g.call_id > 1}
         assert [deltas(bench, index, call=call) for call in calls] == [answer_of(ask(index))]
 
 
@@ -92,4 +92,4 @@ def test_text_that_repeats_a_neighbours_prompt_is_told_no_further() -> None:
     told = deltas(bench, 0)
     assert told.startswith("They asked: My account")
     assert not any(SECRET[at : at + 80] in told for at in range(len(SECRET) - 79))
-    assert "repeats" in bench.journal.suspicions[0]
+    assert "repeats" in bench.recorder.suspicions[0]

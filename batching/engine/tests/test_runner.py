@@ -43,7 +43,7 @@ def finish(text: str, reason: str | None = "STOP") -> list[Step]:
 
 def test_good_reply_answers_everybody_with_one_call() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt))
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6]
     assert bench.codes == {}
 
@@ -54,7 +54,7 @@ def test_answers_in_shuffled_order_reach_their_own_items() -> None:
         return finish(json.dumps(dict(reversed(answers.items()))))
 
     bench = run_bench(script)
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6]
 
 
@@ -69,12 +69,12 @@ def test_each_answer_is_released_when_its_own_value_closes() -> None:
 
     bench = run_bench(script)
     assert [round(bench.elapsed(i)) for i in range(6)] == [1, 2, 3, 4, 5, 6]
-    assert all(answer.estimated for answer in bench.journal.answers.values())
+    assert all(answer.estimated for answer in bench.recorder.answers.values())
 
 
 def test_missing_answer_is_asked_for_again_alone() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[3] if n == 1 else []))
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6, 1]
     assert list(prompts_of(bench.model.calls[1]).values()) == [ask(3)]
 
@@ -107,7 +107,7 @@ def test_reply_cut_by_the_output_limit_costs_only_the_unfinished() -> None:
         return finish(reply[: reply.index(prompt.keys[3]) + 20], "MAX_TOKENS")
 
     bench = run_bench(script)
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6, 1, 1, 1]
 
 
@@ -126,7 +126,7 @@ def test_reply_that_ends_without_a_reason_counts_as_cut() -> None:
         return [Piece(reply[: reply.index(prompt.keys[1])])] if n == 1 else whole(prompt)
 
     bench = run_bench(script, count=3)
-    assert len(bench.journal.answers) == 3
+    assert len(bench.recorder.answers) == 3
     assert bench.model.sizes == [3, 1, 1]
 
 
@@ -138,7 +138,7 @@ def test_blocked_batch_fails_only_the_guilty() -> None:
 
     bench = run_bench(script)
     assert bench.codes == {4: "blocked"}
-    assert "SAFETY" in str(bench.journal.errors[4])
+    assert "SAFETY" in str(bench.recorder.errors[4])
     assert sorted(bench.model.sizes, reverse=True) == [6] + [1] * 6
 
 
@@ -170,7 +170,7 @@ def test_answer_stopped_for_safety_spares_those_before_it(reason: str) -> None:
 def test_unknown_finish_reason_is_tried_again_and_named() -> None:
     bench = run_bench(lambda n, prompt: finish("", "MALFORMED_RESPONSE"), count=1)
     assert bench.codes == {0: "missing_answer"}
-    assert "MALFORMED_RESPONSE" in str(bench.journal.errors[0])
+    assert "MALFORMED_RESPONSE" in str(bench.recorder.errors[0])
     assert bench.model.sizes == [1, 1, 1]
 
 
@@ -179,7 +179,7 @@ def test_overload_retries_the_unfinished_together_and_never_splits() -> None:
         return [overloaded()] if n < 3 else whole(prompt)
 
     bench = run_bench(script)
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6, 6, 6]
 
 
@@ -202,13 +202,13 @@ def test_wish_of_the_server_sets_the_pause() -> None:
 
     bench = run_bench(script)
     assert 7.0 <= bench.model.times[1] - bench.model.times[0] <= 7.1
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
 
 
 def test_wish_beyond_the_deadline_fails_at_once_and_is_passed_on() -> None:
     bench = run_bench(lambda n, prompt: [overloaded(60.0)])
     assert set(bench.codes.values()) == {"upstream_unavailable"}
-    assert all(60 <= (error.retry_after_s or 0) < 61 for error in bench.journal.errors.values())
+    assert all(60 <= (error.retry_after_s or 0) < 61 for error in bench.recorder.errors.values())
     assert bench.model.sizes == [6]
     assert bench.elapsed(0) == 0
 
@@ -230,7 +230,7 @@ def test_fault_after_some_answers_repeats_only_the_others() -> None:
         return [Piece(reply[: reply.index(prompt.keys[4]) - 1]), overloaded()]
 
     bench = run_bench(script)
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6, 2]
 
 
@@ -245,10 +245,10 @@ def test_model_that_hangs_before_its_reply_is_given_up_and_asked_again() -> None
         return [1000.0] if n == 1 else whole(prompt)
 
     bench = run_bench(script)
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert STALL_S <= bench.elapsed(0) <= STALL_S + 1
-    assert bench.journal.reports[0].perhaps_billed
-    assert bench.journal.reports[0].error is not None
+    assert bench.recorder.reports[0].perhaps_billed
+    assert bench.recorder.reports[0].error is not None
 
 
 def test_model_that_hangs_for_ever_ends_at_the_deadline() -> None:
@@ -284,9 +284,9 @@ def test_model_that_drips_is_not_taken_for_one_that_hangs() -> None:
 
 def test_stream_that_never_ends_after_its_answers_frees_the_slot() -> None:
     bench = run_bench(lambda n, prompt: [Piece(reply_to(prompt)), 1000.0])
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6]
-    assert bench.journal.reports[0].error is None
+    assert bench.recorder.reports[0].error is None
 
 
 def test_cancellation_inside_the_client_is_a_fault_and_not_an_end() -> None:
@@ -294,7 +294,7 @@ def test_cancellation_inside_the_client_is_a_fault_and_not_an_end() -> None:
         return [asyncio.CancelledError()] if n == 1 else whole(prompt)
 
     bench = run_bench(script)
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6, 6]
 
 
@@ -312,8 +312,8 @@ def test_cancelling_the_batch_ends_its_call_and_frees_its_slot() -> None:
     bench = run_virtual(main())
     assert bench.slots.running == 0
     assert bench.model.running == 0
-    assert bench.journal.reports[0].perhaps_billed
-    assert bench.journal.errors == {}
+    assert bench.recorder.reports[0].perhaps_billed
+    assert bench.recorder.errors == {}
 
 
 def test_journal_that_breaks_fails_the_items_instead_of_losing_them(
@@ -321,13 +321,13 @@ def test_journal_that_breaks_fails_the_items_instead_of_losing_them(
 ) -> None:
     async def main() -> Bench:
         bench = Bench(lambda n, prompt: whole(prompt, leave_out=[0]))
-        bench.journal.broken[0] = RuntimeError("disk full")
+        bench.recorder.broken[0] = RuntimeError("disk full")
         return await bench.run()
 
     bench = run_virtual(main())
     assert bench.codes == {0: "upstream_error"}
-    assert str(bench.journal.errors[0]) == "The gateway failed on this batch."
-    assert len(bench.journal.answers) == 5
+    assert str(bench.recorder.errors[0]) == "The gateway failed on this batch."
+    assert len(bench.recorder.answers) == 5
     (record,) = caplog.records
     assert record.message == "A batch failed inside the gateway."
     assert record.__dict__["batch_id"] == 7
@@ -336,12 +336,12 @@ def test_journal_that_breaks_fails_the_items_instead_of_losing_them(
 def test_single_that_cannot_start_takes_no_other_with_it() -> None:
     async def main() -> Bench:
         bench = Bench(lambda n, p: finish("no json") if n == 1 else [1.0, *whole(p)])
-        bench.journal.broken[2] = RuntimeError("disk full")
+        bench.recorder.broken[2] = RuntimeError("disk full")
         return await bench.run()
 
     bench = run_virtual(main())
     assert bench.codes == {2: "upstream_error"}
-    assert len(bench.journal.answers) == 5
+    assert len(bench.recorder.answers) == 5
 
 
 def test_singles_run_at_the_same_time() -> None:
@@ -355,7 +355,7 @@ def test_singles_run_at_the_same_time() -> None:
 
 def test_blocking_reason_survives_beside_a_finish_reason() -> None:
     bench = run_bench(lambda n, p: [Piece(block_reason="JAILBREAK")], count=1)
-    assert isinstance(bench.journal.errors[0], Blocked)
+    assert isinstance(bench.recorder.errors[0], Blocked)
     assert bench.model.sizes == [1]
 
 
@@ -368,7 +368,7 @@ def test_answer_before_a_hang_goes_out_although_nothing_follows_its_quote() -> N
         bench = Bench(script, count=2, wait_s=10.0)
         bench.slots.take(Priority.HIGH)
         await bench.runner.run(bench.batch)
-        assert bench.journal.answers[0].text == answer_of(ask(0))
+        assert bench.recorder.answers[0].text == answer_of(ask(0))
         return bench.elapsed(0)
 
     assert run_virtual(main()) == 0.25

@@ -29,7 +29,7 @@ def test_singles_wait_for_slots_and_none_runs_over_the_bound() -> None:
         return bench
 
     bench = run_virtual(main())
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
     assert bench.model.most_running == 2
 
 
@@ -38,7 +38,7 @@ def test_singles_are_tried_however_little_time_is_left() -> None:
         return await Bench(no_json, wait_s=0.5).run()
 
     bench = run_virtual(main())
-    assert len(bench.journal.answers) == 6
+    assert len(bench.recorder.answers) == 6
 
 
 def test_retry_of_high_may_use_the_slots_that_are_kept_for_high() -> None:
@@ -96,7 +96,7 @@ def test_item_whose_deadline_passes_before_its_retry_gets_a_timeout(wait_s: floa
     bench = run_virtual(main())
     assert bench.codes == {0: "timeout"}
     assert bench.model.sizes == [1]
-    assert bench.journal.starts == []
+    assert bench.recorder.starts == []
     assert bench.slots.running == 1
     bench.slots.release(Priority.HIGH)
     assert count_startable(bench.slots, Priority.LOW) == 1

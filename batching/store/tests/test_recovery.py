@@ -179,8 +179,8 @@ async def test_process_that_cannot_renew_gives_its_batches_up(
     renewing = asyncio.create_task(harness.runtime.consumer.renew())
     await wait_until(lambda: harness.runtime.consumer.running_batches == 0)
     renewing.cancel()
-    await harness.runtime.consumer.journal.flush()
-    assert harness.runtime.consumer.journal.open_chats == {}
+    await harness.runtime.consumer.recorder.flush()
+    assert harness.runtime.consumer.recorder.open_chats == {}
     assert harness.runtime.consumer.dispatcher.slots.running == 0
     chat = await Chat.objects.aget()
     assert chat.status in (Status.RUNNING, Status.QUEUED), "it is taken back by its lease"
