@@ -13,7 +13,7 @@ from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavai
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, estimate_tokens
 from batching.engine.planner import Item
 from batching.llm.access import ModelState, model_state
-from batching.store.fleet_status import Outlook
+from batching.store.fleet_status import FleetStatus
 from batching.store.lane_rules import current_rules
 from batching.telemetry import log_context
 from chats.models import Chat
@@ -38,19 +38,19 @@ class Query:
 
 
 class Admission:
-    """`depth` is how many requests of a priority wait, `look` what the machine can do for them."""
+    """`depth` is how many requests of a priority wait, `fleet_status` what the machine can do for them."""
 
     def __init__(
         self,
         *,
         process: str,
         depth: Callable[[Priority], int],
-        look: Callable[[], Outlook],
+        fleet_status: Callable[[], FleetStatus],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._process = process
         self._depth = depth
-        self._look = look
+        self._fleet_status = fleet_status
         self._clock = clock
 
     def admit(self, query: Query) -> tuple[Chat, Item]:
@@ -73,7 +73,7 @@ class Admission:
         )
 
     def _check_queue(self, query: Query, rule: LaneRule, *, wait_s: float) -> None:
-        depth, capacity = self._depth(rule.priority), self._look().capacity
+        depth, capacity = self._depth(rule.priority), self._fleet_status().capacity
         if depth >= rule.max_queue:
             raise QueueFull(
                 f"{rule.max_queue} requests of {rule.priority.name} priority are waiting already.",

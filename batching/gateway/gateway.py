@@ -29,7 +29,7 @@ from batching.messages import (
     read_finished,
 )
 from batching.store.cancellation import cancel_one, release_chats
-from batching.store.fleet_status import Outlook
+from batching.store.fleet_status import FleetStatus
 from batching.store.queue import queue_positions
 from batching.store.responses import describe_request, read_outcome, read_outcomes
 from batching.store.threads import DatabaseThreads
@@ -56,7 +56,7 @@ class Gateway:
         send: Send,
         database: DatabaseThreads,
         process: str,
-        look: Callable[[], Outlook] = Outlook,
+        fleet_status: Callable[[], FleetStatus] = FleetStatus,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._layer = layer
@@ -64,8 +64,10 @@ class Gateway:
         self.database = database
         self._process = process
         self._clock = clock
-        self._look = look
-        self._admission = Admission(process=process, depth=self.depth, look=look, clock=clock)
+        self._fleet_status = fleet_status
+        self._admission = Admission(
+            process=process, depth=self.depth, fleet_status=fleet_status, clock=clock
+        )
         self.inbox = Inbox()
         self.intake = Intake(
             database=database,
@@ -81,7 +83,7 @@ class Gateway:
 
     def depth(self, priority: Priority) -> int:
         """How many requests wait in the queue: this process's own, or all that are known."""
-        return max(self._depths[priority], self._look().queued.get(priority, 0))
+        return max(self._depths[priority], self._fleet_status().queued.get(priority, 0))
 
     async def submit(self, query: Query) -> dict[str, Any]:
         """Returns the 200 document of POST /v1/query; raises GatewayError."""
@@ -222,7 +224,7 @@ class Gateway:
                     waiter.move_to(places.get(waiter.chat_id))
 
     async def reread(self) -> None:
-        """Makes good a lost answer: one look at the rows of all who wait for too long, for ever."""
+        """Makes good a lost answer: one fleet_status at the rows of all who wait for too long, for ever."""
         while True:
             await asyncio.sleep(REREAD_INTERVAL_S)
             overdue = self.inbox.list_overdue(self._clock() - OVERDUE_S)

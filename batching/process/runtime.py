@@ -28,9 +28,9 @@ from batching.process.supervisor import Supervisor
 from batching.sockets.registry import Room
 from batching.store.fleet_status import (
     REPORT_INTERVAL_S,
-    Outlook,
+    FleetStatus,
     forget_worker,
-    read_outlook,
+    read_fleet_status,
     report_worker,
 )
 from batching.store.retention import prune_old
@@ -75,7 +75,7 @@ class Runtime:
         self.process = f"inbox.{secrets.token_hex(8)}"
         self.shared = bool(settings.REDIS_URL)
         self._hurried = False
-        self.outlook: Outlook | None = None
+        self.fleet: FleetStatus | None = None
         """of the whole fleet, as it was read last"""
         self.layer = layer or get_channel_layer()
         self.sender = Sender(self.layer)
@@ -96,7 +96,7 @@ class Runtime:
                 send=self.sender.send,
                 database=self.database,
                 process=self.process,
-                look=self.look,
+                fleet_status=self.fleet_status,
             )
         if self.runs_batches:
             self.consumer = BatchConsumer(
@@ -152,18 +152,18 @@ class Runtime:
         }
         return tasks | ({"report": self._report} if self.shared else {})
 
-    def look(self) -> Outlook:
+    def fleet_status(self) -> FleetStatus:
         """In a fleet what was read last; alone, what the consumer of this process knows."""
         if self.shared:
-            return self.outlook or Outlook()
+            return self.fleet or FleetStatus()
         planner, slots = self.consumer.dispatcher.planner, self.consumer.dispatcher.slots
-        return Outlook(slots.capacity, planner.depths)
+        return FleetStatus(slots.capacity, planner.depths)
 
     async def _watch(self) -> None:
         """Settings, workers and queue as other processes left them, at most a second old."""
         while True:
             await self.database.run(refresh_if_stale)
-            self.outlook = await self.database.run(read_outlook)
+            self.fleet = await self.database.run(read_fleet_status)
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def _note_keys(self) -> None:
@@ -278,7 +278,7 @@ class Runtime:
         if self.supervisor.failures:
             return ", ".join(f"{k}: {v}" for k, v in self.supervisor.failures.items())
         if not self.runs_batches:
-            alone = self.outlook is not None and self.outlook.capacity is None
+            alone = self.fleet is not None and self.fleet.capacity is None
             return f"no batch worker was seen for {ALIVE_S:.0f} s" if alone else ""
         silent_s = asyncio.get_running_loop().time() - self.consumer.dispatcher.alive_at
         if silent_s > HEARTBEAT_LIMIT_S:
@@ -326,7 +326,7 @@ async def _start() -> Runtime:
 
 def find_capacity() -> Capacity | None:
     """What this process knows of the machine; None before its start, or of no worker."""
-    return _Holder.runtime.look().capacity if _Holder.runtime else None
+    return _Holder.runtime.fleet_status().capacity if _Holder.runtime else None
 
 
 def name_runtime(name: str) -> None:

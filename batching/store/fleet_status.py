@@ -16,14 +16,14 @@ REPORT_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class FleetStatus:
     """`capacity` is None where no worker is known; `queued` counts every process's requests."""
 
     capacity: Capacity | None = None
     queued: Mapping[Priority, int] = field(default_factory=dict)
 
 
-def read_outlook() -> Outlook:
+def read_fleet_status() -> FleetStatus:
     """As the database has it: every worker's last report, and the queue of record."""
     alive = Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
     columns = ("slots", "reserve", "call_s", "paused_s", "down")
@@ -31,7 +31,7 @@ def read_outlook() -> Outlook:
     capacities = [Capacity(**row | {"call_s": tuple(row["call_s"])}) for row in rows]
     waiting = Chat.objects.filter(status=Status.QUEUED).order_by()
     counted = waiting.values_list("priority").annotate(Count("pk"))
-    return Outlook(add_up(capacities), {Priority(p): number for p, number in counted})
+    return FleetStatus(add_up(capacities), {Priority(p): number for p, number in counted})
 
 
 def report_worker(owner: str, capacity: Capacity) -> None:

@@ -11,7 +11,7 @@ from batching.engine.capacity import Capacity, reserve_for_high
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
 from batching.engine.planner import Item
 from batching.models import ModelCall
-from batching.store.fleet_status import read_outlook
+from batching.store.fleet_status import read_fleet_status
 from batching.store.lane_rules import current_rules
 from chats.models import Chat, Status
 from chats.timestamps import count_microseconds
@@ -112,7 +112,7 @@ def estimate_wait_s(chat: Chat) -> float:
     """Seconds until the answer, estimated (`Capacity.estimate_s`)."""
     rule = current_rules()[Priority(chat.priority)]
     window_s = max(0.0, (chat.due_at - datetime.now(UTC)).total_seconds())
-    capacity = read_outlook().capacity if settings.REDIS_URL else None
+    capacity = read_fleet_status().capacity if settings.REDIS_URL else None
     capacity = capacity or _recent_capacity(rule)
     return round(capacity.estimate_s(queue_position(chat) - 1, rule, window_s=window_s), 3)
 

@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from batching.process.runtime import Runtime, use_runtime
-from batching.store.fleet_status import Outlook
+from batching.store.fleet_status import FleetStatus
 from settings_app.snapshot import refresh_snapshot
 
 pytestmark = pytest.mark.django_db
@@ -31,8 +31,8 @@ class AskedModel:
         self.asked.append(model)
         return self.trouble
 
-    def look(self) -> Outlook:
-        return Outlook()
+    def fleet_status(self) -> FleetStatus:
+        return FleetStatus()
 
     async def run(self, function: Any) -> Any:
         return await sync_to_async(function)()

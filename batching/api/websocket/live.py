@@ -22,7 +22,7 @@ def find_feed(runtime: Runtime) -> Feed:
             channel = LiveChannel(layer=runtime.layer, send=runtime.sender.send)
         runtime.feed = Feed(
             database=runtime.database,
-            capacity=lambda: runtime.look().capacity,
+            capacity=lambda: runtime.fleet_status().capacity,
             channel=channel,
         )
         runtime.supervisor.start("live", runtime.feed.run)

@@ -12,7 +12,7 @@ from batching.engine.lanes import Priority
 from batching.gateway.admission import Admission, Query
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
-from batching.store.fleet_status import Outlook, forget_worker, read_outlook, report_worker
+from batching.store.fleet_status import FleetStatus, forget_worker, read_fleet_status, report_worker
 from batching.tests.faults.catalogue import FAULTS
 from batching.tests.harness import Harness, change, post_async, wait_until
 from batching.tests.pen import use_pen
@@ -24,7 +24,9 @@ SLOTS = Capacity(slots=4, reserve=1, call_s=(10.0,) * 3)
 
 def admit(capacity: Capacity | None, *, depth: int = 0, **fields: Any) -> None:
     refresh_snapshot()
-    admission = Admission(process="p", depth=lambda priority: depth, look=lambda: Outlook(capacity))
+    admission = Admission(
+        process="p", depth=lambda priority: depth, fleet_status=lambda: FleetStatus(capacity)
+    )
     fields = {"username": "ann", "prompt": "Why?", "priority": Priority.HIGH} | fields
     admission.admit(Query(**fields))
 
@@ -108,18 +110,18 @@ def test_mean_follows_the_newest_calls() -> None:
 
 @pytest.mark.django_db
 def test_workers_report_and_sign_off_and_the_silent_are_not_counted() -> None:
-    assert read_outlook() == Outlook(None, {})
+    assert read_fleet_status() == FleetStatus(None, {})
     report_worker("one", Capacity(16, 4, call_s=(1.0,) * 3))
     report_worker("two", Capacity(16, 4, call_s=(2.0,) * 3, paused_s=3.0, down=True))
     report_worker("two", Capacity(8, 2, call_s=(3.0,) * 3))
-    assert read_outlook().capacity == Capacity(24, 6, call_s=(2.0,) * 3)
+    assert read_fleet_status().capacity == Capacity(24, 6, call_s=(2.0,) * 3)
     forget_worker("two")
-    assert read_outlook().capacity == Capacity(16, 4, call_s=(1.0,) * 3)
+    assert read_fleet_status().capacity == Capacity(16, 4, call_s=(1.0,) * 3)
     from batching.models import Worker
 
     seen = Worker.objects.get().seen_at
     Worker.objects.update(seen_at=seen.replace(year=seen.year - 1))
-    assert read_outlook().capacity is None
+    assert read_fleet_status().capacity is None
     report_worker("three", Capacity(1, 0))
     assert [worker.owner for worker in Worker.objects.all()] == ["three"]
 
