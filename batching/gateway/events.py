@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 
 from batching.engine.errors import GatewayError, TimedOut
 from batching.gateway.partial_text import PartialText
-from batching.gateway.waiters import Inbox, Waiter
+from batching.gateway.waiters import Waiter, Waiters
 from batching.telemetry.metrics import count_api_error
 
 Event = dict[str, Any]
@@ -52,7 +52,7 @@ class Reader:
 
 
 async def follow(
-    waiter: Waiter, inbox: Inbox, *, until: float, clock: Callable[[], float]
+    waiter: Waiter, inbox: Waiters, *, until: float, clock: Callable[[], float]
 ) -> AsyncGenerator[Event, None]:
     """What happens to a request, and its text, until that is told whole; raises GatewayError."""
     reader, position, queued = Reader(), waiter.position, waiter.queued
@@ -69,7 +69,7 @@ async def follow(
                 yield event
         try:
             async with asyncio.timeout(until - clock()):
-                await waiter.hear_news()
+                await waiter.wait_for_change()
         except TimeoutError:
             raise TimedOut() from None
     for event in reader.end(waiter.answer.result()["text"]):

@@ -18,8 +18,8 @@ from batching.engine.lanes import Priority
 from batching.engine.planner import Item
 from batching.gateway.admission import Admission, Query
 from batching.gateway.events import Event, describe_failure, follow
-from batching.gateway.group_commit import Intake, Stored
-from batching.gateway.waiters import Inbox, Waiter
+from batching.gateway.group_commit import GroupCommit, Stored
+from batching.gateway.waiters import Waiter, Waiters
 from batching.messages import (
     BATCHING_CHANNEL,
     Send,
@@ -68,8 +68,8 @@ class Gateway:
         self._admission = Admission(
             process=process, depth=self.depth, fleet_status=fleet_status, clock=clock
         )
-        self.inbox = Inbox()
-        self.intake = Intake(
+        self.inbox = Waiters()
+        self.group_commit = GroupCommit(
             database=database,
             inbox=self.inbox,
             announce=self._announce,
@@ -123,7 +123,7 @@ class Gateway:
         chat, item = self._admit(query)
         self._depths[item.priority] += 1  # until it is dispatched, as for one that waits
         try:
-            stored = await self.intake.store(chat, item, named=query.request_id is not None)
+            stored = await self.group_commit.store(chat, item, named=query.request_id is not None)
         except BaseException:
             self._depths[item.priority] -= 1
             raise
@@ -163,7 +163,7 @@ class Gateway:
         stored: Stored | None = None
         try:
             async with asyncio.timeout(item.deadline - self._clock()):
-                stored = await self.intake.store(chat, item, named=named)
+                stored = await self.group_commit.store(chat, item, named=named)
             if not stored.fresh:
                 self._join(stored)
             yield stored
@@ -217,7 +217,7 @@ class Gateway:
         """Tells those who read along how their place in the queue changes, for ever."""
         while True:
             await asyncio.sleep(POSITION_INTERVAL_S)
-            for start in range(0, len(waiters := self.inbox.list_curious()), ROWS_AT_ONCE):
+            for start in range(0, len(waiters := self.inbox.list_wanting_position()), ROWS_AT_ONCE):
                 group = waiters[start : start + ROWS_AT_ONCE]
                 places = await self.database.run(queue_positions, [w.chat_id for w in group])
                 for waiter in group:

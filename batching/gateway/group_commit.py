@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from batching.engine.errors import RequestConflict
 from batching.engine.planner import Item
-from batching.gateway.waiters import Inbox, Waiter
+from batching.gateway.waiters import Waiter, Waiters
 from batching.store.threads import DatabaseAway, DatabaseThreads
 from chats.models import Chat
 from chats.submission import Accepted, accept_chats, request_key
@@ -48,7 +48,7 @@ class Entry:
     )
 
 
-class Intake:
+class GroupCommit:
     """A waiter is in the `inbox` before `announce` can lead to its answer.
 
     `abandon` is told of a row, and its generation, whose client left before it was committed.
@@ -58,7 +58,7 @@ class Intake:
         self,
         *,
         database: DatabaseThreads,
-        inbox: Inbox,
+        inbox: Waiters,
         announce: Callable[[Sequence[Item]], Awaitable[None]],
         abandon: Callable[[int, int], None],
     ) -> None:

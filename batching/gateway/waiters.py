@@ -25,37 +25,37 @@ class Waiter:
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.position: int | None = None
         """its place in the queue, where somebody reads along and it is known"""
-        self._news: asyncio.Event | None = None
+        self._changed: asyncio.Event | None = None
 
     @property
-    def is_curious(self) -> bool:
+    def wants_position(self) -> bool:
         """Somebody reads along, and may want to know the place in the queue."""
-        return self._news is not None and self.queued
+        return self._changed is not None and self.queued
 
-    def is_meant(self, generation: int | None) -> bool:
+    def matches(self, generation: int | None) -> bool:
         """News that names no generation is for all: an answer, or told by an earlier version."""
         return generation is None or generation == self.generation
 
     def move_to(self, position: int | None) -> None:
         if self.queued and position is not None and position != self.position:
             self.position = position
-            self.tell_news()
+            self.notify()
 
-    async def hear_news(self) -> None:
+    async def wait_for_change(self) -> None:
         """Returns when there is an answer, or more of its text than at the last call."""
-        if self._news is None:
-            self._news = asyncio.Event()
-            self.answer.add_done_callback(lambda _: self.tell_news())
+        if self._changed is None:
+            self._changed = asyncio.Event()
+            self.answer.add_done_callback(lambda _: self.notify())
         elif not self.answer.done():
-            await self._news.wait()
-        self._news.clear()
+            await self._changed.wait()
+        self._changed.clear()
 
-    def tell_news(self) -> None:
-        if self._news is not None:
-            self._news.set()
+    def notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
 
 
-class Inbox:
+class Waiters:
     """Resolves the futures of waiting views. Several may wait for one chat."""
 
     def __init__(self) -> None:
@@ -79,11 +79,11 @@ class Inbox:
     def find_partial_text(self, waiter: Waiter) -> PartialText | None:
         """What is written so far of what it waits for; None if nothing is."""
         partial = self._partial_texts.get(waiter.chat_id)
-        return partial if partial is not None and waiter.is_meant(partial.generation) else None
+        return partial if partial is not None and waiter.matches(partial.generation) else None
 
     def add_delta(self, delta: TextDelta) -> None:
         """Takes a delta of an answer that is still being written, if anybody waits for it."""
-        waiters = [w for w in self._waiters.get(delta.item_id, []) if w.is_meant(delta.generation)]
+        waiters = [w for w in self._waiters.get(delta.item_id, []) if w.matches(delta.generation)]
         partial = self._partial_texts.get(delta.item_id)
         if not waiters or (partial is not None and partial.call_id > delta.call_id):
             return
@@ -92,10 +92,10 @@ class Inbox:
             self._partial_texts[delta.item_id] = partial
         partial.add(delta.start, delta.text)
         for waiter in waiters:
-            waiter.tell_news()
+            waiter.notify()
 
-    def list_curious(self) -> list[Waiter]:
-        return [w for waiters in self._waiters.values() for w in waiters if w.is_curious]
+    def list_wanting_position(self) -> list[Waiter]:
+        return [w for waiters in self._waiters.values() for w in waiters if w.wants_position]
 
     def list_overdue(self, before: float) -> list[Waiter]:
         """All who wait for chats of which somebody should have heard since the due time."""
@@ -122,7 +122,7 @@ class Inbox:
             for waiter in self._waiters.get(chat_id, []):
                 if waiter.queued:
                     waiter.queued = False
-                    waiter.tell_news()
+                    waiter.notify()
                     left.append(waiter)
         return left
 
@@ -130,7 +130,7 @@ class Inbox:
         """Hands an answer or an error over; gives those who had waited for it."""
         waiters = self._waiters.get(chat_id, [])
         # Late news of an earlier generation must not end the wait of who sent the request again since.
-        meant = [waiter for waiter in waiters if waiter.is_meant(outcome.get("generation"))]
+        meant = [waiter for waiter in waiters if waiter.matches(outcome.get("generation"))]
         for waiter in meant:
             self.deliver_to(waiter, outcome)
         return meant

@@ -127,7 +127,7 @@ class Runtime:
 
     def _gateway_tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         tasks = {
-            "intake": self.gateway.intake.run,
+            "group_commit": self.gateway.group_commit.run,
             "inbox": self.gateway.receive,
             "release": self.gateway.release,
             "reread": self.gateway.reread,

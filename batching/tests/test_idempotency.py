@@ -226,14 +226,14 @@ async def test_client_that_leaves_the_queue_takes_its_request_along(harness: Har
 async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behind(
     harness: Harness, monkeypatch: Any
 ) -> None:
-    intake = harness.runtime.gateway.intake
-    tell = intake._tell
+    group_commit = harness.runtime.gateway.group_commit
+    tell = group_commit._tell
 
     def tell_and_leave(entry: Any, outcome: Any) -> None:
         tell(entry, outcome)
         task.cancel()
 
-    monkeypatch.setattr(intake, "_tell", tell_and_leave)
+    monkeypatch.setattr(group_commit, "_tell", tell_and_leave)
     harness.hold()
     task = asyncio.create_task(harness.ask("gone", priority="MEDIUM"))
     await asyncio.wait([task])

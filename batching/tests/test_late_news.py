@@ -13,7 +13,7 @@ from batching.engine.errors import Blocked, Cancelled
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Item, Planner, Trigger
 from batching.gateway import gateway
-from batching.gateway.waiters import Inbox, Waiter
+from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import delta_message, finished_message, parse_deltas, read_finished
 from batching.store.cancellation import cancel_chat, expire_items
@@ -131,7 +131,7 @@ async def test_reading_the_row_again_ends_only_who_waited_before(
 
 async def test_end_of_another_life_is_left_to_the_row() -> None:
     """Its own news was lost: then what the row says now is the end."""
-    inbox = Inbox()
+    inbox = Waiters()
     inbox.add(waiter := make_waiter(generation=1))
     assert not inbox.deliver(1, REFUSED | {"generation": 2})
     assert inbox.list_overdue(1.0) == [waiter]
@@ -187,7 +187,7 @@ def test_item_of_an_earlier_life_is_not_claimed() -> None:
 
 
 async def test_text_of_an_earlier_life_reaches_no_reader_of_a_later_one() -> None:
-    inbox = Inbox()
+    inbox = Waiters()
     inbox.add(earlier := make_waiter(generation=1))
     inbox.grow(TextDelta(1, 7, 0, "old", generation=1))
     inbox.add(later := make_waiter(generation=2))
@@ -216,7 +216,7 @@ def test_life_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
 
 
 async def test_news_of_an_earlier_version_reaches_everybody() -> None:
-    inbox = Inbox()
+    inbox = Waiters()
     waiters = [make_waiter(generation=1), make_waiter(generation=2)]
     for waiter in waiters:
         inbox.add(waiter)

@@ -11,7 +11,7 @@ from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
 from batching.gateway.events import Reader, write_frame
 from batching.gateway.partial_text import PartialText
-from batching.gateway.waiters import Inbox, Waiter
+from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.llm.simulated.wire import Pace
@@ -268,7 +268,7 @@ def test_pieces_join_on_whatever_comes() -> None:
 
 
 async def test_pieces_of_an_earlier_call_are_too_late() -> None:
-    inbox = Inbox()
+    inbox = Waiters()
     inbox.add(waiter := Waiter(1, Priority.HIGH, due=0.0, generation=1))
     inbox.grow(TextDelta(1, 8, 0, "new"))
     inbox.grow(TextDelta(1, 7, 0, "old and longer"))
