@@ -52,7 +52,7 @@ class Reader:
 
 
 async def follow(
-    waiter: Waiter, inbox: Waiters, *, until: float, clock: Callable[[], float]
+    waiter: Waiter, waiters: Waiters, *, until: float, clock: Callable[[], float]
 ) -> AsyncGenerator[Event, None]:
     """What happens to a request, and its text, until that is told whole; raises GatewayError."""
     reader, position, queued = Reader(), waiter.position, waiter.queued
@@ -63,7 +63,7 @@ async def follow(
         elif waiter.position != position:
             position = waiter.position
             yield {"type": "position", "position": position}
-        growing = inbox.find_partial_text(waiter)
+        growing = waiters.find_partial_text(waiter)
         if growing is not None:
             for event in reader.follow(growing):
                 yield event

@@ -47,7 +47,7 @@ MOST_CANCELS = 2
 
 
 class Gateway:
-    """One per process. `process` names this process and the channel of its inbox."""
+    """One per process. `process` names this process and the channel of its waiters."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class Gateway:
         self._admission = Admission(
             process=process, depth=self.depth, fleet_status=fleet_status, clock=clock
         )
-        self.inbox = Waiters()
+        self.waiters = Waiters()
         self.group_commit = GroupCommit(
             database=database,
-            inbox=self.inbox,
+            waiters=self.waiters,
             announce=self._announce,
             abandon=self._abandon,
         )
@@ -106,7 +106,7 @@ class Gateway:
             yield {"type": "accepted"} | request | {"position": stored.waiter.position}
             try:
                 following = follow(
-                    stored.waiter, self.inbox, until=item.deadline, clock=self._clock
+                    stored.waiter, self.waiters, until=item.deadline, clock=self._clock
                 )
                 async with aclosing(following) as events:
                     async for event in events:
@@ -129,7 +129,7 @@ class Gateway:
             raise
         if not stored.fresh:
             self._leave_queue(stored.waiter)
-            self.inbox.remove(stored.waiter)
+            self.waiters.remove(stored.waiter)
         return {"request_id": stored.chat.request_id, "status": str(stored.chat.status)}
 
     async def cancel(self, request_id: str, *, client_id: int | None, username: str | None) -> None:
@@ -154,7 +154,7 @@ class Gateway:
                 self._hear(message)
             except Exception:
                 # One message that cannot be understood must not end the listening.
-                logger.exception("A message of the inbox could not be handled.")
+                logger.exception("A message of the waiters could not be handled.")
 
     @asynccontextmanager
     async def _waiting(self, chat: Chat, item: Item, *, named: bool) -> AsyncIterator[Stored]:
@@ -178,7 +178,7 @@ class Gateway:
                 self._depths[item.priority] -= 1
             else:
                 self._leave_queue(stored.waiter)
-                self.inbox.remove(stored.waiter)
+                self.waiters.remove(stored.waiter)
 
     def _join(self, stored: Stored) -> None:
         """The request was there before: its answer may be stored already, or come any moment."""
@@ -186,7 +186,7 @@ class Gateway:
         stored.waiter.due = self._clock() - OVERDUE_S
         outcome = read_outcome(stored.chat)
         if outcome is not None:
-            self.inbox.deliver_to(stored.waiter, outcome)
+            self.waiters.deliver_to(stored.waiter, outcome)
 
     def _leave_queue(self, waiter: Waiter) -> None:
         if waiter.queued:
@@ -217,7 +217,9 @@ class Gateway:
         """Tells those who read along how their place in the queue changes, for ever."""
         while True:
             await asyncio.sleep(POSITION_INTERVAL_S)
-            for start in range(0, len(waiters := self.inbox.list_wanting_position()), ROWS_AT_ONCE):
+            for start in range(
+                0, len(waiters := self.waiters.list_wanting_position()), ROWS_AT_ONCE
+            ):
                 group = waiters[start : start + ROWS_AT_ONCE]
                 places = await self.database.run(queue_positions, [w.chat_id for w in group])
                 for waiter in group:
@@ -227,7 +229,7 @@ class Gateway:
         """Makes good a lost answer: one fleet_status at the rows of all who wait for too long, for ever."""
         while True:
             await asyncio.sleep(REREAD_INTERVAL_S)
-            overdue = self.inbox.list_overdue(self._clock() - OVERDUE_S)
+            overdue = self.waiters.list_overdue(self._clock() - OVERDUE_S)
             for start in range(0, len(overdue), ROWS_AT_ONCE):
                 group = overdue[start : start + ROWS_AT_ONCE]
                 ids = list({waiter.chat_id for waiter in group})
@@ -236,7 +238,7 @@ class Gateway:
                 for waiter in group:
                     if waiter.chat_id in outcomes:
                         self._leave_queue(waiter)
-                        self.inbox.deliver_to(waiter, outcomes[waiter.chat_id])
+                        self.waiters.deliver_to(waiter, outcomes[waiter.chat_id])
 
     async def _announce(self, items: Sequence[Item]) -> None:
         log.enqueued(items)
@@ -246,14 +248,14 @@ class Gateway:
     def _hear(self, message: Mapping[str, Any]) -> None:
         match message["type"]:
             case "requests.dispatched":
-                for waiter in self.inbox.mark_dispatched(message["ids"]):
+                for waiter in self.waiters.mark_dispatched(message["ids"]):
                     self._depths[waiter.priority] -= 1
             case "requests.delta":
                 for delta in parse_deltas(message):
-                    self.inbox.add_delta(delta)
+                    self.waiters.add_delta(delta)
             case "requests.finished":
                 for chat_id, outcome in read_finished(message):
-                    for waiter in self.inbox.deliver(chat_id, outcome):
+                    for waiter in self.waiters.deliver(chat_id, outcome):
                         self._leave_queue(waiter)
             case unknown:
                 logger.warning("A message of unknown type %s was ignored.", unknown)

@@ -49,7 +49,7 @@ class Entry:
 
 
 class GroupCommit:
-    """A waiter is in the `inbox` before `announce` can lead to its answer.
+    """A waiter is in the `waiters` before `announce` can lead to its answer.
 
     `abandon` is told of a row, and its generation, whose client left before it was committed.
     """
@@ -58,12 +58,12 @@ class GroupCommit:
         self,
         *,
         database: DatabaseThreads,
-        inbox: Waiters,
+        waiters: Waiters,
         announce: Callable[[Sequence[Item]], Awaitable[None]],
         abandon: Callable[[int, int], None],
     ) -> None:
         self._database = database
-        self._inbox = inbox
+        self._waiters = waiters
         self._abandon = abandon
         self._announce = announce
         self._entries: list[Entry] = []
@@ -90,7 +90,7 @@ class GroupCommit:
                 and not entry.stored.exception()
             ):
                 waiter = entry.stored.result().waiter
-                self._inbox.remove(waiter)
+                self._waiters.remove(waiter)
                 self._abandon(waiter.chat_id, waiter.generation)
             raise
 
@@ -153,5 +153,5 @@ class GroupCommit:
             item = entry.item
             chat = outcome.chat
             waiter = Waiter(chat.pk, item.priority, due=item.due, generation=chat.generation)
-            self._inbox.add(waiter)
+            self._waiters.add(waiter)
             entry.stored.set_result(Stored(chat, waiter, outcome.fresh))

@@ -72,7 +72,7 @@ class Runtime:
         self.takes_requests = takes_requests
         self.runs_batches = runs_batches
         self.name = (name or f"{socket.gethostname()}:{settings.PORT}")[:NAME_LENGTH]
-        self.process = f"inbox.{secrets.token_hex(8)}"
+        self.process = f"waiters.{secrets.token_hex(8)}"
         self.shared = bool(settings.REDIS_URL)
         self._hurried = False
         self.fleet: FleetStatus | None = None
@@ -128,7 +128,7 @@ class Runtime:
     def _gateway_tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         tasks = {
             "group_commit": self.gateway.group_commit.run,
-            "inbox": self.gateway.receive,
+            "waiters": self.gateway.receive,
             "release": self.gateway.release,
             "reread": self.gateway.reread,
             "locate": self.gateway.locate,
@@ -221,10 +221,10 @@ class Runtime:
         loop = asyncio.get_running_loop()
         limit = loop.time() + seconds
         while (  # noqa: ASYNC110 - it happens once
-            len(self.gateway.inbox) and loop.time() < limit and not self._hurried
+            len(self.gateway.waiters) and loop.time() < limit and not self._hurried
         ):
             await asyncio.sleep(0.02)
-        self.gateway.inbox.refuse_all(ShuttingDown())
+        self.gateway.waiters.refuse_all(ShuttingDown())
         await self.room.close()
         await asyncio.sleep(0.05)  # the refused requests' responses go out
 
@@ -252,7 +252,7 @@ class Runtime:
             found.append(GaugeMetricFamily(f"llmbatch_{name}", text, value=value))
 
         if self.takes_requests:
-            add("waiting_clients", "Clients that wait for an answer.", len(self.gateway.inbox))
+            add("waiting_clients", "Clients that wait for an answer.", len(self.gateway.waiters))
         if self.runs_batches:
             slots = self.consumer.dispatcher.slots
             add("call_slots", "Model calls that may run at once.", slots.total)

@@ -121,7 +121,7 @@ async def test_depth_follows_each_request_in_and_out(harness: Harness) -> None:
     await harness.release(3)
     await asyncio.gather(*tasks)
     assert gateway.depth(Priority.MEDIUM) == 0
-    assert len(gateway.inbox) == 0
+    assert len(gateway.waiters) == 0
 
 
 # --- time ----------------------------------------------------------------------------------------
@@ -184,15 +184,15 @@ async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
     chats = {chat.prompt: chat async for chat in Chat.objects.all()}
     assert chats["hasty"].status == Status.DONE
     assert chats["hasty"].text == answer_prompt("hasty")
-    assert len(harness.runtime.gateway.inbox) == 0
+    assert len(harness.runtime.gateway.waiters) == 0
 
 
 async def test_ten_thousand_late_answers_leave_nothing_behind(harness: Harness) -> None:
-    inbox = harness.runtime.gateway.inbox
+    waiters = harness.runtime.gateway.waiters
     for chat_id in range(10_000):
-        assert not inbox.deliver(chat_id, {"answer": {"text": "late"}})
-    assert len(inbox) == 0
-    assert inbox._waiters == {}
+        assert not waiters.deliver(chat_id, {"answer": {"text": "late"}})
+    assert len(waiters) == 0
+    assert waiters._waiters == {}
 
 
 async def test_jump_of_the_wall_clock_delays_nothing(
@@ -231,13 +231,13 @@ async def test_client_that_leaves_is_forgotten_and_its_mates_are_answered(
     harness.hold()
     leaving = asyncio.create_task(harness.ask("leaving", priority="LOW"))
     staying = asyncio.create_task(harness.ask("staying", priority="LOW"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     leaving.cancel()
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
     await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 1)
     await harness.release(1)
     assert (await staying).json()["text"] == answer_prompt("staying")
-    assert len(harness.runtime.gateway.inbox) == 0
+    assert len(harness.runtime.gateway.waiters) == 0
 
 
 async def test_used_request_id_is_a_conflict_and_changes_nothing(harness: Harness) -> None:

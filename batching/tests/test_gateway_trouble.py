@@ -217,7 +217,7 @@ async def test_database_that_refuses_a_request_gives_503_and_stores_nothing(
     reply = await harness.ask("Why?")
     assert reply.status_code == 503
     assert "database" in reply.json()["detail"]
-    assert len(harness.runtime.gateway.inbox) == 0
+    assert len(harness.runtime.gateway.waiters) == 0
     assert harness.runtime.gateway.depth(Priority.HIGH) == 0
 
 

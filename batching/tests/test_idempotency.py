@@ -31,7 +31,7 @@ async def test_same_id_by_fifty_clients_at_once_costs_one_item(harness: Harness)
 async def test_same_id_while_the_call_runs_joins_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_pen(monkeypatch, lambda written: len(harness.runtime.gateway.inbox) == 2)
+    use_pen(monkeypatch, lambda written: len(harness.runtime.gateway.waiters) == 2)
     first = asyncio.create_task(harness.ask("Why?", request_id="same"))
     await wait_until(lambda: harness.server.calls)
     second = await harness.ask("Why?", request_id="same")
@@ -120,7 +120,7 @@ async def test_async_request_is_accepted_at_once_and_answered_later(harness: Har
     assert state["response"]["text"] == answer_prompt("Why?")
     assert state["response"]["batch_size"] == 1
     assert harness.runtime.gateway.depth(2) == 0
-    assert len(harness.runtime.gateway.inbox) == 0
+    assert len(harness.runtime.gateway.waiters) == 0
 
 
 async def test_async_request_may_take_its_own_time(harness: Harness, settings: Any) -> None:
@@ -156,7 +156,7 @@ async def test_cancelled_request_is_not_sent_and_its_mate_is_answered(harness: H
     harness.hold()
     gone = asyncio.create_task(harness.ask("gone", request_id="gone", priority="MEDIUM"))
     mate = asyncio.create_task(harness.ask("mate", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     state = await harness.client.delete("/v1/query/gone")
     assert (state.status_code, state.json()["status"]) == (200, "cancelled")
     told = await gone
@@ -213,7 +213,7 @@ async def test_client_that_leaves_the_queue_takes_its_request_along(harness: Har
         asyncio.create_task(harness.ask(f"q{index}", priority="MEDIUM", request_id=f"r{index}"))
         for index in range(2)
     ]
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     for task in tasks:
         task.cancel()
     await harness.settle()
@@ -238,7 +238,7 @@ async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behin
     task = asyncio.create_task(harness.ask("gone", priority="MEDIUM"))
     await asyncio.wait([task])
     assert task.cancelled()
-    assert len(harness.runtime.gateway.inbox) == 0
+    assert len(harness.runtime.gateway.waiters) == 0
     await wait_until(lambda: harness.runtime.gateway.depth(1) == 0)
     await harness.settle()
     assert (await Chat.objects.aget()).status == Status.CANCELLED
@@ -248,9 +248,9 @@ async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behin
 async def test_client_that_leaves_does_not_take_what_another_waits_for(harness: Harness) -> None:
     harness.hold()
     first = asyncio.create_task(harness.ask("Why?", request_id="same", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
     second = asyncio.create_task(harness.ask("Why?", request_id="same", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     first.cancel()
     await harness.release(1)
     assert (await second).json()["text"] == answer_prompt("Why?")
@@ -260,7 +260,7 @@ async def test_client_that_leaves_does_not_take_what_was_to_be_kept(harness: Har
     harness.hold()
     await post_async(harness, "Why?", request_id="kept", priority="MEDIUM")
     joined = asyncio.create_task(harness.ask("Why?", request_id="kept", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     joined.cancel()
     await harness.release(1)
     await harness.settle()
@@ -287,11 +287,11 @@ async def test_client_that_leaves_in_flight_harms_nobody_and_its_answer_is_kept(
 async def test_lost_answer_message_is_made_good_by_reading_the_row(
     harness: Harness, monkeypatch: Any
 ) -> None:
-    inbox, lost = harness.runtime.process, []
+    waiters, lost = harness.runtime.process, []
     send = harness.runtime.layer.send
 
     async def drop_answers(channel: str, message: dict[str, Any]) -> None:
-        if channel == inbox and message["type"] == "requests.finished":
+        if channel == waiters and message["type"] == "requests.finished":
             lost.append(message)
             return
         await send(channel, message)

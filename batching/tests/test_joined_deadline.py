@@ -29,7 +29,7 @@ async def test_call_goes_on_for_who_joined_in_the_queue(
     harness.hold()
     fields = {"prompt": PROMPT, "request_id": "r", "priority": "MEDIUM"}
     first = asyncio.create_task(harness.ask(**fields, timeout_s=3))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
     joined = asyncio.create_task(harness.ask(**fields))
     kept = await harness.client.post("/v1/query", json=fields | {"username": "ann"}, headers=ASYNC)
     assert kept.status_code == 202
@@ -48,7 +48,7 @@ async def test_who_joins_before_the_first_gives_up_in_the_queue_is_answered(
     monkeypatch.setattr(consumer, "SWEEP_INTERVAL_S", 3600.0)  # it takes two sweeps to find it
     fields = {"request_id": "r", "priority": "MEDIUM"}
     first = asyncio.create_task(harness.ask(**fields, timeout_s=3))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
     joined = await harness.ask(**fields, timeout_s=20)
     assert (await first).json()["code"] == "timeout"
     assert joined.json()["text"] == answer_prompt("Why?")

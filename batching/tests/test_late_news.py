@@ -47,7 +47,7 @@ async def test_late_news_of_a_cancel_ends_no_request_sent_again(harness: Harness
     chat = await wait_for_row(Status.QUEUED)
     messages = await harness.runtime.database.run(cancel_chat, chat)
     again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     for channel, message in messages:
         await harness.runtime.gateway.send(channel, message)
     assert (await first).json()["code"] == "cancelled"
@@ -73,7 +73,7 @@ async def test_late_news_of_a_failure_ends_no_request_sent_again(
     first = asyncio.create_task(harness.ask(prompt, request_id="r"))
     await wait_until(lambda: held)
     again = asyncio.create_task(harness.ask(prompt, request_id="r"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     await send(*held[0])
     assert (await first).json()["code"] == "blocked"
     assert (await again).json()["text"] == answer_prompt(prompt)
@@ -85,7 +85,7 @@ async def test_client_that_leaves_late_takes_no_request_sent_again_along(harness
     chat = await wait_for_row(Status.QUEUED)
     await harness.runtime.database.run(cancel_chat, chat)
     again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     first.cancel()
     await harness.release()
     assert (await again).json()["text"] == answer_prompt("Why?")
@@ -118,10 +118,10 @@ async def test_reading_the_row_again_ends_only_who_waited_before(
     database: Any = Database()
     door = gateway.Gateway(layer=None, database=database, process="p")
     earlier, later = make_waiter(generation=1), make_waiter(generation=2)
-    door.inbox.add(earlier)
+    door.waiters.add(earlier)
     task = asyncio.create_task(door.reread())
     await reading.wait()
-    door.inbox.add(later)  # the row was renewed after it was read
+    door.waiters.add(later)  # the row was renewed after it was read
     go_on.set()
     with pytest.raises(Blocked):
         await asyncio.wait_for(earlier.answer, LIMIT_S)
@@ -131,10 +131,10 @@ async def test_reading_the_row_again_ends_only_who_waited_before(
 
 async def test_end_of_another_life_is_left_to_the_row() -> None:
     """Its own news was lost: then what the row says now is the end."""
-    inbox = Waiters()
-    inbox.add(waiter := make_waiter(generation=1))
-    assert not inbox.deliver(1, REFUSED | {"generation": 2})
-    assert inbox.list_overdue(1.0) == [waiter]
+    waiters = Waiters()
+    waiters.add(waiter := make_waiter(generation=1))
+    assert not waiters.deliver(1, REFUSED | {"generation": 2})
+    assert waiters.list_overdue(1.0) == [waiter]
 
 
 # --- what a planner still holds ------------------------------------------------------------------
@@ -187,19 +187,19 @@ def test_item_of_an_earlier_life_is_not_claimed() -> None:
 
 
 async def test_text_of_an_earlier_life_reaches_no_reader_of_a_later_one() -> None:
-    inbox = Waiters()
-    inbox.add(earlier := make_waiter(generation=1))
-    inbox.grow(TextDelta(1, 7, 0, "old", generation=1))
-    inbox.add(later := make_waiter(generation=2))
-    assert inbox.find_partial_text(later) is None, "what was there when it came"
-    inbox.deliver(1, REFUSED | {"generation": 1})
-    inbox.grow(TextDelta(1, 7, 3, " and late", generation=1))
-    assert inbox.find_partial_text(later) is None, "what came late"
-    inbox.grow(TextDelta(1, 8, 0, "new", generation=2))
-    growing = inbox.find_partial_text(later)
+    waiters = Waiters()
+    waiters.add(earlier := make_waiter(generation=1))
+    waiters.grow(TextDelta(1, 7, 0, "old", generation=1))
+    waiters.add(later := make_waiter(generation=2))
+    assert waiters.find_partial_text(later) is None, "what was there when it came"
+    waiters.deliver(1, REFUSED | {"generation": 1})
+    waiters.grow(TextDelta(1, 7, 3, " and late", generation=1))
+    assert waiters.find_partial_text(later) is None, "what came late"
+    waiters.grow(TextDelta(1, 8, 0, "new", generation=2))
+    growing = waiters.find_partial_text(later)
     assert growing is not None
     assert growing.text == "new"
-    assert inbox.find_partial_text(earlier) is None
+    assert waiters.find_partial_text(earlier) is None
 
 
 # --- what names a generation ---------------------------------------------------------------------------
@@ -216,16 +216,16 @@ def test_life_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
 
 
 async def test_news_of_an_earlier_version_reaches_everybody() -> None:
-    inbox = Waiters()
+    waiters = Waiters()
     waiters = [make_waiter(generation=1), make_waiter(generation=2)]
     for waiter in waiters:
-        inbox.add(waiter)
+        waiters.add(waiter)
     message = delta_message([TextDelta(1, 7, 0, "text")])
     del message["generations"]
     for piece in parse_deltas(message):
-        inbox.grow(piece)
-    assert all(inbox.find_partial_text(waiter) for waiter in waiters)
-    assert inbox.deliver(1, {"error": describe_error("cancelled", "Gone.")}) == waiters
+        waiters.grow(piece)
+    assert all(waiters.find_partial_text(waiter) for waiter in waiters)
+    assert waiters.deliver(1, {"error": describe_error("cancelled", "Gone.")}) == waiters
     for waiter in waiters:
         with pytest.raises(Cancelled):
             await waiter.answer

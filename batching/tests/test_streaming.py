@@ -102,7 +102,7 @@ async def test_who_joins_in_the_middle_reads_from_the_beginning(
     use_pen(monkeypatch, lambda written: written == 4 or readings.count_least(2) >= written)
     prompt = "[[words:300]]"
     first = asyncio.create_task(stream(harness, prompt, request_id="r-1"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox._partial_texts) == 1)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters._partial_texts) == 1)
     joined = await stream(harness, prompt, request_id="r-1")
     assert read_text(joined) == read_text(await first) == answer_prompt(prompt)
     assert len([event for event in joined if event["type"] == "text"]) > 2
@@ -117,9 +117,9 @@ async def test_stream_that_joins_a_plain_request_in_the_queue_grows(
     prompt = "[[words:300]]"
     harness.hold()
     plain = asyncio.create_task(harness.ask(prompt, request_id="r-1", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 1)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
     streaming = asyncio.create_task(stream(harness, prompt, request_id="r-1", priority="MEDIUM"))
-    await wait_until(lambda: len(harness.runtime.gateway.inbox) == 2)
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     await harness.release(1)
     events = await streaming
     assert len(events) > 3
@@ -217,7 +217,7 @@ async def test_reader_who_leaves_the_queue_takes_the_request_along(harness: Harn
     await harness.settle()
     assert (await Chat.objects.aget()).status == "cancelled"
     assert harness.server.sizes == []
-    assert len(harness.runtime.gateway.inbox) == 0
+    assert len(harness.runtime.gateway.waiters) == 0
 
 
 async def test_answer_of_a_reader_who_left_is_stored(
@@ -229,7 +229,7 @@ async def test_answer_of_a_reader_who_left_is_stored(
     await anext(events)
     await anext(events)
     await events.aclose()
-    assert harness.runtime.gateway.inbox._partial_texts == {}
+    assert harness.runtime.gateway.waiters._partial_texts == {}
     left.set()
     await harness.settle()
     assert (await Chat.objects.aget()).text == answer_prompt("[[words:90]]")
@@ -268,15 +268,15 @@ def test_pieces_join_on_whatever_comes() -> None:
 
 
 async def test_pieces_of_an_earlier_call_are_too_late() -> None:
-    inbox = Waiters()
-    inbox.add(waiter := Waiter(1, Priority.HIGH, due=0.0, generation=1))
-    inbox.grow(TextDelta(1, 8, 0, "new"))
-    inbox.grow(TextDelta(1, 7, 0, "old and longer"))
-    inbox.grow(TextDelta(2, 8, 0, "nobody's"))
-    growing = inbox.find_partial_text(waiter)
+    waiters = Waiters()
+    waiters.add(waiter := Waiter(1, Priority.HIGH, due=0.0, generation=1))
+    waiters.grow(TextDelta(1, 8, 0, "new"))
+    waiters.grow(TextDelta(1, 7, 0, "old and longer"))
+    waiters.grow(TextDelta(2, 8, 0, "nobody's"))
+    growing = waiters.find_partial_text(waiter)
     assert growing is not None
     assert growing.text == "new"
-    assert list(inbox._partial_texts) == [1]
+    assert list(waiters._partial_texts) == [1]
 
 
 def test_reader_never_reads_a_letter_twice() -> None:

@@ -156,7 +156,7 @@ async def assert_everything_is_written_down(harness: Harness, *, batches: int) -
     assert await Batch.objects.acount() == batches
     assert await ModelCall.objects.filter(status="started").acount() == 0
     assert await ModelCall.objects.acount() == sum(map(len, calls_by_fault(harness).values()))
-    assert len(harness.runtime.gateway.inbox) == 0
+    assert len(harness.runtime.gateway.waiters) == 0
     assert harness.runtime.consumer.dispatcher.slots.running == 0
 
 
