@@ -190,7 +190,7 @@ def _compare_commits() -> None:
             "Postgres": _run_self(postgres),
         }
     print_table(
-        "Accepted rows per second: group commit against single inserts",
+        "Submission rows per second: group commit against single inserts",
         ["database", "50 rows a commit", "1 row a commit", "ratio"],
         [
             [label, f"{grouped:.0f} rows/s", f"{single:.0f} rows/s", f"**{grouped / single:.1f}**"]
@@ -198,7 +198,7 @@ def _compare_commits() -> None:
         ],
     )
     print_note(
-        f"`accept_chats` alone, in one thread, without HTTP; medians of {ROUNDS} rounds of"
+        f"`submit_chats` alone, in one thread, without HTTP; medians of {ROUNDS} rounds of"
         f" {ROWS_BY_COMMIT[50]} and {ROWS_BY_COMMIT[1]} rows that alternate. SQLite with"
         " synchronous=NORMAL waits for no disk at a commit; Postgres does, as it is configured."
     )
@@ -217,12 +217,12 @@ def _run_self(url: str) -> list[float]:
 
 def _accept_rows(per_commit: int) -> float:
     """Rows per second."""
-    from chats.submission import accept_chats
+    from chats.submission import submit_chats
 
     chats = [_make_chat() for _ in range(ROWS_BY_COMMIT[per_commit])]
     began = time.perf_counter()
     for start in range(0, len(chats), per_commit):
-        accept_chats(chats[start : start + per_commit], named=set())
+        submit_chats(chats[start : start + per_commit], named=set())
     return len(chats) / (time.perf_counter() - began)
 
 

@@ -35,14 +35,14 @@ _CLEARED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Submission:
     """The row that answers a request. `fresh`: it waits in the queue since now."""
 
     chat: Chat
     fresh: bool
 
 
-def accept_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Accepted | None]:
+def submit_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Submission | None]:
     """Stores requests in one transaction; None for one that conflicts with an earlier request.
 
     `named` are the keys whose request id the client chose. Such a key that is known already joins
@@ -54,7 +54,7 @@ def accept_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Accep
             return _accept(chats, _lock_existing(named))
     except IntegrityError:
         # Another process inserted one of the keys meanwhile: row by row it is found or stored.
-        accepted: list[Accepted | None] = []
+        accepted: list[Submission | None] = []
         for chat in chats:
             with transaction.atomic():
                 accepted += _accept([chat], _lock_existing({request_key(chat)}))
@@ -77,20 +77,20 @@ def _lock_existing(named: set[RequestKey]) -> dict[RequestKey, Chat]:
     return {request_key(chat): chat for chat in rows if request_key(chat) in named}
 
 
-def _accept(chats: Sequence[Chat], existing: dict[RequestKey, Chat]) -> list[Accepted | None]:
+def _accept(chats: Sequence[Chat], existing: dict[RequestKey, Chat]) -> list[Submission | None]:
     known, inserts = dict(existing), []
-    accepted: list[Accepted | None] = []
+    accepted: list[Submission | None] = []
     for chat in chats:
         key = request_key(chat)
         held = known.get(key)
         if held is None:
             known[key] = chat
             inserts.append(chat)
-            accepted.append(Accepted(chat, fresh=True))
+            accepted.append(Submission(chat, fresh=True))
         elif held.priority != chat.priority or not is_prompt_of(held, chat.prompt):
             accepted.append(None)
         else:
-            accepted.append(Accepted(held, fresh=_take_up(held, chat)))
+            accepted.append(Submission(held, fresh=_take_up(held, chat)))
     _INSERT.run(inserts)
     return accepted
 

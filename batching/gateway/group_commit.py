@@ -13,7 +13,7 @@ from batching.engine.planner import Item
 from batching.gateway.waiters import Waiter, Waiters
 from batching.store.threads import DatabaseAway, DatabaseThreads
 from chats.models import Chat
-from chats.submission import Accepted, accept_chats, request_key
+from chats.submission import Submission, request_key, submit_chats
 
 logger = logging.getLogger("batching")
 
@@ -119,7 +119,7 @@ class GroupCommit:
         named = {request_key(entry.chat) for entry in group if entry.named}
         try:
             accepted = await self._database.run(
-                accept_chats, [entry.chat for entry in group], named=named
+                submit_chats, [entry.chat for entry in group], named=named
             )
         except Exception:
             logger.exception(
@@ -141,7 +141,7 @@ class GroupCommit:
         if items:
             await self._announce(items)
 
-    def _tell(self, entry: Entry, outcome: Accepted | None) -> None:
+    def _tell(self, entry: Entry, outcome: Submission | None) -> None:
         if outcome is None:
             if not entry.stored.done():
                 entry.stored.set_exception(RequestConflict())

@@ -213,7 +213,7 @@ async def test_database_that_refuses_a_request_gives_503_and_stores_nothing(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(group_commit, "accept_chats", fail)
+    monkeypatch.setattr(group_commit, "submit_chats", fail)
     reply = await harness.ask("Why?")
     assert reply.status_code == 503
     assert "database" in reply.json()["detail"]

@@ -7,7 +7,7 @@ import pytest
 from chats.models import Chat, Status
 from chats.prompts import blank_prompts, drop_prompts
 from chats.services import Wait, cancel_chats, expire_chats
-from chats.submission import accept_chats, request_key
+from chats.submission import request_key, submit_chats
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import refresh_snapshot
@@ -75,17 +75,17 @@ def test_same_request_is_known_by_what_is_left_of_its_prompt() -> None:
     assert blank_prompts([chat.pk]) == 1
     assert blank_prompts([chat.pk]) == 0
     named = {request_key(chat)}
-    (same,) = accept_chats([again(chat, "secret")], named=named)
+    (same,) = submit_chats([again(chat, "secret")], named=named)
     assert same is not None
     assert (same.chat.pk, same.fresh) == (chat.pk, False)
-    assert accept_chats([again(chat, "another")], named=named) == [None]
-    assert accept_chats([again(chat, "")], named=named) == [None]
+    assert submit_chats([again(chat, "another")], named=named) == [None]
+    assert submit_chats([again(chat, "")], named=named) == [None]
 
 
 def test_failed_request_that_is_sent_again_has_its_prompt_back() -> None:
     chat = make_chat(Status.FAILED, prompt="secret")
     blank_prompts([chat.pk])
-    (taken,) = accept_chats([again(chat, "secret")], named={request_key(chat)})
+    (taken,) = submit_chats([again(chat, "secret")], named={request_key(chat)})
     assert taken is not None
     assert taken.fresh
     chat.refresh_from_db()
