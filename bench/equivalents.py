@@ -17,7 +17,7 @@ EQUIVALENT = [
     ("split", r"_start = (None|1)$", "", OVERWRITTEN),
     ("split", r"_fresh: dict\[int, str\] = None", "", OVERWRITTEN),
     ("split", r"_at \+ 66\]", "", "how far behind a value it looks is a free choice"),
-    ("verdict", r"final=None", "", FALSY),
+    ("decision", r"final=None", "", FALSY),
     ("dispatch", r"_closed = None", r"_closed = False", FALSY),
     ("planner", r"top\[0\], -priority, top\[2\], top\[2\]", "", "two priorities never tie"),
     ("planner", r"item\.priority, \"XXXX\"", "", "any one name serves the group of everyone"),

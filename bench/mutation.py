@@ -27,7 +27,7 @@ FILES = [
     "combine",
     "runner",
     "call",
-    "verdict",
+    "decision",
     "slots",
     "breaker",
     "checks",

@@ -12,10 +12,10 @@ from batching.engine.leaks import AnswerCheck
 from batching.engine.model import CallFailed, Model, Piece
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.retries import (
-    Verdict,
+    RetryDecision,
     broken_off,
-    judge_failure,
-    judge_reply,
+    decide_after_failure,
+    decide_after_reply,
     out_of_time,
     stalled,
 )
@@ -127,7 +127,7 @@ class Call:
         self._lengths = [0] * len(items)
         self._started = clock()
 
-    async def make(self) -> Verdict | None:
+    async def make(self) -> RetryDecision | None:
         """None if every item got its answer, else what to do about those that did not."""
         failure: CallFailed | None = None
         for item in self._items:
@@ -155,8 +155,8 @@ class Call:
         if not self._unfinished:
             return None
         if failure is not None:
-            return judge_failure(failure)
-        return judge_reply(
+            return decide_after_failure(failure)
+        return decide_after_reply(
             finish_reason=self.report.finish_reason or None, block_reason=self._block_reason
         )
 

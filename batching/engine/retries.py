@@ -30,7 +30,7 @@ BLOCKING_REASONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """`final_alone`: an item that was the call's only one is not tried again."""
 
     error: GatewayError
@@ -39,8 +39,8 @@ class Verdict:
     final_alone: bool = False
 
 
-def judge_failure(failure: CallFailed) -> Verdict:
-    return Verdict(
+def decide_after_failure(failure: CallFailed) -> RetryDecision:
+    return RetryDecision(
         failure.error,
         failure.remedy,
         retry_after_s=failure.retry_after_s,
@@ -48,7 +48,7 @@ def judge_failure(failure: CallFailed) -> Verdict:
     )
 
 
-def judge_reply(*, finish_reason: str | None, block_reason: str | None) -> Verdict:
+def decide_after_reply(*, finish_reason: str | None, block_reason: str | None) -> RetryDecision:
     """For a reply that was read to its end but lacks answers."""
     if block_reason:
         return _singles(Blocked(f"The model refused this prompt ({block_reason})."), final=True)
@@ -62,16 +62,16 @@ def judge_reply(*, finish_reason: str | None, block_reason: str | None) -> Verdi
     return _singles(MissingAnswer(detail), final=False)
 
 
-def judge_item(
-    verdict: Verdict, *, alone: bool, attempts_left: int, remaining_s: float, delay_s: float
+def decide_retry(
+    decision: RetryDecision, *, alone: bool, attempts_left: int, remaining_s: float, delay_s: float
 ) -> GatewayError | None:
     """The error that ends this item now, or None if another call may still help it."""
     if remaining_s <= 0:
         return TimedOut()
-    if verdict.remedy is Remedy.FAIL or (alone and verdict.final_alone) or attempts_left <= 0:
-        return verdict.error
+    if decision.remedy is Remedy.FAIL or (alone and decision.final_alone) or attempts_left <= 0:
+        return decision.error
     if delay_s >= remaining_s:
-        return type(verdict.error)(str(verdict.error), retry_after_s=delay_s)
+        return type(decision.error)(str(decision.error), retry_after_s=delay_s)
     return None
 
 
@@ -97,5 +97,5 @@ def broken_off(cause: str) -> CallFailed:
     return CallFailed(error, Remedy.AGAIN, billable=True)
 
 
-def _singles(error: GatewayError, *, final: bool) -> Verdict:
-    return Verdict(error, Remedy.SINGLES, final_alone=final)
+def _singles(error: GatewayError, *, final: bool) -> RetryDecision:
+    return RetryDecision(error, Remedy.SINGLES, final_alone=final)

@@ -18,7 +18,7 @@ from batching.engine.errors import (
 )
 from batching.engine.lanes import LaneRule
 from batching.engine.model import Model, Remedy
-from batching.engine.retries import Verdict, backoff_s, judge_item
+from batching.engine.retries import RetryDecision, backoff_s, decide_retry
 from batching.engine.slots import CallSlots
 
 logger = logging.getLogger("batching")
@@ -106,19 +106,19 @@ class BatchRunner:
             hold=batch.rule.hold,
         )
         try:
-            verdict = await call.make()
-            self._report_service(batch, call.report, verdict, probe=probe)
+            decision = await call.make()
+            self._report_service(batch, call.report, decision, probe=probe)
         finally:
             self._slots.release(batch.rule.priority, probe=probe)
             self._recorder.end_call(batch, call.report)
-        if verdict is not None:
-            await self._follow(batch, items, verdict)
+        if decision is not None:
+            await self._follow(batch, items, decision)
 
     def _report_service(
         self,
         batch: RunnableBatch,
         report: CallReport,
-        verdict: Verdict | None,
+        decision: RetryDecision | None,
         *,
         probe: bool,
     ) -> None:
@@ -126,24 +126,26 @@ class BatchRunner:
         off, tells nothing: it may be its own prompts' fault. Of a probe it is enough."""
         if report.first_token_s is not None:
             self._slots.report_duration(batch.rule.priority, report.duration_s)
-        elif verdict is not None and verdict.remedy is Remedy.AGAIN:
+        elif decision is not None and decision.remedy is Remedy.AGAIN:
             if probe or not report.perhaps_billed:
-                self._slots.report_failure(asked_s=verdict.retry_after_s, probe=probe)
-        elif verdict is None or not isinstance(verdict.error, TimedOut):
+                self._slots.report_failure(asked_s=decision.retry_after_s, probe=probe)
+        elif decision is None or not isinstance(decision.error, TimedOut):
             self._slots.report_reply()
 
-    async def _follow(self, batch: RunnableBatch, items: Sequence[Work], verdict: Verdict) -> None:
+    async def _follow(
+        self, batch: RunnableBatch, items: Sequence[Work], decision: RetryDecision
+    ) -> None:
         """Gives the items without an answer the further calls that they may have, or fails them."""
         left = [item for item in items if not item.finished]
         delay_s = 0.0
-        if verdict.remedy is Remedy.AGAIN:
+        if decision.remedy is Remedy.AGAIN:
             attempt = max(item.attempts for item in left)
-            delay_s = backoff_s(attempt, asked_s=verdict.retry_after_s, chance=self._chance)
+            delay_s = backoff_s(attempt, asked_s=decision.retry_after_s, chance=self._chance)
             delay_s = max(delay_s, self._slots.capacity.paused_s)
         again = []
         for item in left:
-            error = judge_item(
-                verdict,
+            error = decide_retry(
+                decision,
                 alone=len(items) == 1,
                 attempts_left=MAX_ATTEMPTS - item.attempts,
                 remaining_s=item.deadline - self._clock(),
@@ -153,7 +155,7 @@ class BatchRunner:
                 again.append(item)
             else:
                 self._fail(batch, item, error)
-        if verdict.remedy is Remedy.AGAIN:
+        if decision.remedy is Remedy.AGAIN:
             together = [item for item in again if not item.suspicion]
             alone = [item for item in again if item.suspicion]
             await asyncio.sleep(delay_s if again else 0)

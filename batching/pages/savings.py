@@ -20,9 +20,9 @@ COLUMNS: tuple[tuple[str, str, str, Rows], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """`verdict` in a sentence; `rows` by lane, the total first."""
+    """`decision` in a sentence; `rows` by lane, the total first."""
 
-    verdict: str
+    decision: str
     labels: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Figure]]]
 
@@ -33,7 +33,7 @@ def weigh_batching(summary: Summary, *, links: RowLinks) -> Worth:
         *((p.label, f"by_priority.{p.name}.", p) for p in Priority),
     ]
     return Worth(
-        verdict=_judge(summary),
+        decision=_judge(summary),
         labels=[label for _, label, _, _ in COLUMNS],
         rows=[(label, _list_figures(summary, place, links, lane)) for label, place, lane in lanes],
     )

@@ -1,4 +1,4 @@
-"""What `quick_batch_test` and `live_batch_test` have in common: options, table, verdict."""
+"""What `quick_batch_test` and `live_batch_test` have in common: options, table, decision."""
 
 import asyncio
 import os

@@ -15,29 +15,29 @@ from batching.engine.errors import (
 from batching.engine.model import CallFailed, Remedy
 from batching.engine.retries import (
     BLOCKING_REASONS,
-    Verdict,
+    RetryDecision,
     backoff_s,
     broken_off,
-    judge_failure,
-    judge_item,
-    judge_reply,
+    decide_after_failure,
+    decide_after_reply,
+    decide_retry,
     out_of_time,
     stalled,
 )
 
-AGAIN = Verdict(UpstreamUnavailable("busy"), Remedy.AGAIN)
+AGAIN = RetryDecision(UpstreamUnavailable("busy"), Remedy.AGAIN)
 
 
 def judge(
-    verdict: Verdict = AGAIN,
+    decision: RetryDecision = AGAIN,
     *,
     alone: bool = False,
     attempts_left: int = 2,
     remaining_s: float = 10.0,
     delay_s: float = 0.0,
 ) -> GatewayError | None:
-    return judge_item(
-        verdict,
+    return decide_retry(
+        decision,
         alone=alone,
         attempts_left=attempts_left,
         remaining_s=remaining_s,
@@ -47,9 +47,9 @@ def judge(
 
 @pytest.mark.parametrize("reason", sorted(BLOCKING_REASONS))
 def test_blocking_reason_is_named_and_final_for_a_single(reason: str) -> None:
-    verdict = judge_reply(finish_reason=reason, block_reason=None)
-    assert str(verdict.error) == f"The model stopped this answer ({reason})."
-    assert (verdict.error.code, verdict.remedy, verdict.final_alone) == (
+    decision = decide_after_reply(finish_reason=reason, block_reason=None)
+    assert str(decision.error) == f"The model stopped this answer ({reason})."
+    assert (decision.error.code, decision.remedy, decision.final_alone) == (
         "blocked",
         Remedy.SINGLES,
         True,
@@ -58,18 +58,20 @@ def test_blocking_reason_is_named_and_final_for_a_single(reason: str) -> None:
 
 @pytest.mark.parametrize("reason", [None, "STOP"])
 def test_answer_that_is_merely_missing_is_worth_another_call(reason: str | None) -> None:
-    verdict = judge_reply(finish_reason=reason, block_reason=None)
-    assert str(verdict.error) == str(MissingAnswer())
-    assert verdict.remedy is Remedy.SINGLES
-    assert not verdict.final_alone
-    assert judge(verdict, alone=True) is None
+    decision = decide_after_reply(finish_reason=reason, block_reason=None)
+    assert str(decision.error) == str(MissingAnswer())
+    assert decision.remedy is Remedy.SINGLES
+    assert not decision.final_alone
+    assert judge(decision, alone=True) is None
 
 
 def test_failure_keeps_its_remedy_and_the_wish_of_the_server() -> None:
     failure = CallFailed(UpstreamError("bad"), Remedy.SINGLES, retry_after_s=3.0)
-    assert judge_failure(failure) == Verdict(failure.error, Remedy.SINGLES, 3.0, final_alone=True)
+    assert decide_after_failure(failure) == RetryDecision(
+        failure.error, Remedy.SINGLES, 3.0, final_alone=True
+    )
     failure = CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN)
-    assert judge_failure(failure) == Verdict(failure.error, Remedy.AGAIN)
+    assert decide_after_failure(failure) == RetryDecision(failure.error, Remedy.AGAIN)
 
 
 def test_time_that_is_just_over_ends_an_item() -> None:
@@ -83,9 +85,9 @@ def test_last_attempt_ends_an_item() -> None:
 
 
 def test_single_ends_only_where_the_verdict_is_final() -> None:
-    verdict = Verdict(UpstreamError("bad"), Remedy.SINGLES, final_alone=True)
-    assert judge(verdict, alone=True) is verdict.error
-    assert judge(verdict) is None
+    decision = RetryDecision(UpstreamError("bad"), Remedy.SINGLES, final_alone=True)
+    assert judge(decision, alone=True) is decision.error
+    assert judge(decision) is None
 
 
 def test_pause_that_takes_all_the_time_ends_an_item_with_the_same_error() -> None:

@@ -123,12 +123,12 @@ class Command(RehearsalCommand):
             return []
         batches = len(group_batches(replies))
         slowest = max((r.answer.latency_ms for r in replies if r.answer), default=0)
-        verdict = "NOT as the rules say" if findings else "as the rules say"
+        decision = "NOT as the rules say" if findings else "as the rules say"
         style = self.style.ERROR if findings else self.style.SUCCESS
         self.bar.clear()
         self.stdout.write(
             f"{name:16} {len(replies):3} requests, {batches:2} batches, slowest {slowest:5,} ms: "
-            + style(verdict)
+            + style(decision)
         )
         if findings:
             self.write_table(replies)

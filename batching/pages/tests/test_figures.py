@@ -177,14 +177,15 @@ def test_reader_without_an_account_gets_only_links_that_open(client):
 @pytest.mark.usefixtures("two_weeks")
 def test_worth_names_savings_and_costs_of_the_same_document(client):
     summary = summarize(first=date(2026, 3, 6), last=TODAY)
-    verdict = weigh_batching(summary, links=LINKS).verdict
-    assert "would have been 6 calls; 2 (33 %) were saved" in verdict
+    decision = weigh_batching(summary, links=LINKS).decision
+    assert "would have been 6 calls; 2 (33 %) were saved" in decision
     each = summary["combining"]["overhead_tokens"] // 2
     assert (
-        f"cost 0.6 s of waiting, spread over the requests, and about {each:,} tokens (an" in verdict
+        f"cost 0.6 s of waiting, spread over the requests, and about {each:,} tokens (an"
+        in decision
     )
     page = unescape(client.get("/dashboard").text)
-    assert verdict in page
+    assert decision in page
     assert "is an estimate" in page
     cells = read_cells(page)
     assert cells["combining.waited_s"] == ["1.2", "s"]
@@ -195,10 +196,11 @@ def test_worth_names_savings_and_costs_of_the_same_document(client):
 @pytest.mark.django_db
 def test_worth_of_nothing_and_of_a_bad_day_is_said_plainly():
     assert (
-        weigh_batching(summarize(), links=LINKS).verdict == "No model call was made in this period."
+        weigh_batching(summarize(), links=LINKS).decision
+        == "No model call was made in this period."
     )
     batch = make_batch()
     for _ in range(2):
         make_call(batch, status=CallStatus.FAILED)
     fold_pending()
-    assert weigh_batching(summarize(), links=LINKS).verdict.startswith("No call was saved")
+    assert weigh_batching(summarize(), links=LINKS).decision.startswith("No call was saved")
