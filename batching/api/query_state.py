@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from batching.messages import Sender
 from batching.store.cancellation import cancel_chat, find_one
 from batching.store.queue import estimate_wait_s, queue_position
-from batching.store.responses import describe_request, read_outcome
+from batching.store.responses import describe_request, parse_stored_response
 from batching.telemetry import log_context
 from chats.models import Chat, Status
 from settings_app.access.auth import KeyOrOpenAccess, ListedOriginForWrites, client_of
@@ -39,7 +39,7 @@ def find_asked(request: Request, request_id: str) -> Chat:
 
 
 def describe_state(chat: Chat) -> dict[str, Any]:
-    outcome = read_outcome(chat) or {}
+    outcome = parse_stored_response(chat) or {}
     queued = chat.status == Status.QUEUED
     return {
         "request_id": chat.request_id,

@@ -31,7 +31,7 @@ from batching.messages import (
 from batching.store.cancellation import cancel_one, release_chats
 from batching.store.fleet_status import FleetStatus
 from batching.store.queue import queue_positions
-from batching.store.responses import describe_request, read_outcome, read_outcomes
+from batching.store.responses import describe_request, parse_stored_response, read_responses
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import log
 from chats.models import Chat
@@ -184,7 +184,7 @@ class Gateway:
         """The request was there before: its answer may be stored already, or come any moment."""
         self._leave_queue(stored.waiter)
         stored.waiter.due = self._clock() - OVERDUE_S
-        outcome = read_outcome(stored.chat)
+        outcome = parse_stored_response(stored.chat)
         if outcome is not None:
             self.waiters.deliver_to(stored.waiter, outcome)
 
@@ -233,7 +233,7 @@ class Gateway:
             for start in range(0, len(overdue), ROWS_AT_ONCE):
                 group = overdue[start : start + ROWS_AT_ONCE]
                 ids = list({waiter.chat_id for waiter in group})
-                outcomes = await self.database.run(read_outcomes, ids)
+                outcomes = await self.database.run(read_responses, ids)
                 # Only to them: whoever came since may have renewed a row after it was read.
                 for waiter in group:
                     if waiter.chat_id in outcomes:

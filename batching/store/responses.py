@@ -45,7 +45,7 @@ def describe_error(code: str, detail: str, retry_after_s: float | None = None) -
     return {"code": code, "detail": detail, "retry_after_s": retry_after_s}
 
 
-def read_outcome(chat: Chat) -> dict[str, Any] | None:
+def parse_stored_response(chat: Chat) -> dict[str, Any] | None:
     """`{"answer"}` or `{"error"}` of a row with its `batch_size`; None while it is open."""
     if chat.status == Status.DONE:
         values = {name: getattr(chat, name) for name in ANSWER_COLUMNS}
@@ -57,8 +57,10 @@ def read_outcome(chat: Chat) -> dict[str, Any] | None:
     return None
 
 
-def read_outcomes(chat_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+def read_responses(chat_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """The outcomes of those of the chats that have ended."""
     ended = Chat.objects.filter(pk__in=chat_ids, status__in=FINAL_STATUSES)
     rows = ended.annotate(batch_size=F("batch__size"))
-    return {chat.pk: outcome for chat in rows if (outcome := read_outcome(chat)) is not None}
+    return {
+        chat.pk: outcome for chat in rows if (outcome := parse_stored_response(chat)) is not None
+    }
