@@ -25,7 +25,7 @@ from batching.llm.lazy import LazyGeminiModel
 from batching.messages import Sender
 from batching.models import ALIVE_S
 from batching.process.supervisor import Supervisor
-from batching.sockets.registry import Room
+from batching.sockets.registry import SocketRegistry
 from batching.store.fleet_status import (
     REPORT_INTERVAL_S,
     FleetStatus,
@@ -82,7 +82,7 @@ class Runtime:
         self.model = model or _make_model(runs_batches=runs_batches)
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
-        self.room = Room()
+        self.sockets = SocketRegistry()
         self.feed: Feed | None = None
         """what is shown to those who watch; there is none before the first of them"""
         self.gateway: Gateway
@@ -133,7 +133,7 @@ class Runtime:
             "reread": self.gateway.reread,
             "locate": self.gateway.locate,
             "keys": self._note_keys,
-            "guard": self.room.guard,
+            "guard": self.sockets.guard,
         }
         return tasks | ({"watch": self._watch} if self.shared else {})
 
@@ -217,7 +217,7 @@ class Runtime:
     async def drain(self, *, seconds: float) -> None:
         """Takes nothing new, and gives what is here this long to be answered; `hurry` ends it."""
         self.gateway.draining = True
-        self.room.start_drain()
+        self.sockets.start_drain()
         loop = asyncio.get_running_loop()
         limit = loop.time() + seconds
         while (  # noqa: ASYNC110 - it happens once
@@ -225,7 +225,7 @@ class Runtime:
         ):
             await asyncio.sleep(0.02)
         self.gateway.waiters.refuse_all(ShuttingDown())
-        await self.room.close()
+        await self.sockets.close()
         await asyncio.sleep(0.05)  # the refused requests' responses go out
 
     def hurry(self) -> None:

@@ -32,7 +32,7 @@ class Endpoint:
     staff: bool
 
 
-class Room:
+class SocketRegistry:
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
         self._draining = False

@@ -16,4 +16,4 @@ SOCKETS = {
 
 async def serve_socket(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     runtime = await get_runtime()
-    await runtime.room.serve(SOCKETS.get(scope["path"]), scope, receive, send)
+    await runtime.sockets.serve(SOCKETS.get(scope["path"]), scope, receive, send)

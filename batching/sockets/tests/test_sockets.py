@@ -40,7 +40,7 @@ def closed_gateway(harness, settings):
 @pytest.fixture
 async def guard_at_once(monkeypatch, harness):
     monkeypatch.setattr(room_module, "CHECK_INTERVAL_S", 0.01)
-    harness.runtime.supervisor.start("guard", harness.runtime.room.guard)
+    harness.runtime.supervisor.start("guard", harness.runtime.sockets.guard)
 
 
 async def outcome(**connection) -> str:
@@ -194,7 +194,7 @@ async def test_twenty_bad_frames_in_a_row_end_it(harness, bad):
 async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
     row, key = await make_key(name="operator", is_staff=True)
     _, other = await make_key(name="other", is_staff=True)
-    room = closed_gateway.runtime.room
+    room = closed_gateway.runtime.sockets
     async with connected(offer=("bearer", key)) as client, connected(offer=("bearer", other)):
         await wait_until(lambda: len(room) == 2)
         await sync_to_async(revoke)(row)
@@ -210,7 +210,7 @@ async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
 async def test_who_reads_nothing_keeps_a_revoked_key_at_work_nowhere(closed_gateway):
     row, key = await make_key(name="program")
     bearer = {"path": "/ws/query", "offer": ("bearer", key)}
-    room = closed_gateway.runtime.room
+    room = closed_gateway.runtime.sockets
     async with AsyncExitStack() as stack:
         deaf = [await stack.enter_async_context(connected(deaf=True, **bearer)) for _ in range(5)]
         polite = [await stack.enter_async_context(connected(**bearer)) for _ in range(5)]
@@ -240,7 +240,7 @@ async def test_database_that_is_away_throws_nobody_out(
         await client.receive()
         monkeypatch.setattr("settings_app.access.auth._authenticate", fail)
         await wait_until(lambda: len(asked) > 2)
-        assert len(closed_gateway.runtime.room) == 1
+        assert len(closed_gateway.runtime.sockets) == 1
     assert not closed_gateway.runtime.supervisor.failures
 
 

@@ -308,4 +308,4 @@ async def test_drain_answers_what_is_open_and_then_closes(
         assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
         assert (await client.receive())["closed"] == 1001
         await draining
-    await wait_until(lambda: len(harness.runtime.room) == 0)
+    await wait_until(lambda: len(harness.runtime.sockets) == 0)
