@@ -19,7 +19,7 @@ COLUMNS: tuple[tuple[str, str, str, Rows], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class Savings:
     """`decision` in a sentence; `rows` by lane, the total first."""
 
     decision: str
@@ -27,12 +27,12 @@ class Worth:
     rows: Sequence[tuple[str, Sequence[Figure]]]
 
 
-def weigh_batching(summary: Summary, *, links: RowLinks) -> Worth:
+def summarize_savings(summary: Summary, *, links: RowLinks) -> Savings:
     lanes: list[tuple[str, str, Priority | None]] = [
         ("All lanes", "", None),
         *((p.label, f"by_priority.{p.name}.", p) for p in Priority),
     ]
-    return Worth(
+    return Savings(
         decision=_judge(summary),
         labels=[label for _, label, _, _ in COLUMNS],
         rows=[(label, _list_figures(summary, place, links, lane)) for label, place, lane in lanes],

@@ -14,7 +14,7 @@ from batching.pages.dashboard_charts import draw_charts
 from batching.pages.figures import compare_lanes, list_figures
 from batching.pages.links import RowLinks
 from batching.pages.periods import DAY_CHOICES, Period, PeriodForm
-from batching.pages.savings import weigh_batching
+from batching.pages.savings import summarize_savings
 from batching.process.runtime import get_runtime
 from settings_app.access.page_access import for_readers
 from settings_app.models import Priority
@@ -43,7 +43,7 @@ def describe_period(
         "lane_rows": compare_lanes(summary, before=earlier, links=links),
         "lane_labels": [priority.label for priority in Priority],
         "lane_targets": [(lanes[lane].latency_ms, links.find_lane(lane)) for lane in Priority],
-        "worth": weigh_batching(summary, links=links),
+        "worth": summarize_savings(summary, links=links),
     }
 
 

@@ -14,7 +14,7 @@ from batching.pages import views
 from batching.pages.figures import METRICS, Metric, compare, find_value
 from batching.pages.links import RowLinks
 from batching.pages.periods import Period
-from batching.pages.savings import weigh_batching
+from batching.pages.savings import summarize_savings
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
 from chats.tests.rows import make_chat
@@ -177,7 +177,7 @@ def test_reader_without_an_account_gets_only_links_that_open(client):
 @pytest.mark.usefixtures("two_weeks")
 def test_worth_names_savings_and_costs_of_the_same_document(client):
     summary = summarize(first=date(2026, 3, 6), last=TODAY)
-    decision = weigh_batching(summary, links=LINKS).decision
+    decision = summarize_savings(summary, links=LINKS).decision
     assert "would have been 6 calls; 2 (33 %) were saved" in decision
     each = summary["combining"]["overhead_tokens"] // 2
     assert (
@@ -196,11 +196,11 @@ def test_worth_names_savings_and_costs_of_the_same_document(client):
 @pytest.mark.django_db
 def test_worth_of_nothing_and_of_a_bad_day_is_said_plainly():
     assert (
-        weigh_batching(summarize(), links=LINKS).decision
+        summarize_savings(summarize(), links=LINKS).decision
         == "No model call was made in this period."
     )
     batch = make_batch()
     for _ in range(2):
         make_call(batch, status=CallStatus.FAILED)
     fold_pending()
-    assert weigh_batching(summarize(), links=LINKS).decision.startswith("No call was saved")
+    assert summarize_savings(summarize(), links=LINKS).decision.startswith("No call was saved")
