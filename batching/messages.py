@@ -10,7 +10,7 @@ from django.conf import settings
 
 from batching.engine.deltas import TextDelta
 from batching.engine.lanes import Priority
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 
 logger = logging.getLogger("batching")
 
@@ -41,7 +41,7 @@ class Sender:
             )
 
 
-def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> dict[str, Any]:
+def accepted_message(items: Iterable[QueuedItem], *, process: str, clock: float) -> dict[str, Any]:
     """New items, with their times on the sender's monotonic clock, which shows `clock`."""
     return {
         "type": "requests.accepted",
@@ -69,11 +69,11 @@ def accepted_message(items: Iterable[Item], *, process: str, clock: float) -> di
     }
 
 
-def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> list[Item]:
+def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> list[QueuedItem]:
     """The message's items on this process's clock: another machine's counts from elsewhere."""
     shift = 0.0 if message["process"] == process else clock - message["clock"]
     return [
-        Item(
+        QueuedItem(
             id=item_id,
             priority=Priority(priority),
             accepted=accepted + shift,

@@ -173,10 +173,10 @@ async def _time_layer(layer, size: int) -> tuple[float, float]:
 
 def _make_item(number: int):
     from batching.engine.lanes import Priority
-    from batching.engine.planner import Item
+    from batching.engine.planner import QueuedItem
 
     now = time.monotonic()
-    return Item(
+    return QueuedItem(
         id=1_000_000 + number, priority=Priority.HIGH, accepted=now, due=now + 0.2,
         deadline=now + 30.5, target=now + 0.5, input_tokens=12, output_tokens=500, client=1,
         username="bench",

@@ -29,7 +29,7 @@ TAIL_S = 5.0
 
 
 @dataclass(slots=True)
-class Work:
+class BatchItem:
     """An item on its way through calls. Times are event-loop seconds."""
 
     id: int
@@ -91,11 +91,11 @@ class Call:
     def __init__(
         self,
         call: PreparedCall,
-        items: Sequence[Work],
+        items: Sequence[BatchItem],
         *,
         model: Model,
-        release: Callable[[Work, Answer], None],
-        suspect: Callable[[Work, str], None],
+        release: Callable[[BatchItem, Answer], None],
+        suspect: Callable[[BatchItem, str], None],
         on_delta: Callable[[TextDelta], None] = lambda delta: None,
         alive: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
@@ -161,7 +161,7 @@ class Call:
         )
 
     @property
-    def _unfinished(self) -> list[Work]:
+    def _unfinished(self) -> list[BatchItem]:
         return [item for item in self._items if not item.finished]
 
     @property

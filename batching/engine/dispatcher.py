@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from batching.engine.lanes import LaneRule, Priority
-from batching.engine.planner import Batch, Item, Planner
+from batching.engine.planner import Batch, Planner, QueuedItem
 from batching.engine.slots import CallSlots
 
 
@@ -21,7 +21,7 @@ class Dispatcher:
         planner: Planner,
         slots: int,
         start: Callable[[Batch], None],
-        expire: Callable[[list[Item]], None],
+        expire: Callable[[list[QueuedItem]], None],
         clock: Callable[[], float],
     ) -> None:
         self.planner = planner
@@ -34,7 +34,7 @@ class Dispatcher:
         self.alive_at = clock()
         """when the loop last went round"""
 
-    def push(self, items: Iterable[Item]) -> None:
+    def push(self, items: Iterable[QueuedItem]) -> None:
         for item in items:
             self.planner.push(item)
         self._wake.set()

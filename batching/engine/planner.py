@@ -22,7 +22,7 @@ class Trigger(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class QueuedItem:
     """A waiting request. Ids grow with acceptance, so the smallest id is the oldest item."""
 
     id: int
@@ -46,7 +46,7 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Batch:
     priority: Priority
-    items: tuple[Item, ...]
+    items: tuple[QueuedItem, ...]
     trigger: Trigger
     at: float
     """when it was taken"""
@@ -60,26 +60,26 @@ class Group:
     """The waiting items that may share a batch, oldest first."""
 
     def __init__(self) -> None:
-        self.items: dict[int, Item] = {}
+        self.items: dict[int, QueuedItem] = {}
         self.input_tokens = 0
         self.output_tokens = 0
         self._order: list[int] = []
         self._dues: list[tuple[float, int]] = []
 
-    def push(self, item: Item) -> None:
+    def push(self, item: QueuedItem) -> None:
         self.items[item.id] = item
         self.input_tokens += item.input_tokens
         self.output_tokens += item.output_tokens
         heapq.heappush(self._order, item.id)
         heapq.heappush(self._dues, (item.due, item.id))
 
-    def remove(self, item: Item) -> None:
+    def remove(self, item: QueuedItem) -> None:
         del self.items[item.id]
         self.input_tokens -= item.input_tokens
         self.output_tokens -= item.output_tokens
 
     @property
-    def oldest(self) -> Item:
+    def oldest(self) -> QueuedItem:
         while self._order[0] not in self.items:
             heapq.heappop(self._order)
         return self.items[self._order[0]]
@@ -99,7 +99,7 @@ class Group:
             or self.output_tokens > budget.answers
         )
 
-    def take(self, rule: LaneRule, budget: TokenBudget) -> tuple[Item, ...]:
+    def take(self, rule: LaneRule, budget: TokenBudget) -> tuple[QueuedItem, ...]:
         """Removes the oldest items that fit one call; the first that does not stays the head."""
         taken = [self.oldest]
         self.remove(taken[0])
@@ -123,7 +123,7 @@ class Planner:
     ) -> None:
         self.budget = budget or TokenBudget()
         self._rules = dict(rules)
-        self._items: dict[int, Item] = {}
+        self._items: dict[int, QueuedItem] = {}
         self._depths = dict.fromkeys(Priority, 0)
         self._groups: dict[GroupKey, Group] = {}
         self._alarms: list[tuple[float, int]] = []
@@ -153,7 +153,7 @@ class Planner:
         for item in items:
             self.push(item)
 
-    def push(self, item: Item) -> None:
+    def push(self, item: QueuedItem) -> None:
         """Adds an item; one that is here already stays as it is, but not one of another generation."""
         known = self._items.get(item.id)
         if known is not None and known.generation == item.generation:
@@ -179,7 +179,7 @@ class Planner:
         self._forget([item], key)
         return True
 
-    def expire(self, now: float) -> list[Item]:
+    def expire(self, now: float) -> list[QueuedItem]:
         """Takes out what has passed its deadline."""
         expired = []
         while (entry := self._first(self._deadlines)) and entry[0] <= now:
@@ -237,7 +237,7 @@ class Planner:
     def _is_due(self, group: Group, rule: LaneRule, now: float) -> bool:
         return group.first_due <= now or group.is_full(rule, self.budget)
 
-    def _key_of(self, item: Item) -> GroupKey:
+    def _key_of(self, item: QueuedItem) -> GroupKey:
         rule = self._rules[item.priority]
         return item.priority, rule.group_of(item.client, item.username)
 
@@ -274,7 +274,7 @@ class Planner:
             heapq.heappop(heap)
         return heap[0] if heap else None
 
-    def _forget(self, items: Iterable[Item], key: GroupKey) -> None:
+    def _forget(self, items: Iterable[QueuedItem], key: GroupKey) -> None:
         for item in items:
             del self._items[item.id]
             self._depths[item.priority] -= 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from batching.engine.call import Answer, Call, CallReport, PreparedCall, Work
+from batching.engine.call import Answer, BatchItem, Call, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import (
     GatewayError,
@@ -33,7 +33,7 @@ class RunnableBatch:
     id: int
     rule: LaneRule
     model: str
-    items: tuple[Work, ...]
+    items: tuple[BatchItem, ...]
     first_call: PreparedCall
     probe: bool = False
     """the first call probes a failing service"""
@@ -42,13 +42,15 @@ class RunnableBatch:
 class Recorder(Protocol):
     """Where the runner writes down what happens. Only `start_call` waits for the database."""
 
-    async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall: ...
+    async def start_call(
+        self, batch: RunnableBatch, items: Sequence[BatchItem]
+    ) -> PreparedCall: ...
 
-    def answer(self, batch: RunnableBatch, item: Work, answer: Answer) -> None: ...
+    def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None: ...
 
-    def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None: ...
+    def fail(self, batch: RunnableBatch, item: BatchItem, error: GatewayError) -> None: ...
 
-    def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None: ...
+    def suspect(self, batch: RunnableBatch, item: BatchItem, reason: str) -> None: ...
 
     def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None: ...
 
@@ -88,7 +90,7 @@ class BatchRunner:
     async def _run_call(
         self,
         batch: RunnableBatch,
-        items: Sequence[Work],
+        items: Sequence[BatchItem],
         prepared: PreparedCall,
         *,
         probe: bool,
@@ -133,7 +135,7 @@ class BatchRunner:
             self._slots.report_reply()
 
     async def _follow(
-        self, batch: RunnableBatch, items: Sequence[Work], decision: RetryDecision
+        self, batch: RunnableBatch, items: Sequence[BatchItem], decision: RetryDecision
     ) -> None:
         """Gives the items without an answer the further calls that they may have, or fails them."""
         left = [item for item in items if not item.finished]
@@ -169,7 +171,7 @@ class BatchRunner:
                 if isinstance(outcome, BaseException):
                     raise outcome
 
-    async def _retry(self, batch: RunnableBatch, items: Sequence[Work]) -> None:
+    async def _retry(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> None:
         priority = batch.rule.priority
         target = min(item.target for item in items)
         try:
@@ -193,14 +195,14 @@ class BatchRunner:
         else:
             await self._run_call(batch, items, prepared, probe=probe)
 
-    def _drop_expired(self, batch: RunnableBatch, items: Sequence[Work]) -> list[Work]:
+    def _drop_expired(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> list[BatchItem]:
         """Fails those whose deadline passed while they waited for a call slot; gives the others."""
         for item in items:
             if item.deadline <= self._clock():
                 self._fail(batch, item, TimedOut())
         return [item for item in items if not item.finished]
 
-    def _fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None:
+    def _fail(self, batch: RunnableBatch, item: BatchItem, error: GatewayError) -> None:
         if not item.finished:
             item.finished = True
             self._recorder.fail(batch, item, error)

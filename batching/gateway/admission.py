@@ -11,7 +11,7 @@ from django.conf import settings
 
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, estimate_tokens
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.llm.access import ModelState, model_state
 from batching.store.fleet_status import FleetStatus
 from batching.store.lane_rules import current_rules
@@ -53,7 +53,7 @@ class Admission:
         self._fleet_status = fleet_status
         self._clock = clock
 
-    def admit(self, query: Query) -> tuple[Chat, Item]:
+    def admit(self, query: Query) -> tuple[Chat, QueuedItem]:
         """The unsaved row and its item, whose id is still to come; raises GatewayError."""
         rule = current_rules()[query.priority]
         wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.longest_wait_s
@@ -114,8 +114,10 @@ class Admission:
             streamed=query.streamed,
         )
 
-    def _make_item(self, query: Query, rule: LaneRule, *, accepted: float, wait_s: float) -> Item:
-        return Item(
+    def _make_item(
+        self, query: Query, rule: LaneRule, *, accepted: float, wait_s: float
+    ) -> QueuedItem:
+        return QueuedItem(
             id=0,
             priority=query.priority,
             accepted=accepted,

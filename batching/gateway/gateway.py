@@ -15,7 +15,7 @@ from batching.engine.errors import (
     TimedOut,
 )
 from batching.engine.lanes import Priority
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.gateway.admission import Admission, Query
 from batching.gateway.events import Event, describe_failure, follow
 from batching.gateway.group_commit import GroupCommit, Stored
@@ -141,7 +141,7 @@ class Gateway:
         for channel, message in messages:
             await self._send(channel, message)
 
-    def _admit(self, query: Query) -> tuple[Chat, Item]:
+    def _admit(self, query: Query) -> tuple[Chat, QueuedItem]:
         if self.draining:
             raise ShuttingDown()
         return self._admission.admit(query)
@@ -157,7 +157,7 @@ class Gateway:
                 logger.exception("A message of the waiters could not be handled.")
 
     @asynccontextmanager
-    async def _waiting(self, chat: Chat, item: Item, *, named: bool) -> AsyncIterator[Stored]:
+    async def _waiting(self, chat: Chat, item: QueuedItem, *, named: bool) -> AsyncIterator[Stored]:
         """The stored request, counted as queued for as long as it is; a client may leave it."""
         self._depths[item.priority] += 1
         stored: Stored | None = None
@@ -240,7 +240,7 @@ class Gateway:
                         self._leave_queue(waiter)
                         self.waiters.deliver_to(waiter, outcomes[waiter.chat_id])
 
-    async def _announce(self, items: Sequence[Item]) -> None:
+    async def _announce(self, items: Sequence[QueuedItem]) -> None:
         log.enqueued(items)
         message = accepted_message(items, process=self._process, clock=self._clock())
         await self._send(BATCHING_CHANNEL, message)

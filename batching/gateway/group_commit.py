@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from batching.engine.errors import RequestConflict
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.gateway.waiters import Waiter, Waiters
 from batching.store.threads import DatabaseAway, DatabaseThreads
 from chats.models import Chat
@@ -41,7 +41,7 @@ class Entry:
     """A request before its row exists; `item` gets its id from the row."""
 
     chat: Chat
-    item: Item
+    item: QueuedItem
     named: bool
     stored: asyncio.Future[Stored] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -59,7 +59,7 @@ class GroupCommit:
         *,
         database: DatabaseThreads,
         waiters: Waiters,
-        announce: Callable[[Sequence[Item]], Awaitable[None]],
+        announce: Callable[[Sequence[QueuedItem]], Awaitable[None]],
         abandon: Callable[[int, int], None],
     ) -> None:
         self._database = database
@@ -72,7 +72,7 @@ class GroupCommit:
         self._recent = deque([-math.inf] * CROWD, maxlen=CROWD)
         """when the last requests arrived"""
 
-    async def store(self, chat: Chat, item: Item, *, named: bool) -> Stored:
+    async def store(self, chat: Chat, item: QueuedItem, *, named: bool) -> Stored:
         """Returns once the row is committed; raises RequestConflict or DatabaseAway."""
         entry = Entry(chat, item, named)
         self._entries.append(entry)

@@ -14,7 +14,7 @@ from batching.engine.errors import (
     RequestNotFound,
 )
 from batching.engine.lanes import Priority
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
 from batching.store.queue import find_chats
 from batching.store.responses import describe_error
@@ -25,7 +25,9 @@ from chats.models import Chat, Status
 from chats.services import Wait
 
 
-def expire_items(items: Sequence[Item], *, now: datetime, code: str, detail: str) -> list[int]:
+def expire_items(
+    items: Sequence[QueuedItem], *, now: datetime, code: str, detail: str
+) -> list[int]:
     """Gives those that expired. Every worker of a fleet tries; each request is counted by the one
     that finds it queued."""
     waits = {

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 
-from batching.engine.call import CallReport, PreparedCall, Work
+from batching.engine.call import BatchItem, CallReport, PreparedCall
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule
 from batching.engine.planner import Batch as PlannedBatch
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
@@ -59,7 +59,7 @@ class Claim:
 
     batch: RunnableBatch | None = None
     requesters: dict[int, Requester] = field(default_factory=dict)
-    left: tuple[Item, ...] = ()
+    left: tuple[QueuedItem, ...] = ()
 
 
 def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime) -> list[Claim]:
@@ -85,28 +85,30 @@ def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime
     ]
 
 
-def _is_of(item: Item, row: QueuedRow | None) -> bool:
+def _is_of(item: QueuedItem, row: QueuedRow | None) -> bool:
     return row is not None and item.generation in (row.requester.generation, 0)
 
 
-def _keep_scope(rule: LaneRule, items: list[Item], rows: Mapping[int, QueuedRow]) -> list[Item]:
+def _keep_scope(
+    rule: LaneRule, items: list[QueuedItem], rows: Mapping[int, QueuedRow]
+) -> list[QueuedItem]:
     """Judged by the locked rows, whatever a message or an older rule said."""
 
-    def group_of(item: Item) -> str:
+    def group_of(item: QueuedItem) -> str:
         row = rows[item.id]
         return rule.group_of(row.client_id, row.requester.username)
 
     return [item for item in items if group_of(item) == group_of(items[0])]
 
 
-def _may_leave(request: ClaimRequest, items: Sequence[Item]) -> bool:
+def _may_leave(request: ClaimRequest, items: Sequence[QueuedItem]) -> bool:
     planned = request.planned
     complete = len(items) == len(planned.items) or len(items) >= request.rule.max_batch
     return bool(items) and (complete or any(item.due <= planned.at for item in items))
 
 
 def _claim_filled(
-    filled: Sequence[tuple[ClaimRequest, Sequence[Item]]],
+    filled: Sequence[tuple[ClaimRequest, Sequence[QueuedItem]]],
     rows: Mapping[int, QueuedRow],
     *,
     owner: str,
@@ -149,7 +151,7 @@ def _claim_filled(
 
 
 def start_call(
-    batch: RunnableBatch, items: Sequence[Work], *, owner: str, now: datetime
+    batch: RunnableBatch, items: Sequence[BatchItem], *, owner: str, now: datetime
 ) -> PreparedCall:
     """Records a further call for some of a batch's items before it is made."""
     with transaction.atomic():
@@ -186,7 +188,7 @@ def _judge_outcome(statuses: Sequence[str]) -> Outcome:
 
 
 def _make_batch(
-    request: ClaimRequest, items: Sequence[Item], *, owner: str, now: datetime
+    request: ClaimRequest, items: Sequence[QueuedItem], *, owner: str, now: datetime
 ) -> Batch:
     return Batch(
         priority=int(request.planned.priority),
@@ -201,10 +203,10 @@ def _make_batch(
 
 
 def _make_works(
-    request: ClaimRequest, items: Sequence[Item], rows: Mapping[int, QueuedRow]
-) -> tuple[Work, ...]:
+    request: ClaimRequest, items: Sequence[QueuedItem], rows: Mapping[int, QueuedRow]
+) -> tuple[BatchItem, ...]:
     return tuple(
-        Work(
+        BatchItem(
             id=item.id,
             prompt=rows[item.id].prompt,
             output_tokens=item.output_tokens,
@@ -218,13 +220,13 @@ def _make_works(
     )
 
 
-def _find_deadline(item: Item, row: QueuedRow) -> float:
+def _find_deadline(item: QueuedItem, row: QueuedRow) -> float:
     """On the planner's clock. Whoever joined since the item was planned may wait for longer."""
     return max(item.deadline, item.accepted + row.wait_s)
 
 
 def _make_call(
-    batch_id: int, items: Sequence[Work], *, rule: LaneRule, model: str, now: datetime
+    batch_id: int, items: Sequence[BatchItem], *, rule: LaneRule, model: str, now: datetime
 ) -> tuple[ModelCall, CombinedPrompt]:
     prompt = combine(
         [item.prompt for item in items],

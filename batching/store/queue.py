@@ -9,7 +9,7 @@ from django.db.models import F, Max
 
 from batching.engine.capacity import Capacity, reserve_for_high
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.models import ModelCall
 from batching.store.fleet_status import read_fleet_status
 from batching.store.lane_rules import current_rules
@@ -32,11 +32,11 @@ class WaitingRow:
     request_id: str
     read_at: datetime
 
-    def as_item(self, *, now: float, rules: Mapping[Priority, LaneRule]) -> Item:
+    def as_item(self, *, now: float, rules: Mapping[Priority, LaneRule]) -> QueuedItem:
         rule = rules[Priority(self.priority)]
         waited_s = max(0.0, (self.read_at - self.received_at).total_seconds())
         accepted = now - waited_s
-        return Item(
+        return QueuedItem(
             id=self.id,
             priority=rule.priority,
             accepted=accepted,

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from batching.engine.call import CallReport, PreparedCall, Work
+from batching.engine.call import BatchItem, CallReport, PreparedCall
 from batching.engine.planner import Batch as PlannedBatch
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.engine.runner import RunnableBatch
 from chats.services import Finish
 
@@ -48,7 +48,7 @@ class Reporter:
         count = min(most, len(self._events))
         return [self._events.popleft() for _ in range(count)]
 
-    def accepted(self, items: Iterable[Item]) -> None:
+    def accepted(self, items: Iterable[QueuedItem]) -> None:
         if self.watched:
             now = self._clock()
             self._tell("accepted", items=[describe_item(item, now) for item in items])
@@ -70,7 +70,9 @@ class Reporter:
                 items=items,
             )
 
-    def call_started(self, batch: RunnableBatch, call: PreparedCall, items: Sequence[Work]) -> None:
+    def call_started(
+        self, batch: RunnableBatch, call: PreparedCall, items: Sequence[BatchItem]
+    ) -> None:
         if self.watched:
             self._tell("call_started", batch_id=batch.id, call_id=call.id, size=len(items))
 
@@ -106,7 +108,7 @@ class Reporter:
         self._events.append({"kind": kind, **fields})
 
 
-def describe_item(item: Item, now: float) -> Event:
+def describe_item(item: QueuedItem, now: float) -> Event:
     return {
         "id": item.id,
         "lane": item.priority.name,

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from django.conf import settings
 
-from batching.engine.call import CallReport, PreparedCall, Work
+from batching.engine.call import BatchItem, CallReport, PreparedCall
 from batching.engine.planner import Batch as PlannedBatch
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.engine.runner import RunnableBatch
 from batching.telemetry.live_events import REPORTER
 from chats.services import Finish, Requester
@@ -25,7 +25,7 @@ _CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 _WRITTEN_OUT = {code: f"\\x{code:02x}" for code in _CONTROLS if chr(code) not in "\n\t"}
 
 
-def enqueued(items: Sequence[Item]) -> None:
+def enqueued(items: Sequence[QueuedItem]) -> None:
     REPORTER.accepted(items)
     server.info(
         "[ENQUEUE] %s accepted: %s",
@@ -67,7 +67,7 @@ def batch_started(batch: RunnableBatch, planned: PlannedBatch) -> None:
     call_started(batch, batch.first_call, batch.items)
 
 
-def call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[Work]) -> None:
+def call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[BatchItem]) -> None:
     REPORTER.call_started(batch, call, items)
     server.info(
         "[LLM_BATCH] batch %s: call %s for %s starts.",
@@ -87,7 +87,7 @@ def batch_ended(batch: RunnableBatch) -> None:
     )
 
 
-def suspected(batch: RunnableBatch, item: Work, reason: str) -> None:
+def suspected(batch: RunnableBatch, item: BatchItem, reason: str) -> None:
     server.warning(
         "batch %s: an answer to chat %s is not trusted: %s.",
         batch.id,
@@ -146,7 +146,7 @@ def chat_ended(finish: Finish, *, prompt: str, requester: Requester) -> None:
     pairs.info(_join_lines(lines))
 
 
-def _fields(action: str, batch: RunnableBatch, items: Sequence[Work]) -> dict[str, object]:
+def _fields(action: str, batch: RunnableBatch, items: Sequence[BatchItem]) -> dict[str, object]:
     return {
         "action": action,
         "batch_id": batch.id,

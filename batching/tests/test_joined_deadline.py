@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batching.engine.lanes import LaneRule, Priority
-from batching.engine.planner import Batch, Item, Trigger
+from batching.engine.planner import Batch, QueuedItem, Trigger
 from batching.llm.simulated.answers import answer_prompt
 from batching.store.cancellation import expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
@@ -58,14 +58,14 @@ async def test_who_joins_before_the_first_gives_up_in_the_queue_is_answered(
 # --- the planner's time and the row's -------------------------------------------------------------
 
 
-def make_item(chat: Chat, **changes: float) -> Item:
+def make_item(chat: Chat, **changes: float) -> QueuedItem:
     """As the planner holds it: accepted at 100 on its clock, however late the wall clock says."""
     wait_s = (chat.deadline - chat.received_at).total_seconds()
-    item = Item(chat.pk, Priority(chat.priority), 100.0, 101.0, 100.0 + wait_s, 102.0)
+    item = QueuedItem(chat.pk, Priority(chat.priority), 100.0, 101.0, 100.0 + wait_s, 102.0)
     return replace(item, **changes)
 
 
-def claim_deadline(item: Item) -> float:
+def claim_deadline(item: QueuedItem) -> float:
     rule: LaneRule = current_rules()[item.priority]
     planned = Batch(item.priority, (item,), Trigger.WINDOW, at=101.0, lateness_s=0.0)
     (claim,) = claim_batches([ClaimRequest(planned, rule, "m")], owner="w", now=datetime.now(UTC))

@@ -11,7 +11,7 @@ import pytest
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import Blocked, Cancelled
 from batching.engine.lanes import Priority
-from batching.engine.planner import Batch, Item, Planner, Trigger
+from batching.engine.planner import Batch, Planner, QueuedItem, Trigger
 from batching.gateway import gateway
 from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt
@@ -144,7 +144,7 @@ async def test_end_of_another_life_is_left_to_the_row() -> None:
 def test_request_sent_again_takes_the_place_of_what_the_planner_holds_of_it() -> None:
     """Its cancel was not heard here; its mate's window, which ends later, stays as it is."""
     planner = Planner(current_rules())
-    stale = Item(1, Priority.MEDIUM, 100.0, 101.0, 132.0, 102.0, generation=1)
+    stale = QueuedItem(1, Priority.MEDIUM, 100.0, 101.0, 132.0, 102.0, generation=1)
     mate = replace(stale, id=2, accepted=100.5, due=101.5, generation=1)
     renewed = replace(stale, accepted=100.9, due=101.9, deadline=132.9, generation=2)
     for item in (stale, mate, renewed, renewed):
@@ -158,7 +158,7 @@ def test_request_sent_again_takes_the_place_of_what_the_planner_holds_of_it() ->
 @pytest.mark.django_db
 def test_item_of_an_earlier_life_expires_no_request_sent_again() -> None:
     chat = make_chat(Status.QUEUED)
-    stale = Item(
+    stale = QueuedItem(
         chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, generation=chat.generation - 9
     )
     end = {"now": chat.deadline, "code": "timeout", "detail": "Too late."}
@@ -170,7 +170,7 @@ def test_item_of_an_earlier_life_expires_no_request_sent_again() -> None:
 def test_item_of_an_earlier_life_is_not_claimed() -> None:
     """Its times are not those of the request that waits now: the sweep finds that one."""
     chat, mate = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
-    stale = Item(
+    stale = QueuedItem(
         chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, generation=chat.generation - 9
     )
     items = (stale, replace(stale, id=mate.pk, generation=mate.generation))

@@ -16,7 +16,7 @@ from batching.engine.dispatcher import Dispatcher
 from batching.engine.errors import TimedOut
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority
 from batching.engine.model import Model
-from batching.engine.planner import Batch, Item, Planner
+from batching.engine.planner import Batch, Planner, QueuedItem
 from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.messages import (
     BATCHING_CHANNEL,
@@ -232,7 +232,7 @@ class BatchConsumer:
         log.dispatched(planned)
         self._begin(self._run_batch(planned), name="batch")
 
-    def _start_expiry(self, items: list[Item]) -> None:
+    def _start_expiry(self, items: list[QueuedItem]) -> None:
         self._begin(self._expire(items), name="expire")
 
     def _begin(self, work: Any, *, name: str) -> None:
@@ -296,7 +296,7 @@ class BatchConsumer:
     async def _tell_finished(self, origin: str, outcomes: dict[int, dict[str, Any]]) -> None:
         await self._send(origin, finished_message(outcomes))
 
-    async def _expire(self, items: list[Item]) -> None:
+    async def _expire(self, items: list[QueuedItem]) -> None:
         """Records what nobody waits for any more; each waiting view ends by its own clock."""
         note(request_ids=[item.request_id for item in items])
         error = TimedOut("No call slot became free within the time this request may wait.")

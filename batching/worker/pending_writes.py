@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batching.engine.call import CallReport, Work
+from batching.engine.call import BatchItem, CallReport
 from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
 from batching.telemetry import metrics
@@ -15,7 +15,7 @@ from chats.services import Finish, Requester
 class RunningRequest:
     """What the recorder must know of a chat that runs. Times are the clock's seconds."""
 
-    work: Work
+    work: BatchItem
     requester: Requester
     accepted: float
     dispatched: float

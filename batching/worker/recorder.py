@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from batching.engine.call import Answer, CallReport, PreparedCall, Work
+from batching.engine.call import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError
 from batching.engine.runner import RunnableBatch
@@ -86,7 +86,7 @@ class DatabaseRecorder:
             [t.requester for t in self._requests.values()], {b for b, _ in self._requests}
         )
 
-    async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall:
+    async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
         now = datetime.now(UTC)
         prepared = await self._database.run(
             claiming.start_call, batch, items, owner=self._owner, now=now
@@ -95,7 +95,7 @@ class DatabaseRecorder:
         metrics.count_retry(batch.rule.priority)
         return prepared
 
-    def answer(self, batch: RunnableBatch, item: Work, answer: Answer) -> None:
+    def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None:
         request = self._requests.pop((batch.id, item.id), None)
         if request is None:
             return  # it runs elsewhere by now
@@ -121,7 +121,7 @@ class DatabaseRecorder:
         shown = describe_answer(document, batch_id=batch.id, batch_size=len(batch.items))
         self._finish(item, request, values, {"answer": shown})
 
-    def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None:
+    def fail(self, batch: RunnableBatch, item: BatchItem, error: GatewayError) -> None:
         request = self._requests.pop((batch.id, item.id), None)
         if request is None:
             return  # it runs elsewhere by now
@@ -139,7 +139,7 @@ class DatabaseRecorder:
             item, request, values, {"error": told, "generation": request.requester.generation}
         )
 
-    def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
+    def suspect(self, batch: RunnableBatch, item: BatchItem, reason: str) -> None:
         log.suspected(batch, item, reason)
         self._pending.suspects[item.id] = reason
         self._wake()
@@ -187,7 +187,11 @@ class DatabaseRecorder:
         await self._idle.wait()
 
     def _finish(
-        self, item: Work, request: RunningRequest, values: dict[str, Any], outcome: dict[str, Any]
+        self,
+        item: BatchItem,
+        request: RunningRequest,
+        values: dict[str, Any],
+        outcome: dict[str, Any],
     ) -> None:
         finish = Finish(item.id, self._owner, item.attempts, values)
         self._pending.completions[item.id] = Completion(

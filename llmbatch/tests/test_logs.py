@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batching.engine.lanes import Priority
-from batching.engine.planner import Item
+from batching.engine.planner import QueuedItem
 from batching.messages import (
     accepted_message,
     dispatched_message,
@@ -142,7 +142,7 @@ async def test_every_path_gives_the_name_back(harness: Harness) -> None:
 
 
 async def test_lost_message_names_its_chats(harness: Harness, lines: _Lines) -> None:
-    item = Item(7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, request_id="mine")
+    item = QueuedItem(7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, request_id="mine")
     accepted = accepted_message([item], process="here", clock=0.0)
     messages = [accepted, dispatched_message([7]), finished_message({7: {"error": {}}})]
     for message in messages:
@@ -152,7 +152,7 @@ async def test_lost_message_names_its_chats(harness: Harness, lines: _Lines) -> 
 
 
 def test_announcement_of_an_earlier_version_is_understood() -> None:
-    item = Item(
+    item = QueuedItem(
         7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, username="ann", request_id="mine", generation=9
     )
     message = accepted_message([item], process="here", clock=0.0)

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-from batching.engine.call import Answer, CallReport, PreparedCall, Work
+from batching.engine.call import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import (
     GatewayError,
@@ -102,7 +102,7 @@ class MemoryJournal:
         self.broken: dict[int, Exception] = {}
         """item id to what the start of a call with it raises"""
 
-    async def start_call(self, batch: RunnableBatch, items: Sequence[Work]) -> PreparedCall:
+    async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
         await asyncio.sleep(0)
         self.batch_ids.add(batch.id)
         self.starts.append([item.id for item in items])
@@ -111,21 +111,21 @@ class MemoryJournal:
                 raise self.broken[item.id]
         return prepare(items, call_id=100 + len(self.reports))
 
-    def answer(self, batch: RunnableBatch, item: Work, answer: Answer) -> None:
+    def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None:
         assert item.id not in self.answers, "answered twice"
         assert item.id not in self.errors, "answered after it failed"
         self.batch_ids.add(batch.id)
         self.answers[item.id] = answer
         self.times[item.id] = asyncio.get_running_loop().time()
 
-    def fail(self, batch: RunnableBatch, item: Work, error: GatewayError) -> None:
+    def fail(self, batch: RunnableBatch, item: BatchItem, error: GatewayError) -> None:
         assert item.id not in self.answers, "failed after its answer"
         assert item.id not in self.errors, "failed twice"
         self.batch_ids.add(batch.id)
         self.errors[item.id] = error
         self.times[item.id] = asyncio.get_running_loop().time()
 
-    def suspect(self, batch: RunnableBatch, item: Work, reason: str) -> None:
+    def suspect(self, batch: RunnableBatch, item: BatchItem, reason: str) -> None:
         self.suspicions[item.id] = reason
 
     def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None:
@@ -151,7 +151,7 @@ def count_startable(slots: CallSlots, priority: Priority) -> int:
     return count
 
 
-def prepare(items: Sequence[Work], *, call_id: int) -> PreparedCall:
+def prepare(items: Sequence[BatchItem], *, call_id: int) -> PreparedCall:
     chance = random.Random(call_id)
     prompt = combine(
         [item.prompt for item in items],
@@ -184,7 +184,8 @@ class Bench:
         waits = [wait_s] * count if isinstance(wait_s, float | int) else wait_s
         asked = prompts or [ask(index) for index in range(count)]
         self.items = tuple(
-            Work(i, asked[i], 1000, self.began + waits[i], self.began + 0.5) for i in range(count)
+            BatchItem(i, asked[i], 1000, self.began + waits[i], self.began + 0.5)
+            for i in range(count)
         )
         self.runner = BatchRunner(
             model=self.model,

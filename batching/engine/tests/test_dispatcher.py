@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batching.engine.dispatcher import Dispatcher
-from batching.engine.planner import Batch, Item, Planner
+from batching.engine.planner import Batch, Planner, QueuedItem
 from batching.engine.tests.traces import HIGH, LOW, MEDIUM, RULES, rules_with
 from batching.engine.tests.virtual import run_virtual
 
@@ -39,7 +39,7 @@ class Hall:
     def push(self, priority: Any = HIGH, *, count: int = 1, wait_s: float = 30.0) -> None:
         now, rule = self.clock(), RULES[priority]
         self.dispatcher.push(
-            Item(
+            QueuedItem(
                 id=next(self._ids),
                 priority=priority,
                 accepted=now,

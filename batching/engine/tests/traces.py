@@ -3,7 +3,7 @@
 import itertools
 
 from batching.engine.lanes import LaneRule, Priority, Scope, TokenBudget
-from batching.engine.planner import Batch, Item, Planner
+from batching.engine.planner import Batch, Planner, QueuedItem
 
 HIGH, MEDIUM, LOW = Priority.HIGH, Priority.MEDIUM, Priority.LOW
 RULES = {
@@ -49,7 +49,7 @@ class Trace:
         ids = list(itertools.islice(self._ids, count))
         for item_id in ids:
             self.planner.push(
-                Item(
+                QueuedItem(
                     id=item_id,
                     priority=priority,
                     accepted=at,
