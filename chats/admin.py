@@ -14,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 from chats.admin_lists import BoundedPaginator, RecordList
 from chats.models import Chat
 
-LARGEST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -53,7 +53,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         if not term or "\0" in term:
             return (queryset.none() if term else queryset), False
         asked = [Q(**{name: term}) for name in self.search_fields]
-        if term.isdecimal() and int(term[:20]) <= LARGEST_ID:
+        if term.isdecimal() and int(term[:20]) <= MAX_ID:
             asked += [Q(**{name: int(term)}) for name in self.number_search]
         return (queryset.filter(reduce(or_, asked)) if asked else queryset.none()), False
 

@@ -15,21 +15,21 @@ from django.utils.functional import cached_property
 
 from chats.id_ranges import find_span, within
 
-MOST_LISTED = 10_000
+MAX_LISTED = 10_000
 PLACES = ("id__lt", "id__gt")
 """parameters of the links that go on where counting stopped"""
 
 
 class BoundedPaginator(Paginator):
-    """Counts no further than `MOST_LISTED`: `RecordList.onward` leads to the rows beyond."""
+    """Counts no further than `MAX_LISTED`: `RecordList.onward` leads to the rows beyond."""
 
     @cached_property
     def count(self) -> int:
-        return self.object_list[:MOST_LISTED].count()
+        return self.object_list[:MAX_LISTED].count()
 
     @property
     def is_cut(self) -> bool:
-        return self.count >= MOST_LISTED
+        return self.count >= MAX_LISTED
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from chats.selectors import ChatPage, list_chats
 from settings_app.access.page_access import for_readers, for_readers_async, may_administer
 
 SHOWN_CHARACTERS = 20_000
-MOST_COUNTED = 50_000
+MAX_COUNTED = 50_000
 
 
 @require_safe
@@ -57,7 +57,7 @@ def _read_page(parameters: PageParameters) -> dict[str, Any]:
         return {"rows": [], "page": ChatPage([], 0, None, None)}
     which, place = parameters.which, parameters.place
     if which.search is None:
-        page = list_chats(which, **place, count_upto=MOST_COUNTED)
+        page = list_chats(which, **place, count_upto=MAX_COUNTED)
         return {"rows": describe_rows(page.chats[::-1]), "page": page}
     if "after" in place:  # a search goes back from somewhere, never forth
         place = {"limit": place["limit"]}

@@ -15,7 +15,7 @@ from chats.selectors import MAX_ID, ChatFilter, list_matching, span_of
 
 BUDGET_S = 0.2
 FIRST_STRETCH = 1000
-MOST_GROWTH = 4
+MAX_GROWTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def search_chats(
 def _next_stretch(stretch: int, *, took_s: float, left_s: float) -> int:
     """What half of the time that is left should be enough for, going by the last stretch."""
     if took_s <= 0:
-        return stretch * MOST_GROWTH
-    return max(1, min(stretch * MOST_GROWTH, int(stretch * left_s / 2 / took_s)))
+        return stretch * MAX_GROWTH
+    return max(1, min(stretch * MAX_GROWTH, int(stretch * left_s / 2 / took_s)))
 
 
 def _find_bounds(which: ChatFilter, before: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ RequestKey = tuple[int, str, str]
 _INSERT = BulkInsert(Chat)
 _RENEWED = ["prompt", "created_at", "received_at", "due_at", "deadline"]
 _RENEWED += ["origin", "holders", "streamed"]
-MOST_HOLDERS = 32_000  # what its column takes
+MAX_HOLDERS = 32_000  # what its column takes
 _CLEARED = {
     "status": Status.QUEUED,
     "dispatched_at": None,
@@ -100,7 +100,7 @@ def _take_up(held: Chat, chat: Chat) -> bool:
     if held.status == Status.DONE:
         return False
     if held.status in OPEN_STATUSES:
-        held.holders = min(held.holders + 1, MOST_HOLDERS)
+        held.holders = min(held.holders + 1, MAX_HOLDERS)
         held.deadline = max(held.deadline, chat.deadline)
         held.streamed |= chat.streamed  # in time if it is still queued
         if held.pk is not None:

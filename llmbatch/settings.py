@@ -192,7 +192,7 @@ SPECTACULAR_SETTINGS = {
 }
 MAX_BODY_BYTES = 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * MAX_BODY_BYTES  # the API's own 413 comes first
-LARGEST_BODY_BYTES = max(MAX_BODY_BYTES, DATA_UPLOAD_MAX_MEMORY_SIZE)  # that any path could take
+MAX_BODY_BYTES = max(MAX_BODY_BYTES, DATA_UPLOAD_MAX_MEMORY_SIZE)  # that any path could take
 
 if "*" in read_list("CORS_ALLOWED_ORIGINS", []) and not DEBUG:
     raise ImproperlyConfigured("CORS_ALLOWED_ORIGINS=* is for DEBUG alone: list the origins.")

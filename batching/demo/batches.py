@@ -28,7 +28,7 @@ from chats.models import Chat, Status
 DEFAULT_BUDGET = TokenBudget()
 MODEL_SHARE = 0.7
 """the median call's part of the time that the latency target leaves beside the window"""
-LONGEST_CALL_S = 8.0
+MAX_CALL_S = 8.0
 
 MISSING, MISSING_FOR_GOOD = 0.012, 0.05  # of items; of those
 BLOCKED, TRUNCATED = 0.0025, 0.0015
@@ -279,7 +279,7 @@ class _Story:
     def _draw_duration_s(self) -> float:
         left_s = max(0.1, self._rule.latency_s - self._rule.window_s)
         median_s = MODEL_SHARE * left_s * self._departure.weather.slowness
-        return min(LONGEST_CALL_S, median_s * self._chance.lognormvariate(0, 0.35))
+        return min(MAX_CALL_S, median_s * self._chance.lognormvariate(0, 0.35))
 
     def _combine(self, items: Sequence[_Item]) -> CombinedPrompt:
         return combine(

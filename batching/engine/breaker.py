@@ -5,8 +5,8 @@ THRESHOLD = 8
 ROW_S = 3.0
 """for which there was no reply at all before it opens"""
 FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0
-LONGEST_ASKED_S = 60.0
+MAX_PAUSE_S = 30.0
+MAX_ASKED_S = 60.0
 """what the service may ask for at most; its longer wishes are told to clients, not obeyed"""
 
 
@@ -61,5 +61,5 @@ class Breaker:
             self.probes += 1
         elif self.failures < THRESHOLD or now - self._since < ROW_S:
             return
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.probes, 10))
-        self._until = now + max(pause_s, min(asked_s or 0.0, LONGEST_ASKED_S))
+        pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.probes, 10))
+        self._until = now + max(pause_s, min(asked_s or 0.0, MAX_ASKED_S))

@@ -14,12 +14,12 @@ DICTATED = 12
 """characters of another prompt with which two answers begin or end"""
 DICTATED_WHOLE = 8
 """the same for whole answers"""
-_LONGEST_DICTATED = 400
+_MAX_DICTATED = 400
 COMPARED = 100_000
 """characters of each prompt that are looked at, and"""
-MOST_LOOKED_AT = 200
+MAX_LOOKED_AT = 200
 """suspicious places in an answer, and"""
-MOST_PLACES = 3
+MAX_PLACES = 3
 """of the same gram in one prompt: no prompt may hold up the event loop"""
 
 
@@ -39,7 +39,7 @@ class AnswerCheck:
                 continue
             for start in range(0, len(prompt) - GRAM + 1, GRAM):
                 found = places.setdefault(prompt[start : start + GRAM], [])
-                if sum(owner == index for owner, _ in found[-MOST_PLACES:]) < MOST_PLACES:
+                if sum(owner == index for owner, _ in found[-MAX_PLACES:]) < MAX_PLACES:
                     found.append((index, start))
         return places
 
@@ -84,7 +84,7 @@ class AnswerCheck:
                 continue
             for other, start in others:
                 looked_at += 1
-                if looked_at > MOST_LOOKED_AT:
+                if looked_at > MAX_LOOKED_AT:
                     return
                 if _is_long(text, self._prompts[other], start):
                     yield gram
@@ -101,7 +101,7 @@ def _is_long(text: str, prompt: str, start: int) -> bool:
 
 
 def _is_dictated(text: str, others: Sequence[str], prompt: str, *, own: str) -> bool:
-    length = _count_shared(text[:_LONGEST_DICTATED], prompt)
+    length = _count_shared(text[:_MAX_DICTATED], prompt)
     piece = text[:length]
     if piece in own or not piece.strip():
         return False

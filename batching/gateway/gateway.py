@@ -42,7 +42,7 @@ OVERDUE_S = 0.5
 REREAD_INTERVAL_S = 0.5
 POSITION_INTERVAL_S = 1.0
 ROWS_AT_ONCE = 500
-MOST_CANCELS = 2
+MAX_CANCELS = 2
 """at work at once, whoever asks for them: whatever else needs the database comes between"""
 
 
@@ -79,7 +79,7 @@ class Gateway:
         self._depths = dict.fromkeys(Priority, 0)
         self._abandoned: list[tuple[int, int]] = []
         self._left = asyncio.Event()
-        self._cancelling = asyncio.Semaphore(MOST_CANCELS)
+        self._cancelling = asyncio.Semaphore(MAX_CANCELS)
 
     def depth(self, priority: Priority) -> int:
         """How many requests wait in the queue: this process's own, or all that are known."""

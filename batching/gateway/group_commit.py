@@ -21,7 +21,7 @@ GROUP_COMMIT_S = 0.005
 GROUP_COMMIT_ROWS = 50
 CROWD, CROWDED_S = 3, 0.025
 """so many requests within so many seconds make it worth waiting for more"""
-LARGEST_GROUP_ROWS = 500
+MAX_GROUP_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class GroupCommit:
         while True:
             await self._arrived.wait()
             await self._gather()
-            group = self._entries[:LARGEST_GROUP_ROWS]
+            group = self._entries[:MAX_GROUP_ROWS]
             del self._entries[: len(group)]
             if not self._entries:
                 self._arrived.clear()

@@ -11,10 +11,10 @@ from typing import Any
 from batching.engine.lanes import LaneRule, Priority
 from batching.telemetry.live_events import Event
 
-MOST_SHOWN = 60
-MOST_RUNNING = 100
-MOST_OUTCOMES = 20
-MOST_GONE = 10_000
+MAX_SHOWN = 60
+MAX_RUNNING = 100
+MAX_OUTCOMES = 20
+MAX_GONE = 10_000
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class Board:
         self.unlisted = dict.fromkeys(Priority.__members__, 0)
         """queued requests that are only counted"""
         self.running: dict[int, Running] = {}
-        self.outcomes: deque[Event] = deque(maxlen=MOST_OUTCOMES)
+        self.outcomes: deque[Event] = deque(maxlen=MAX_OUTCOMES)
         """newest first"""
         self.gone: dict[int, None] = {}
         """which left the queue, so that late news of their arrival does not bring them back"""
@@ -115,8 +115,8 @@ class Board:
             due = min((item.due for item in waiting), default=None)
             lane["depth"] = depths[name]
             lane["due_in_ms"] = None if due is None else round((due - now) * 1000)
-            lane["queued"] = [item.describe(now) for item in waiting[:MOST_SHOWN]]
-        running = list(self.running.values())[:MOST_RUNNING]
+            lane["queued"] = [item.describe(now) for item in waiting[:MAX_SHOWN]]
+        running = list(self.running.values())[:MAX_RUNNING]
         return {
             "lanes": lanes,
             "running": [batch.describe(now) for batch in running],
@@ -141,7 +141,7 @@ class Board:
             if not known and lane and item_id not in self.gone and self.unlisted[lane]:
                 self.unlisted[lane] -= 1
             self.gone[item_id] = None
-        while len(self.gone) > MOST_GONE:
+        while len(self.gone) > MAX_GONE:
             del self.gone[next(iter(self.gone))]
 
     def _dispatch(self, event: Event, now: float) -> None:

@@ -27,9 +27,9 @@ WATCH_S = 2.0
 LOOK_INTERVAL_S = 5.0
 """the database is looked at for what lost events left undone, and everybody hears that we live"""
 MODEL_INTERVAL_S = 1.0
-MOST_EVENTS = 400
+MAX_EVENTS = 400
 """of one frame; more are told by showing everything anew"""
-MOST_FRAMES = 20
+MAX_FRAMES = 20
 """that wait for one watcher"""
 
 
@@ -44,7 +44,7 @@ class Watcher:
         self._wake = asyncio.Event()
 
     def offer(self, frame: str) -> None:
-        if len(self._frames) >= MOST_FRAMES:
+        if len(self._frames) >= MAX_FRAMES:
             self.refresh()
         if not self._stale:
             self._frames.append(frame)
@@ -144,12 +144,12 @@ class Feed:
         began, fresh = self._board is None, await self._look(now)
         if self._board is None:
             return  # the database is away
-        events = self._take(MOST_EVENTS + 1)
+        events = self._take(MAX_EVENTS + 1)
         told = [self._board.apply(event, self._clock()) for event in events]
         if changed:
             told.append({"kind": "model", "model": self._model})
         rules, self._rules = self._rules, current_rules()
-        if began or len(events) > MOST_EVENTS or {"kind": "lost"} in events:
+        if began or len(events) > MAX_EVENTS or {"kind": "lost"} in events:
             for watcher in self._watchers:
                 watcher.refresh()
             return

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from batching.messages import BATCHING_CHANNEL, Send
-from batching.telemetry.live_events import MOST_EVENTS, REPORTER, Event
+from batching.telemetry.live_events import MAX_EVENTS, REPORTER, Event
 
 logger = logging.getLogger("batching")
 
@@ -88,6 +88,6 @@ class LiveChannel:
             except Exception as error:
                 logger.warning("Live events cannot be heard (%s).", type(error).__name__)
                 await asyncio.sleep(LISTEN_PAUSE_S)
-            if len(self._events) > MOST_EVENTS:
+            if len(self._events) > MAX_EVENTS:
                 self._events.clear()
                 self._events.append({"kind": "lost"})

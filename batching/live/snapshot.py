@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from django.db.models import Count
 
 from batching.engine.lanes import Priority
-from batching.live.board import MOST_OUTCOMES, MOST_RUNNING, Board, Running, Waiting
+from batching.live.board import MAX_OUTCOMES, MAX_RUNNING, Board, Running, Waiting
 from batching.models import Batch, CallStatus, ModelCall, Outcome
 from batching.telemetry.live_events import Event
 from chats.models import Chat, Status
 
-MOST_LISTED = 500
+MAX_LISTED = 500
 """of each lane's queue; the rest is counted"""
 
 ToClock = Callable[[datetime], float]
@@ -42,13 +42,13 @@ def _read_waiting(to_clock: ToClock) -> Iterator[Waiting]:
     columns = ("id", "username", "received_at", "due_at")
     for priority in Priority:
         queued = Chat.objects.filter(status=Status.QUEUED, priority=priority).order_by("id")
-        for key, username, received, due in queued.values_list(*columns)[:MOST_LISTED]:
+        for key, username, received, due in queued.values_list(*columns)[:MAX_LISTED]:
             yield Waiting(key, priority.name, username, to_clock(received), to_clock(due))
 
 
 def _read_running(to_clock: ToClock) -> dict[int, Running]:
     columns = ("id", "priority", "trigger", "created_at")
-    batches = Batch.objects.filter(outcome=Outcome.RUNNING).order_by("-id")[:MOST_RUNNING]
+    batches = Batch.objects.filter(outcome=Outcome.RUNNING).order_by("-id")[:MAX_RUNNING]
     running = {
         key: Running(key, Priority(priority).name, trigger, to_clock(created), {})
         for key, priority, trigger, created in reversed(batches.values_list(*columns))
@@ -69,7 +69,7 @@ def _read_running(to_clock: ToClock) -> dict[int, Running]:
 
 
 def _read_outcomes() -> list[Event]:
-    ended = Batch.objects.exclude(outcome=Outcome.RUNNING).order_by("-id")[:MOST_OUTCOMES]
+    ended = Batch.objects.exclude(outcome=Outcome.RUNNING).order_by("-id")[:MAX_OUTCOMES]
     batches = list(ended.only("id", "priority", "size", "created_at", "finished_at"))
     keys = [batch.pk for batch in batches]
     calls = ModelCall.objects.filter(batch__in=keys).order_by().values_list("batch")

@@ -22,7 +22,7 @@ from settings_app.lane_help import write_effect
 from settings_app.models import Priority
 from settings_app.snapshot import LaneSettings, refresh_if_stale
 
-MOST_AT_ONCE = 20
+MAX_AT_ONCE = 20
 EXAMPLE = "The number {n}: what is surprising about it? Two sentences, please."
 
 
@@ -34,7 +34,7 @@ def playground(request: HttpRequest) -> HttpResponse:
         "lanes": [_describe_lane(lanes[priority]) for priority in sorted(Priority, reverse=True)],
         "username": request.user.get_username() or "demo",
         "example": EXAMPLE,
-        "most": MOST_AT_ONCE,
+        "most": MAX_AT_ONCE,
         "most_letters": MAX_NAME_LENGTH,
         "needs_key": settings.API_ACCESS != "open",
     }
@@ -46,7 +46,7 @@ def playground(request: HttpRequest) -> HttpResponse:
 @for_readers
 def playground_batches(request: HttpRequest) -> HttpResponse:
     """Which batch each `?id=` left in, and what those batches took; two queries."""
-    ids = [name for name in request.GET.getlist("id") if "\x00" not in name][:MOST_AT_ONCE]
+    ids = [name for name in request.GET.getlist("id") if "\x00" not in name][:MAX_AT_ONCE]
     left = dict(
         Chat.objects.filter(request_id__in=ids, batch__isnull=False)
         .order_by("id")

@@ -15,7 +15,7 @@ from settings_app.json_bodies import StrictJSONParser
 
 SEND_TIMEOUT_S = 10.0
 """who reads nothing for so long is disconnected"""
-MOST_BAD_FRAMES = 20
+MAX_BAD_FRAMES = 20
 """in a row, whether they are no JSON objects or refused as invalid"""
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
@@ -73,7 +73,7 @@ class Socket:
         """
         self._bad += 1
         await self.send_json({"type": "error"} | dict(error))
-        if self._bad >= MOST_BAD_FRAMES:
+        if self._bad >= MAX_BAD_FRAMES:
             await self.close(POLICY_VIOLATION, "Too many frames are not valid.")
 
     async def send_json(self, document: Mapping[str, Any]) -> None:

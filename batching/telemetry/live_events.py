@@ -17,7 +17,7 @@ from chats.services import Finish
 
 Event = dict[str, Any]
 
-MOST_EVENTS = 5000
+MAX_EVENTS = 5000
 """what gathers between two looks; beyond it the watchers are shown everything anew"""
 
 
@@ -26,7 +26,7 @@ class Reporter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._watched_until = 0.0
 
     @property
@@ -102,7 +102,7 @@ class Reporter:
             self._tell("batch_ended", batch_id=batch.id)
 
     def _tell(self, kind: str, **fields: Any) -> None:
-        if len(self._events) == MOST_EVENTS:
+        if len(self._events) == MAX_EVENTS:
             self._events.clear()
             self._events.append({"kind": "lost"})
         self._events.append({"kind": kind, **fields})

@@ -13,7 +13,7 @@ from batching.store.threads import DatabaseThreads
 
 logger = logging.getLogger("batching")
 
-LARGEST_GROUP = 32
+MAX_GROUP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Claimer:
     async def run(self) -> None:
         while True:
             await self._arrived.wait()
-            group = self._pending[:LARGEST_GROUP]
+            group = self._pending[:MAX_GROUP]
             del self._pending[: len(group)]
             if not self._pending:
                 self._arrived.clear()

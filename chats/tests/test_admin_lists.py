@@ -23,7 +23,7 @@ ROW = re.compile(r'<th class="field-id"><a[^>]*>(\d+)</a>')
 
 @pytest.fixture(autouse=True)
 def _count_to_three(monkeypatch):
-    monkeypatch.setattr(admin_lists, "MOST_LISTED", 3)
+    monkeypatch.setattr(admin_lists, "MAX_LISTED", 3)
 
 
 @pytest.fixture

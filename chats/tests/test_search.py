@@ -21,7 +21,7 @@ WOLVES = ChatFilter(search="wolves")
 @pytest.fixture(autouse=True)
 def _short_stretches(monkeypatch, settings):
     monkeypatch.setattr(search, "FIRST_STRETCH", 3)
-    monkeypatch.setattr(search, "MOST_GROWTH", 1)
+    monkeypatch.setattr(search, "MAX_GROWTH", 1)
     settings.API_ACCESS = "open"
 
 
@@ -72,7 +72,7 @@ def test_search_stops_when_its_time_is_over_and_goes_on_from_there():
     ],
 )
 def test_stretches_grow_and_shrink_with_what_they_cost(monkeypatch, took_s, left_s, stretch):
-    monkeypatch.setattr(search, "MOST_GROWTH", 4)
+    monkeypatch.setattr(search, "MAX_GROWTH", 4)
     assert search._next_stretch(1000, took_s=took_s, left_s=left_s) == stretch
 
 

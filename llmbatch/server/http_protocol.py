@@ -29,7 +29,7 @@ class GatewayRequest(WebRequest):
 
     def gotLength(self, length: int | None) -> None:
         """All headers are here; the length is None if the body comes in chunks."""
-        if length is not None and length > settings.LARGEST_BODY_BYTES:
+        if length is not None and length > settings.MAX_BODY_BYTES:
             self._refuse_body()
         else:
             super().gotLength(length)
@@ -37,7 +37,7 @@ class GatewayRequest(WebRequest):
     def handleContentChunk(self, data: bytes) -> None:
         if self._lingering is not None:
             return
-        if self.content.tell() + len(data) > settings.LARGEST_BODY_BYTES:
+        if self.content.tell() + len(data) > settings.MAX_BODY_BYTES:
             self.content.close()
             self._refuse_body()
         else:

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 PIECE_BYTES = 1024
 """are taken apart in one turn of the loop; they may hold more than a hundred frames"""
-MOST_UNREAD = 16
+MAX_UNREAD = 16
 """frames that the application has not taken yet, and those of one more piece"""
 PATIENCE_S = 0.005
 
@@ -103,7 +103,7 @@ class GatewaySocket(WebSocketProtocol):
         """Whether the client has sent more than the application reads, or takes no answers."""
         if self.state != self.STATE_OPEN:
             return False
-        return self.application_queue.qsize() >= MOST_UNREAD or not flow.free.is_set()
+        return self.application_queue.qsize() >= MAX_UNREAD or not flow.free.is_set()
 
     def _count_missing(self) -> int:
         """Bytes of a frame that is not complete yet; however many, it is one frame."""

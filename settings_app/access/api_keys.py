@@ -24,7 +24,7 @@ from settings_app.snapshot import Snapshot, current_snapshot
 
 REMEMBERED_S = 60.0
 """at most; a change of any key is heard of within a second, with that of the settings"""
-MOST_REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 _FORM = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}")
 
 
@@ -74,7 +74,7 @@ class KeyRing:
         """Asks the database, and remembers what it says, also of a wrong key."""
         snapshot = current_snapshot()  # before the query: a change meanwhile makes this too old
         principal = _find_principal(key)
-        if self._snapshot is not snapshot or len(self._known) >= MOST_REMEMBERED:
+        if self._snapshot is not snapshot or len(self._known) >= MAX_REMEMBERED:
             self._known, self._snapshot = {}, snapshot
         self._known[_digest(key)] = Memory(principal, time.monotonic() + REMEMBERED_S)
         if principal is not None:

@@ -24,7 +24,7 @@ from batching.process.runtime import get_runtime
 from batching.sockets.socket import Socket, SocketClosed
 from settings_app.access.rate_limits import take_turn
 
-MOST_OPEN = 1000
+MAX_OPEN = 1000
 """queries of one socket that wait for their answers"""
 MAX_REF = 200
 
@@ -53,8 +53,8 @@ class Conversation:
             _check_frame(frame)
             if frame["type"] == "query":
                 query = read_query(frame)
-                if len(self._tasks) >= MOST_OPEN:
-                    raise QueueFull(f"{MOST_OPEN} queries of this socket are open already.")
+                if len(self._tasks) >= MAX_OPEN:
+                    raise QueueFull(f"{MAX_OPEN} queries of this socket are open already.")
                 streamed = frame.get("stream", False)
                 self._begin(self._ask(replace(query, streamed=streamed), mark))
             else:

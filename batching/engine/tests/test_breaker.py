@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from batching.engine.breaker import (
     FIRST_PAUSE_S,
-    LONGEST_ASKED_S,
-    LONGEST_PAUSE_S,
+    MAX_ASKED_S,
+    MAX_PAUSE_S,
     ROW_S,
     THRESHOLD,
     Breaker,
@@ -95,7 +95,7 @@ def test_each_failed_probe_doubles_the_pause_up_to_the_longest() -> None:
         breaker.fail(now, probe=True)
         breaker.end_probe()
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert pauses[-1] == LONGEST_PAUSE_S
+    assert pauses[-1] == MAX_PAUSE_S
     assert breaker.probes == 8
     breaker.succeed()
     assert (breaker.probes, breaker.is_open) == (0, False)
@@ -116,7 +116,7 @@ def test_pause_is_as_long_as_the_service_asks_within_reason(
     asked: float | None, pause: float
 ) -> None:
     assert open_breaker(asked_s=asked).paused_s(0.0) == pause
-    assert LONGEST_ASKED_S == 60.0
+    assert MAX_ASKED_S == 60.0
 
 
 EVENTS = st.lists(st.sampled_from(["start", "fail", "reply", "nothing", "wait"]), max_size=80)

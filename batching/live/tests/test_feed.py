@@ -15,7 +15,7 @@ from batching.live.feed import Watcher
 from batching.models import CallStatus
 from batching.sockets.socket import Socket
 from batching.store.model_status import read_model_state
-from batching.telemetry.live_events import MOST_EVENTS, REPORTER, Reporter
+from batching.telemetry.live_events import MAX_EVENTS, REPORTER, Reporter
 from batching.tests.harness import LIMIT_S, wait_until
 from batching.tests.rows import make_batch, make_call
 from batching.tests.sockets import SocketClient, connected
@@ -232,7 +232,7 @@ async def test_who_falls_behind_is_shown_the_state_instead_of_what_was_missed():
     await asyncio.sleep(0)
     for number in range(1000):
         watcher.offer(f"event {number}")
-    assert len(watcher._frames) <= feed_module.MOST_FRAMES
+    assert len(watcher._frames) <= feed_module.MAX_FRAMES
     free.set()
     await wait_until(lambda: len(sent) == 2)
     assert sent == ["state", "state"]
@@ -246,7 +246,7 @@ async def test_flood_of_events_shows_everything_anew(harness):
     async with connected() as client:
         log = Log(client)
         await log.read_until(lambda log: bool(log.states))
-        for number in range(MOST_EVENTS + 1):
+        for number in range(MAX_EVENTS + 1):
             REPORTER.left([number], "cancelled")
         await log.read_until(lambda log: len(log.states) >= 2)
     assert log.events("left") == []
@@ -265,7 +265,7 @@ def test_unwatched_reporter_keeps_nothing():
 def test_long_queue_is_counted_beyond_what_is_listed(monkeypatch):
     from batching.live import snapshot
 
-    monkeypatch.setattr(snapshot, "MOST_LISTED", 3)
+    monkeypatch.setattr(snapshot, "MAX_LISTED", 3)
     for _ in range(5):
         make_chat(Status.QUEUED, priority=2)
     board = snapshot.read_board(1000.0)

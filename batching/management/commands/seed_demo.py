@@ -20,7 +20,7 @@ from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
 
 CHATS_A_TRANSACTION = 1000  # a running server waits about 0.2 s for the write lock
-MOST_CHATS, MOST_WEEKS = 100_000_000, 520
+MAX_CHATS, MAX_WEEKS = 100_000_000, 520
 
 
 class Command(BaseCommand):
@@ -101,11 +101,11 @@ class Command(BaseCommand):
 
 
 def _read_chats(text: str) -> int:
-    return _read_number(text, most=MOST_CHATS)
+    return _read_number(text, most=MAX_CHATS)
 
 
 def _read_weeks(text: str) -> int:
-    return _read_number(text, most=MOST_WEEKS)
+    return _read_number(text, most=MAX_WEEKS)
 
 
 def _read_number(text: str, *, most: int) -> int:

@@ -231,7 +231,7 @@ async def test_twenty_refused_frames_in_a_row_end_it(harness: Harness) -> None:
 async def test_others_get_their_turn_between_the_frames_of_a_burst(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query, "MOST_OPEN", 0)  # each frame is answered without a wait
+    monkeypatch.setattr(query, "MAX_OPEN", 0)  # each frame is answered without a wait
     turns = 0
 
     async def count() -> None:
@@ -265,7 +265,7 @@ async def test_hostile_texts_harm_nobody(harness: Harness) -> None:
 async def test_open_queries_of_a_socket_are_bounded(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query, "MOST_OPEN", 2)
+    monkeypatch.setattr(query, "MAX_OPEN", 2)
     await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         for index in range(3):
