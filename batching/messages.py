@@ -69,7 +69,7 @@ def accepted_message(items: Iterable[QueuedItem], *, process: str, clock: float)
     }
 
 
-def read_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> list[QueuedItem]:
+def parse_accepted(message: Mapping[str, Any], *, process: str, clock: float) -> list[QueuedItem]:
     """The message's items on this process's clock: another machine's counts from elsewhere."""
     shift = 0.0 if message["process"] == process else clock - message["clock"]
     return [
@@ -140,7 +140,7 @@ def finished_message(outcomes: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     return {"type": "requests.finished", "outcomes": json.dumps(list(outcomes.items()))}
 
 
-def read_finished(message: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+def parse_finished(message: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     return [(chat_id, outcome) for chat_id, outcome in json.loads(message["outcomes"])]
 
 

@@ -163,9 +163,9 @@ async def _time_layer(layer, size: int) -> tuple[float, float]:
         if exchange == WARM_EXCHANGES:
             wall_s, cpu_s = time.perf_counter(), time.process_time()
         await layer.send(channel, messages.accepted_message(items, process="door", clock=0.0))
-        messages.read_accepted(await layer.receive(channel), process="worker", clock=0.0)
+        messages.parse_accepted(await layer.receive(channel), process="worker", clock=0.0)
         await layer.send(channel, messages.finished_message(outcomes))
-        messages.read_finished(await layer.receive(channel))
+        messages.parse_finished(await layer.receive(channel))
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     await layer.flush()  # closes the connections
     return wall_s / EXCHANGES, cpu_s / EXCHANGES

@@ -11,7 +11,7 @@ from channels.db import database_sync_to_async
 from chats.models import Chat
 from chats.selectors import ChatFilter, walk_chats
 from chats.serializers import describe_chat
-from chats.timestamps import write_time
+from chats.timestamps import format_time
 from settings_app.models import Priority
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
@@ -67,10 +67,10 @@ def _csv_writer() -> Writer:
 
 def _row(chat: Chat) -> Sequence[Any]:
     return (
-        *(chat.pk, write_time(chat.received_at), chat.username, chat.request_id),
+        *(chat.pk, format_time(chat.received_at), chat.username, chat.request_id),
         *(Priority(chat.priority).name, chat.status, chat.prompt, chat.text),
         *(chat.error_code, chat.error_detail, chat.batch_id, chat.queue_ms, chat.latency_ms),
-        *(chat.tokens_used, write_time(chat.completed_at), chat.suspect),
+        *(chat.tokens_used, format_time(chat.completed_at), chat.suspect),
     )
 
 

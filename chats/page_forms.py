@@ -45,14 +45,14 @@ def describe_form(asked: QueryDict, parameters: PageParameters) -> dict[str, Any
     return {
         "priorities": [(p.name, p.label, valid.get("priority") == p) for p in Priority],
         "statuses": [(s.value, s.label, valid.get("status") == s) for s in Status],
-        "from": write_for_field(valid.get("from")),
-        "to": write_for_field(valid.get("to")),
+        "from": format_for_field(valid.get("from")),
+        "to": format_for_field(valid.get("to")),
         **{name: asked.get(name, "") for name in ("username", "batch_id", "search", "error_code")},
         "any_error": ANY_ERROR,
     }
 
 
-def write_query(asked: QueryDict, parameters: QueryParameters, *, without: Sequence[str]) -> str:
+def format_query(asked: QueryDict, parameters: QueryParameters, *, without: Sequence[str]) -> str:
     """What was asked of the known parameters, as a query string."""
     kept = asked.copy()
     for name in list(kept):
@@ -61,7 +61,7 @@ def write_query(asked: QueryDict, parameters: QueryParameters, *, without: Seque
     return kept.urlencode()
 
 
-def write_for_field(value: datetime | None) -> str:
+def format_for_field(value: datetime | None) -> str:
     """As a field of type datetime-local holds it, in UTC."""
     if value is None:
         return ""

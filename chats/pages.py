@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from chats.export import FORMATS, stream_chats
 from chats.models import Chat
-from chats.page_forms import PLACE, WAYS, PageParameters, describe_form, write_query
+from chats.page_forms import PLACE, WAYS, PageParameters, describe_form, format_query
 from chats.search import search_chats
 from chats.selectors import ChatPage, list_chats
 from settings_app.access.page_access import for_readers, for_readers_async, may_administer
@@ -26,8 +26,8 @@ def chat_list(request: HttpRequest) -> HttpResponse:
     context = _read_page(parameters) | {
         "problems": parameters.problems,
         "form": describe_form(request.GET, parameters),
-        "asked": write_query(request.GET, parameters, without=PLACE),
-        "paged": write_query(request.GET, parameters, without=WAYS),
+        "asked": format_query(request.GET, parameters, without=PLACE),
+        "paged": format_query(request.GET, parameters, without=WAYS),
         "formats": FORMATS,
         "newest": not set(WAYS) & set(request.GET),
         "is_staff": may_administer(request),

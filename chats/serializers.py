@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from chats.models import Chat, Status
 from chats.selectors import DEFAULT_PAGE, MAX_ID, MAX_PAGE, ChatFilter
-from chats.timestamps import write_time
+from chats.timestamps import format_time
 from settings_app.models import Priority
 
 MAX_NAME_LENGTH = 200
@@ -123,10 +123,10 @@ class ChatParameters(QueryParameters):
 def describe_chat(chat: Chat) -> dict[str, Any]:
     """One entry of the page; an open request has neither a response nor an error."""
     name = {"request_id": chat.request_id, "username": chat.username}
-    created_at = write_time(chat.created_at)
+    created_at = format_time(chat.created_at)
     answered = chat.status == Status.DONE
     return {
-        "timestamp": write_time(chat.received_at),
+        "timestamp": format_time(chat.received_at),
         "batch_id": chat.batch_id,
         "status": chat.status,
         "request": name
@@ -137,7 +137,7 @@ def describe_chat(chat: Chat) -> dict[str, Any]:
             "tokens_used": chat.tokens_used,
             "latency_ms": chat.latency_ms,
             "created_at": created_at,
-            "completed_at": write_time(chat.completed_at),
+            "completed_at": format_time(chat.completed_at),
         }
         if answered
         else None,

@@ -7,10 +7,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @overload
-def write_time(moment: datetime) -> str: ...
+def format_time(moment: datetime) -> str: ...
 @overload
-def write_time(moment: None) -> None: ...
-def write_time(moment: datetime | None) -> str | None:
+def format_time(moment: None) -> None: ...
+def format_time(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC with a Z."""
     if moment is None:
         return None

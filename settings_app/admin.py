@@ -21,7 +21,7 @@ from settings_app.access.api_keys import change_api_key, delete_api_keys, store_
 from settings_app.admin_base import FixedRowsAdmin
 from settings_app.forms import GatewaySettingsForm, MomentInput, describe_key
 from settings_app.history import Author, find_author
-from settings_app.lane_help import EFFECTS, compare_fields, describe_lane, write_effect
+from settings_app.lane_help import EFFECTS, compare_fields, describe_lane, format_effect
 from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane, SettingsChange, Via
 from settings_app.services import update_settings
 from settings_app.snapshot import refresh_if_stale
@@ -97,7 +97,7 @@ class LaneAdmin(FixedRowsAdmin):
         form = super().get_form(request, obj, **kwargs)
         for name, sentence in EFFECTS.items():
             if obj is not None and name in form.base_fields:
-                words = write_effect(name, getattr(obj, name))
+                words = format_effect(name, getattr(obj, name))
                 form.base_fields[name].help_text = format_html(
                     '<span data-effect="{}" data-field="{}">{}</span>', sentence, name, words
                 )

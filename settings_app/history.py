@@ -35,7 +35,7 @@ def find_author(user: Named, via: Via) -> Author:
     return Author(user.get_username() or ANYONE, via)
 
 
-def note_settings(
+def record_settings(
     row: GatewaySettings, values: Mapping[str, Any], *, api_key: str | None, by: Author
 ) -> None:
     """Call it before the change, holding the lock that every writer begins with."""
@@ -46,7 +46,7 @@ def note_settings(
     _store(SETTINGS, changes, by)
 
 
-def note_lanes(lanes: Mapping[int, Mapping[str, Any]], *, by: Author) -> None:
+def record_lanes(lanes: Mapping[int, Mapping[str, Any]], *, by: Author) -> None:
     """Likewise."""
     rows = Lane.objects.in_bulk(list(lanes))
     for priority, values in lanes.items():
@@ -54,16 +54,16 @@ def note_lanes(lanes: Mapping[int, Mapping[str, Any]], *, by: Author) -> None:
         _store(str(rows[priority]), _compare(before, values), by)
 
 
-def note_new_key(key: ApiKey, *, by: Author) -> None:
+def record_new_key(key: ApiKey, *, by: Author) -> None:
     _store(name_key(key), {"created": ("", _describe_key(key))}, by)
 
 
-def note_changed_key(old: ApiKey, new: ApiKey, *, by: Author) -> None:
+def record_changed_key(old: ApiKey, new: ApiKey, *, by: Author) -> None:
     before, after = ({name: getattr(key, name) for name in KEY_FIELDS} for key in (old, new))
     _store(name_key(new), _compare(before, after), by)
 
 
-def note_deleted_key(key: ApiKey, *, by: Author) -> None:
+def record_deleted_key(key: ApiKey, *, by: Author) -> None:
     _store(name_key(key), {"deleted": (_describe_key(key), "")}, by)
 
 

@@ -40,14 +40,14 @@ class LaneField:
     values: list[Any]
 
 
-def write_effect(name: str, value: Any) -> str:
+def format_effect(name: str, value: Any) -> str:
     number = f"{value:,}".removesuffix(".0") if isinstance(value, int | float) else value
     return EFFECTS[name].format(**{name: number})
 
 
 def describe_lane(lane: Lane) -> list[str]:
     return [
-        *(write_effect(name, getattr(lane, name)) for name in EFFECTS),
+        *(format_effect(name, getattr(lane, name)) for name in EFFECTS),
         SCOPES[BatchScope(lane.batch_scope)],
         HELD[lane.hold_until_checked],
     ]

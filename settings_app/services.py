@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from settings_app.crypto import encrypt
-from settings_app.history import COMMAND, Author, note_lanes, note_settings
+from settings_app.history import COMMAND, Author, record_lanes, record_settings
 from settings_app.models import GatewaySettings, Lane, Priority
 from settings_app.snapshot import refresh_snapshot
 
@@ -41,8 +41,8 @@ def update_settings(
         # Only the columns that change are written, so two people who edit different fields at the
         # same time both keep their change. The first row is the lock: all writers begin with it.
         row = GatewaySettings.objects.select_for_update().get(pk=1)
-        note_settings(row, values, api_key=api_key, by=by)
-        note_lanes(lanes, by=by)
+        record_settings(row, values, api_key=api_key, by=by)
+        record_lanes(lanes, by=by)
         _update_gateway(values, api_key=api_key)
         for priority, changes in lanes.items():
             Lane.objects.filter(priority=priority).update(**changes, updated_at=timezone.now())

@@ -34,7 +34,7 @@ class QueryStateView(APIView):
 def find_asked(request: Request, request_id: str) -> Chat:
     """Raises RequestNotFound or AmbiguousRequest."""
     username = request.query_params.get("username")
-    log_context.note(request_ids=[request_id])
+    log_context.bind(request_ids=[request_id])
     return find_one(request_id, client_id=client_of(request), username=username)
 
 

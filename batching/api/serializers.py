@@ -67,7 +67,7 @@ class QuerySerializer(serializers.Serializer):
 _FIELDS = QuerySerializer()
 
 
-def read_query(data: Any) -> Query:
+def parse_query(data: Any) -> Query:
     """The valid query of a parsed body; raises rest_framework's ValidationError.
 
     The serializer is built once: its fields hold no request, and building them costs more than
@@ -91,10 +91,10 @@ _PLAIN_PRIORITIES = {
 }
 
 
-def read_plain_query(body: bytes) -> Query | None:
+def parse_plain_query(body: bytes) -> Query | None:
     """The query of an ordinary body, at a tenth of the serializer's cost.
 
-    None for any body that is not ordinary, valid or not: then `read_query` decides and words what
+    None for any body that is not ordinary, valid or not: then `parse_query` decides and words what
     is wrong. What both accept they read alike.
     """
     try:

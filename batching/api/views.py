@@ -12,7 +12,7 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from batching.api.serializers import read_plain_query, read_query
+from batching.api.serializers import parse_plain_query, parse_query
 from batching.gateway.admission import Query
 from batching.gateway.events import EventStream
 from batching.process.runtime import get_runtime
@@ -68,7 +68,7 @@ class QueryView(AsyncAPIView):
         """The short way for an ordinary body; DRF's way for every other, and for its errors."""
         query = None
         if request.content_type == "application/json" and request.method == "POST":
-            query = read_plain_query(request.body)
+            query = parse_plain_query(request.body)
         try:
             principal = await find_principal(request) if query else None
             if query is None or (principal is None and settings.API_ACCESS != "open"):
@@ -78,7 +78,7 @@ class QueryView(AsyncAPIView):
             return self.get_exception_handler()(error, {"request": request})
 
     async def post(self, request: Request) -> HttpResponse:
-        return await self._answer(request, read_query(request.data), self.principal)
+        return await self._answer(request, parse_query(request.data), self.principal)
 
     async def _answer(
         self, request: HttpRequest | Request, query: Query, principal: Principal | None

@@ -73,7 +73,7 @@ class Splitter:
 
     def _read(self) -> dict[int, str]:
         self._fresh = {}
-        while self._read_value() if self._open is not None else self._find_member():
+        while self._parse_value() if self._open is not None else self._find_member():
             pass
         for index in self._fresh:
             del self.flaws[index]
@@ -118,7 +118,7 @@ class Splitter:
             self._spoil(index, Flaw.DUPLICATE)
         return True
 
-    def _read_value(self) -> bool:
+    def _parse_value(self) -> bool:
         assert self._open is not None
         body = _STRING_BODY.match(self._buffer, self._at)
         assert body is not None

@@ -66,7 +66,7 @@ class Admission:
         self._check_queue(query, rule, wait_s=wait_s)
         accepted, received_at = self._clock(), datetime.now(UTC)
         chat = self._make_chat(query, rule, received_at=received_at, wait_s=wait_s)
-        log_context.note(request_ids=[chat.request_id])
+        log_context.bind(request_ids=[chat.request_id])
         item = self._make_item(query, rule, accepted=accepted, wait_s=wait_s)
         return chat, replace(
             item, request_id=chat.request_id, exchange=log_context.current_exchange()

@@ -81,7 +81,7 @@ def describe_failure(error: GatewayError) -> Event:
     return {"type": "error", "code": error.code, "detail": str(error)}
 
 
-def write_frame(document: Event) -> bytes:
+def format_frame(document: Event) -> bytes:
     """In one line for every reader: some take a separator of Unicode for the line's end too."""
     text = json.dumps(document, ensure_ascii=False)
     for separator, escape in _SEPARATORS.items():
@@ -100,8 +100,8 @@ class EventStream(HttpResponseBase):
         self["X-Accel-Buffering"] = "no"
         self.events = events
 
-    def write_frame(self, event: Event) -> bytes:
+    def format_frame(self, event: Event) -> bytes:
         """Nothing for an event that is not told."""
         if event["type"] not in TOLD:
             return b""
-        return write_frame(event)
+        return format_frame(event)

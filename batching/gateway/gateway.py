@@ -26,7 +26,7 @@ from batching.messages import (
     accepted_message,
     cancelled_message,
     parse_deltas,
-    read_finished,
+    parse_finished,
 )
 from batching.store.cancellation import cancel_one, release_chats
 from batching.store.fleet_status import FleetStatus
@@ -151,7 +151,7 @@ class Gateway:
         while True:
             message = await self._layer.receive(self._process)
             try:
-                self._hear(message)
+                self._handle_message(message)
             except Exception:
                 # One message that cannot be understood must not end the listening.
                 logger.exception("A message of the waiters could not be handled.")
@@ -245,7 +245,7 @@ class Gateway:
         message = accepted_message(items, process=self._process, clock=self._clock())
         await self._send(BATCHING_CHANNEL, message)
 
-    def _hear(self, message: Mapping[str, Any]) -> None:
+    def _handle_message(self, message: Mapping[str, Any]) -> None:
         match message["type"]:
             case "requests.dispatched":
                 for waiter in self.waiters.mark_dispatched(message["ids"]):
@@ -254,7 +254,7 @@ class Gateway:
                 for delta in parse_deltas(message):
                     self.waiters.add_delta(delta)
             case "requests.finished":
-                for chat_id, outcome in read_finished(message):
+                for chat_id, outcome in parse_finished(message):
                     for waiter in self.waiters.deliver(chat_id, outcome):
                         self._leave_queue(waiter)
             case unknown:

@@ -142,11 +142,11 @@ class Waiters:
         if waiter.answer.done():
             return
         if "error" in outcome:
-            waiter.answer.set_exception(_read_error(outcome["error"]))
+            waiter.answer.set_exception(_parse_error(outcome["error"]))
             waiter.answer.exception()  # nobody may be left to look at it
         else:
             waiter.answer.set_result(outcome["answer"])
 
 
-def _read_error(error: dict[str, Any]) -> GatewayError:
+def _parse_error(error: dict[str, Any]) -> GatewayError:
     return error_from_code(error["code"], error["detail"], error.get("retry_after_s"))

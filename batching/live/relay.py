@@ -33,7 +33,7 @@ class Relay:
         self._send = send
         self._watched = asyncio.Event()
 
-    async def hear_watchers(self) -> None:
+    async def receive_watchers(self) -> None:
         while True:
             await self._layer.receive(WATCH_CHANNEL)
             REPORTER.watch(seconds=WATCHED_S)

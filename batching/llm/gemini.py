@@ -99,7 +99,7 @@ class GeminiModel:
                 )
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        yield read_chunk(chunk)
+                        yield parse_chunk(chunk)
         except GatewayError as error:
             raise CallFailed(error, Remedy.FAIL) from None
         except Exception as raised:
@@ -194,7 +194,7 @@ def _thinking_config(model: str) -> types.ThinkingConfig | None:
     return None
 
 
-def read_chunk(chunk: types.GenerateContentResponse) -> Piece:
+def parse_chunk(chunk: types.GenerateContentResponse) -> Piece:
     """One event of the stream; thought parts are left out of the text."""
     candidate = chunk.candidates[0] if chunk.candidates else None
     parts = (candidate.content.parts or []) if candidate and candidate.content else []
@@ -205,11 +205,11 @@ def read_chunk(chunk: types.GenerateContentResponse) -> Piece:
         text="".join(part.text for part in parts if part.text and not part.thought),
         finish_reason=str(finish.value) if finish else None,
         block_reason=str(block.value) if block else None,
-        usage=_read_usage(chunk.usage_metadata),
+        usage=_parse_usage(chunk.usage_metadata),
     )
 
 
-def _read_usage(metadata: types.GenerateContentResponseUsageMetadata | None) -> TokenUsage | None:
+def _parse_usage(metadata: types.GenerateContentResponseUsageMetadata | None) -> TokenUsage | None:
     if metadata is None or metadata.prompt_token_count is None:
         return None
     return TokenUsage(

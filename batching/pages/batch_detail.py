@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from batching.models import Batch, ModelCall
-from batching.pages.charts import write_number
+from batching.pages.charts import format_number
 from batching.pages.timeline import Timeline, draw_timeline
 from chats.models import Chat
 
@@ -56,15 +56,15 @@ def _tell_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemStory:
         prompt=shorten(chat.prompt),
         answer=shorten(chat.text or ""),
         facts=[
-            ("in queue", write_number(chat.queue_ms, unit="ms")),
-            ("latency", write_number(chat.latency_ms, unit="ms")),
+            ("in queue", format_number(chat.queue_ms, unit="ms")),
+            ("latency", format_number(chat.latency_ms, unit="ms")),
             ("attempts", chat.attempt),
             ("finish reason", chat.finish_reason or "–"),
             ("tokens told", _write_told(chat)),
-            ("settled prompt", write_number(chat.settled_prompt)),
-            ("settled output", write_number(chat.settled_output)),
-            ("settled thoughts", write_number(chat.settled_thoughts)),
-            ("settled cached", write_number(chat.settled_cached)),
+            ("settled prompt", format_number(chat.settled_prompt)),
+            ("settled output", format_number(chat.settled_output)),
+            ("settled thoughts", format_number(chat.settled_thoughts)),
+            ("settled cached", format_number(chat.settled_cached)),
         ],
         calls=[call for call in calls if chat.pk in call.item_ids],
     )
@@ -73,7 +73,7 @@ def _tell_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemStory:
 def _write_told(chat: Chat) -> str:
     """What the client was told; of an answer released early, an estimate."""
     estimated = (chat.usage or {}).get("estimated")
-    return write_number(chat.tokens_used) + (" (estimated)" if estimated else "")
+    return format_number(chat.tokens_used) + (" (estimated)" if estimated else "")
 
 
 def _tell_call(call: ModelCall) -> CallStory:
@@ -82,13 +82,13 @@ def _tell_call(call: ModelCall) -> CallStory:
         prompt=shorten(call.prompt) or "Not stored.",
         reply=shorten(call.reply) or "None stored.",
         facts=[
-            ("first token", write_number(call.first_token_ms, unit="ms")),
-            ("duration", write_number(call.duration_ms, unit="ms")),
+            ("first token", format_number(call.first_token_ms, unit="ms")),
+            ("duration", format_number(call.duration_ms, unit="ms")),
             ("finish reason", call.finish_reason or "–"),
-            ("prompt tokens", write_number(call.prompt_tokens)),
-            ("output tokens", write_number(call.output_tokens)),
-            ("thoughts tokens", write_number(call.thoughts_tokens)),
-            ("cached tokens", write_number(call.cached_tokens)),
+            ("prompt tokens", format_number(call.prompt_tokens)),
+            ("output tokens", format_number(call.output_tokens)),
+            ("thoughts tokens", format_number(call.thoughts_tokens)),
+            ("cached tokens", format_number(call.cached_tokens)),
             ("perhaps billed", "yes" if call.perhaps_billed else "no"),
             ("items", ", ".join(map(str, call.item_ids)) or "–"),
         ],

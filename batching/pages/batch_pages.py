@@ -11,7 +11,7 @@ from rest_framework import serializers
 from batching.models import Batch, Outcome
 from batching.pages.batch_detail import tell_batch
 from batching.pages.batch_list import BatchFilter, BatchPage, list_batches
-from chats.page_forms import write_for_field, write_query
+from chats.page_forms import format_for_field, format_query
 from chats.selectors import MAX_ID
 from chats.serializers import MomentField, PriorityNameField, QueryParameters
 from settings_app.access.page_access import for_readers, may_administer
@@ -52,7 +52,7 @@ def batch_list(request: HttpRequest) -> HttpResponse:
         "page": page,
         "problems": parameters.problems,
         "form": describe_form(parameters),
-        "asked": write_query(request.GET, parameters, without=["before"]),
+        "asked": format_query(request.GET, parameters, without=["before"]),
         "newest": "before" not in request.GET,
     }
     return render(request, "batches.html", context, status=400 if parameters.errors else 200)
@@ -63,8 +63,8 @@ def describe_form(parameters: BatchParameters) -> dict[str, Any]:
     return {
         "priorities": [(p.name, p.label, valid.get("priority") == p) for p in Priority],
         "outcomes": [(o.value, o.label, valid.get("outcome") == o.value) for o in Outcome],
-        "from": write_for_field(valid.get("from")),
-        "to": write_for_field(valid.get("to")),
+        "from": format_for_field(valid.get("from")),
+        "to": format_for_field(valid.get("to")),
     }
 
 

@@ -77,7 +77,7 @@ class Bars:
     template = "charts/bars.html"
 
 
-def write_number(value: float | None, *, unit: str = "") -> str:
+def format_number(value: float | None, *, unit: str = "") -> str:
     """1,234 or 3.25; a dash for what nothing was recorded for."""
     if value is None:
         return "–"
@@ -101,7 +101,7 @@ def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series])
             width=round(width, 3),
             height=round(abs(value) / span * 100, 2),
             css=one.css,
-            text=f"{labels[day]}: {write_number(value)} {one.label}",
+            text=f"{labels[day]}: {format_number(value)} {one.label}",
         )
         for place, one in enumerate(series)
         for day, value in enumerate(one.values)
@@ -112,8 +112,8 @@ def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series])
         series=series,
         columns=columns,
         rows=[(label, _cells(series, day)) for day, label in enumerate(labels)],
-        highest=write_number(top),
-        lowest=write_number(bottom) if bottom else "0",
+        highest=format_number(top),
+        lowest=format_number(bottom) if bottom else "0",
         zero_y=zero_y,
     )
 
@@ -123,7 +123,7 @@ def _cells(series: Sequence[Series], day: int) -> list[Cell]:
         Cell(
             name=one.names[day],
             value=one.values[day],
-            text=write_number(one.values[day]),
+            text=format_number(one.values[day]),
             link=one.links[day] if one.links and one.values[day] else "",
         )
         for one in series
@@ -155,7 +155,7 @@ def _bar(entry: Entry, most: float) -> Bar:
         label=entry.label,
         name=entry.name,
         value=entry.value,
-        text=write_number(entry.value, unit=entry.unit),
+        text=format_number(entry.value, unit=entry.unit),
         css=entry.css,
         width=round((entry.value or 0) / most * 100, 2),
         mark=None if entry.target is None else round(entry.target / most * 100, 2),

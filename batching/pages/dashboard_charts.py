@@ -10,9 +10,9 @@ from batching.pages.charts import (
     Series,
     draw_bars,
     draw_columns,
-    write_number,
+    format_number,
 )
-from batching.pages.figures import write_figure
+from batching.pages.figures import format_figure
 from batching.pages.links import RowLinks
 from settings_app.models import Priority
 from settings_app.snapshot import LaneSettings
@@ -129,6 +129,6 @@ def _draw_lane(summary: Summary, priority: Priority, lane: LaneSettings, links: 
         )
         for percent in SHOWN_PERCENTILES
     ]
-    share = write_figure(times["slo_attainment"], "%")
-    note = f"Target now: {write_number(lane.latency_ms)} ms (the mark). Answered in time: {share}."
+    share = format_figure(times["slo_attainment"], "%")
+    note = f"Target now: {format_number(lane.latency_ms)} ms (the mark). Answered in time: {share}."
     return draw_bars(f"{priority.label}: waits and latencies", entries=entries, note=note)

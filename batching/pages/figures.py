@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from batching.pages.charts import write_number
+from batching.pages.charts import format_number
 from batching.pages.links import RowLinks, Rows
 from settings_app.models import Priority
 
@@ -81,10 +81,10 @@ def find_value(summary: Any, name: str) -> Any:
     return summary
 
 
-def write_figure(value: Any, unit: str) -> str:
+def format_figure(value: Any, unit: str) -> str:
     if unit == "%" and value is not None:
         return f"{value * 100:.1f} %"
-    return write_number(value, unit=unit)
+    return format_number(value, unit=unit)
 
 
 def list_figures(summary: Summary, *, before: Summary | None, links: RowLinks) -> list[Figure]:
@@ -121,7 +121,7 @@ def _figure(
         name=name,
         label=metric.label,
         value=value,
-        text=write_figure(value, metric.unit),
+        text=format_figure(value, metric.unit),
         link=links.find(metric.rows, priority=priority) if value else "",
         delta=None if before is None else compare(value, find_value(before, name), metric),
     )

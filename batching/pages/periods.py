@@ -72,7 +72,7 @@ class PeriodForm(forms.Form):
             raise forms.ValidationError("There is no day after the last day.")
         return cleaned
 
-    def read_period(self, *, today: date) -> Period:
+    def parse_period(self, *, today: date) -> Period:
         """The chosen days; the default ones if what was typed is not valid.
 
         A missing first day means thirty days up to the last, a missing last day today.

@@ -18,7 +18,7 @@ from batching.gateway.admission import MAX_NAME_LENGTH
 from batching.models import Batch
 from chats.models import Chat
 from settings_app.access.page_access import for_readers
-from settings_app.lane_help import write_effect
+from settings_app.lane_help import format_effect
 from settings_app.models import Priority
 from settings_app.snapshot import LaneSettings, refresh_if_stale
 
@@ -59,7 +59,7 @@ def playground_batches(request: HttpRequest) -> HttpResponse:
 
 
 def _describe_lane(lane: LaneSettings) -> dict[str, Any]:
-    effects = [write_effect(name, getattr(lane, name)) for name in ("window_s", "max_batch")]
+    effects = [format_effect(name, getattr(lane, name)) for name in ("window_s", "max_batch")]
     return {
         "name": Priority(lane.priority).name,
         "words": " ".join(effects),

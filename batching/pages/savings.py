@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batching.pages.charts import write_number
+from batching.pages.charts import format_number
 from batching.pages.figures import Figure, find_value
 from batching.pages.links import RowLinks, Rows
 from settings_app.models import Priority
@@ -47,7 +47,7 @@ def _list_figures(
             place + name,
             label,
             value,
-            write_number(value, unit=unit),
+            format_number(value, unit=unit),
             link=links.find(rows, priority=lane) if value else "",
         )
         for name, label, unit, rows in COLUMNS
@@ -68,9 +68,9 @@ def _judge(summary: Summary) -> str:
     tokens = sum(summary["tokens"][kind] for kind in ("prompt", "output", "thoughts"))
     share = f", {cost['overhead_tokens'] / tokens * 100:.0f} % of those counted" if tokens else ""
     return (
-        f"One call for each request would have been {write_number(saved + calls)} calls;"
-        f" {write_number(saved)} ({saved / (saved + calls) * 100:.0f} %) were saved. Each saved"
-        f" call cost {write_number(cost['waited_s'] / saved, unit='s')} of waiting, spread over the"
-        f" requests, and about {write_number(cost['overhead_tokens'] // saved)} tokens"
+        f"One call for each request would have been {format_number(saved + calls)} calls;"
+        f" {format_number(saved)} ({saved / (saved + calls) * 100:.0f} %) were saved. Each saved"
+        f" call cost {format_number(cost['waited_s'] / saved, unit='s')} of waiting, spread over the"
+        f" requests, and about {format_number(cost['overhead_tokens'] // saved)} tokens"
         f" (an estimate{share})."
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from batching.models import Batch, CallStatus, ModelCall, Trigger
-from batching.pages.charts import write_number
+from batching.pages.charts import format_number
 from chats.models import Chat, Status
 
 LEAST_SPAN_S = 0.001
@@ -108,7 +108,7 @@ def _explain_trigger(batch: Batch) -> str:
     if batch.trigger == Trigger.FULL:
         return f"Left full, with {batch.size} of {batch.settings.get('max_batch', batch.size)}"
     window_s = batch.settings.get("window_s")
-    ended = "" if window_s is None else f" of {write_number(float(window_s), unit='s')}"
+    ended = "" if window_s is None else f" of {format_number(float(window_s), unit='s')}"
     late = f", {batch.lateness_ms:.1f} ms late" if batch.lateness_ms else ""
     return f"Left because the window{ended} had ended{late}, with {batch.size}"
 
@@ -117,7 +117,7 @@ def _draw_item(scale: _Scale, batch: Batch, chat: Chat, *, now: datetime) -> Tra
     left, ended = batch.created_at, chat.completed_at or now
     first = scale.segment("tone-2", chat.received_at, left, "waited for the batch to leave")
     second = scale.segment(_css_of(chat), left, ended, _ending_of(chat))
-    arrived, waited = scale.offset_s(chat.received_at), write_number(chat.queue_ms, unit="ms")
+    arrived, waited = scale.offset_s(chat.received_at), format_number(chat.queue_ms, unit="ms")
     text = f"arrived at {arrived}, waited {waited}, {_ending_of(chat)}"
     if chat.completed_at:
         text += f" at {scale.offset_s(chat.completed_at)}"

@@ -51,7 +51,7 @@ def describe_period(
 @for_readers
 def dashboard(request: HttpRequest) -> HttpResponse:
     form = PeriodForm(request.GET)
-    period = form.read_period(today=today_utc())
+    period = form.parse_period(today=today_utc())
     context = describe_period(period, request, compared=True)
     context |= {
         "unfinished": period.first <= today_utc() <= period.last,

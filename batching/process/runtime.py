@@ -121,7 +121,7 @@ class Runtime:
             tasks |= self._worker_tasks()
         if self.shared:
             relay = Relay(layer=self.layer, send=self.sender.send)
-            tasks |= {"watched": relay.hear_watchers, "relay": relay.run}
+            tasks |= {"watched": relay.receive_watchers, "relay": relay.run}
             tasks["numbers"] = self._report_numbers
         return tasks
 

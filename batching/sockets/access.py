@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from batching.store.threads import AWAY, explain_away
 from settings_app.access.api_keys import Principal
-from settings_app.access.auth import check_access, is_listed_origin, read_bearer
+from settings_app.access.auth import check_access, is_listed_origin, parse_bearer
 
 SUBPROTOCOL = "bearer"
 SESSION_CHECK_S = 30.0
@@ -63,7 +63,7 @@ class Visitor:
 
     async def authorize_again(self) -> None:
         """Cheap for a key that is known; raises SocketRefused for whom it is over."""
-        wait_s = 0.0 if read_bearer(self.request) else SESSION_CHECK_S
+        wait_s = 0.0 if parse_bearer(self.request) else SESSION_CHECK_S
         if time.monotonic() - self.checked_at < wait_s:
             return
         try:
@@ -72,7 +72,7 @@ class Visitor:
             pass  # nobody is thrown out because the database is away
 
 
-def read_visitor(scope: Mapping[str, Any], *, staff: bool) -> Visitor:
+def parse_visitor(scope: Mapping[str, Any], *, staff: bool) -> Visitor:
     """A browser's script can set no header but the subprotocols: `bearer` and then the key."""
     headers = list(scope["headers"])
     offered = scope.get("subprotocols", [])

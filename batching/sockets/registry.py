@@ -11,7 +11,7 @@ from batching.sockets.access import (
     SocketRefused,
     Visitor,
     is_from_here,
-    read_visitor,
+    parse_visitor,
 )
 from batching.sockets.socket import GOING_AWAY, INTERNAL_ERROR, Socket, SocketClosed
 
@@ -45,7 +45,7 @@ class SocketRegistry:
         self, endpoint: Endpoint | None, scope: Mapping[str, Any], receive: Any, send: Any
     ) -> None:
         """An ASGI application for one socket; without an endpoint it says so."""
-        visitor = read_visitor(scope, staff=endpoint.staff if endpoint else False)
+        visitor = parse_visitor(scope, staff=endpoint.staff if endpoint else False)
         await receive()  # websocket.connect
         if not is_from_here(visitor):  # not accepted: 403, and the page learns no more
             await send({"type": "websocket.close"})
@@ -66,7 +66,7 @@ class SocketRegistry:
                 raise SocketRefused(4404, "not_found", "There is nothing at this path.")
             await visitor.authorize()
         except SocketRefused as error:
-            await socket.show_out(error)
+            await socket.refuse(error)
             return
         if self._draining:
             await socket.leave(LEAVING)
@@ -91,11 +91,11 @@ class SocketRegistry:
                 try:
                     await socket.visitor.authorize_again()
                 except SocketRefused as error:
-                    self._show_out(socket, error)
+                    self._refuse(socket, error)
 
-    def _show_out(self, socket: Socket, error: SocketRefused) -> None:
+    def _refuse(self, socket: Socket, error: SocketRefused) -> None:
         """In a task of its own: one who reads nothing must not keep the others here."""
-        task = asyncio.create_task(socket.show_out(error), name="socket is shown out")
+        task = asyncio.create_task(socket.refuse(error), name="socket is shown out")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 

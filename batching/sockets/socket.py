@@ -103,7 +103,7 @@ class Socket:
         self.closed = True
         await self._hang_up(code, reason)
 
-    async def show_out(self, refused: SocketRefused) -> None:
+    async def refuse(self, refused: SocketRefused) -> None:
         """Says why, and closes. From its first moment on nothing else is heard or sent.
 
         That moment counts: who reads nothing takes `SEND_TIMEOUT_S` to be told.

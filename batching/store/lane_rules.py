@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=2)
-def read_rules(snapshot: Snapshot) -> dict[Priority, LaneRule]:
+def make_rules(snapshot: Snapshot) -> dict[Priority, LaneRule]:
     return {
         Priority(lane.priority): LaneRule(
             priority=Priority(lane.priority),
@@ -29,4 +29,4 @@ def read_rules(snapshot: Snapshot) -> dict[Priority, LaneRule]:
 
 
 def current_rules() -> dict[Priority, LaneRule]:
-    return read_rules(current_snapshot())
+    return make_rules(current_snapshot())

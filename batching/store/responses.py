@@ -7,7 +7,7 @@ from django.db.models import F
 
 from batching.engine.errors import error_from_code
 from chats.models import FINAL_STATUSES, Chat, Status
-from chats.timestamps import write_time
+from chats.timestamps import format_time
 
 ANSWER_COLUMNS = [
     "text",
@@ -25,7 +25,7 @@ def describe_request(chat: Chat) -> dict[str, Any]:
     return {
         "request_id": chat.request_id,
         "username": chat.username,
-        "created_at": write_time(chat.created_at),
+        "created_at": format_time(chat.created_at),
     }
 
 
@@ -34,7 +34,7 @@ def describe_answer(
 ) -> dict[str, Any]:
     """The part of the 200 document that the model's answer brings; `values` are the columns."""
     document = {name: values[name] for name in ANSWER_COLUMNS}
-    document["completed_at"] = write_time(values["completed_at"])
+    document["completed_at"] = format_time(values["completed_at"])
     document |= {"batch_id": batch_id, "batch_size": batch_size}
     if (values["usage"] or {}).get("estimated"):
         document["estimated"] = True

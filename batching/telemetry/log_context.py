@@ -18,7 +18,7 @@ def current_exchange() -> str:
     return _FIELDS.get().get("x_request_id", "")
 
 
-def note(**fields: Any) -> None:
+def bind(**fields: Any) -> None:
     """For every further line of this task, and of those that it begins in its own context."""
     _FIELDS.set({**_FIELDS.get(), **fields})
 

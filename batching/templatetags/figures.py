@@ -7,7 +7,7 @@ from django import template
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from batching.pages.charts import write_number
+from batching.pages.charts import format_number
 
 register = template.Library()
 
@@ -26,4 +26,4 @@ def breakable(name: str) -> str:
 @register.filter
 def amount(value: float | None, unit: str = "") -> str:
     """1,234 ms; a dash for nothing."""
-    return write_number(value, unit=unit)
+    return format_number(value, unit=unit)

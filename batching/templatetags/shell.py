@@ -10,7 +10,7 @@ from django.utils.html import format_html
 
 from batching.process.runtime import find_capacity
 from batching.store.model_status import list_notices
-from chats.timestamps import write_time
+from chats.timestamps import format_time
 from settings_app.access.page_access import may_read
 
 register = template.Library()
@@ -46,4 +46,4 @@ def moment(value: datetime | None) -> str:
     if value is None:
         return "–"
     text = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return format_html('<time datetime="{}">{}</time>', write_time(value), text)
+    return format_html('<time datetime="{}">{}</time>', format_time(value), text)

@@ -15,7 +15,7 @@ from batching.engine.planner import Batch, Planner, QueuedItem, Trigger
 from batching.gateway import gateway
 from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt
-from batching.messages import delta_message, finished_message, parse_deltas, read_finished
+from batching.messages import delta_message, finished_message, parse_deltas, parse_finished
 from batching.store.cancellation import cancel_chat, expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
@@ -99,7 +99,7 @@ def test_cancel_tells_of_the_life_that_it_ended() -> None:
     renewed.received_at, renewed.origin = renewed.due_at, "p2"
     renewed.save()
     *_, (channel, message) = cancel_chat(found)
-    ((_, outcome),) = read_finished(message)
+    ((_, outcome),) = parse_finished(message)
     assert (channel, outcome["generation"]) == ("p2", renewed.generation)
 
 
@@ -210,7 +210,7 @@ def test_life_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
     chat = make_chat(Status.QUEUED, received_at=NOON.replace(microsecond=123_457))
     generation = Chat.objects.get().generation
     assert generation == chat.generation
-    ((_, outcome),) = read_finished(finished_message({1: REFUSED | {"generation": generation}}))
+    ((_, outcome),) = parse_finished(finished_message({1: REFUSED | {"generation": generation}}))
     (piece,) = parse_deltas(delta_message([TextDelta(1, 7, 0, "text", generation=generation)]))
     assert (outcome["generation"], piece.generation) == (generation, generation)
 

@@ -9,7 +9,7 @@ import pytest
 from batching.engine.deltas import TextDelta
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
-from batching.gateway.events import Reader, write_frame
+from batching.gateway.events import Reader, format_frame
 from batching.gateway.partial_text import PartialText
 from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt
@@ -307,7 +307,7 @@ async def test_failure_of_the_gateways_own_ends_the_stream(
 
 def test_frame_is_one_line_to_readers_that_know_all_of_unicodes_lines() -> None:
     text = "a\u2028b\u2029c\x85d\x0b\x0c\x1c\r\ne"
-    frame = write_frame({"type": "text", "content": text}).decode()
+    frame = format_frame({"type": "text", "content": text}).decode()
     assert frame.endswith("\n\n")
     (line,) = frame.rstrip("\n").splitlines()
     assert json.loads(line.removeprefix("data: "))["content"] == text

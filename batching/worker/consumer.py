@@ -24,7 +24,7 @@ from batching.messages import (
     cancelled_message,
     dispatched_message,
     finished_message,
-    read_accepted,
+    parse_accepted,
 )
 from batching.store import queue
 from batching.store.cancellation import expire_items
@@ -33,7 +33,7 @@ from batching.store.lane_rules import current_rules
 from batching.store.recovery import give_up, take_back_earlier, take_back_expired
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import log, metrics
-from batching.telemetry.log_context import note
+from batching.telemetry.log_context import bind
 from batching.worker.claimer import Claimer
 from batching.worker.delta_relay import DeltaRelay
 from batching.worker.pending_writes import RunningRequest
@@ -109,7 +109,7 @@ class BatchConsumer:
         while True:
             message = await self._layer.receive(BATCHING_CHANNEL)
             try:
-                await self._hear(message)
+                await self._handle_message(message)
             except Exception:
                 # One message that cannot be understood must not end the listening.
                 logger.exception("A message on the batching channel could not be handled.")
@@ -207,11 +207,11 @@ class BatchConsumer:
         rows = await self._database.run(queue.read_waiting, ids)
         self.dispatcher.push([row.as_item(now=self._clock(), rules=self.rules) for row in rows])
 
-    async def _hear(self, message: Mapping[str, Any]) -> None:
+    async def _handle_message(self, message: Mapping[str, Any]) -> None:
         match message["type"]:
             case "requests.accepted":
                 self.dispatcher.push(
-                    read_accepted(message, process=self._process, clock=self._clock())
+                    parse_accepted(message, process=self._process, clock=self._clock())
                 )
             case "requests.cancelled":
                 for chat_id in message["ids"]:
@@ -248,7 +248,7 @@ class BatchConsumer:
 
     async def _run_batch(self, planned: Batch) -> None:
         claim, runs = Claim(), False
-        note(request_ids=[item.request_id for item in planned.items])
+        bind(request_ids=[item.request_id for item in planned.items])
         try:
             claim = await self.claimer.claim(
                 ClaimRequest(planned, self.rules[planned.priority], current_snapshot().model)
@@ -256,7 +256,7 @@ class BatchConsumer:
             if claim.batch is not None:
                 self._open_tickets(planned, claim, claim.batch)
                 names = [work.request_id for work in claim.batch.items]
-                note(batch_id=claim.batch.id, request_ids=names)
+                bind(batch_id=claim.batch.id, request_ids=names)
                 log.batch_started(claim.batch, planned)
                 metrics.count_batch(planned, size=len(claim.batch.items))
                 await self._tell_dispatched(claim.requesters)
@@ -298,7 +298,7 @@ class BatchConsumer:
 
     async def _expire(self, items: list[QueuedItem]) -> None:
         """Records what nobody waits for any more; each waiting view ends by its own clock."""
-        note(request_ids=[item.request_id for item in items])
+        bind(request_ids=[item.request_id for item in items])
         error = TimedOut("No call slot became free within the time this request may wait.")
         try:
             expired = await self._database.run(

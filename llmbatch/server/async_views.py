@@ -128,7 +128,7 @@ async def _send_events(response: EventStream, send: Any) -> None:
         # Daphne keeps the headers back until the first body, and an empty one will do.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for event in _survive(events):
-            if frame := response.write_frame(event):
+            if frame := response.format_frame(event):
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 

@@ -16,9 +16,9 @@ from batching.messages import (
     accepted_message,
     dispatched_message,
     finished_message,
-    read_accepted,
+    parse_accepted,
 )
-from batching.telemetry.log_context import begin_exchange, note, trace_fields
+from batching.telemetry.log_context import begin_exchange, bind, trace_fields
 from batching.tests.harness import Harness
 from chats.models import Chat
 from llmbatch.logs import JsonFormatter
@@ -156,10 +156,10 @@ def test_announcement_of_an_earlier_version_is_understood() -> None:
         7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, username="ann", request_id="mine", generation=9
     )
     message = accepted_message([item], process="here", clock=0.0)
-    assert read_accepted(message, process="here", clock=0.0) == [item]
+    assert parse_accepted(message, process="here", clock=0.0) == [item]
     for known in (replace(item, generation=0), replace(item, generation=0, request_id="")):
         message["items"] = json.dumps([row[:-1] for row in json.loads(message["items"])])
-        assert read_accepted(message, process="here", clock=0.0) == [known]
+        assert parse_accepted(message, process="here", clock=0.0) == [known]
 
 
 async def test_too_large_body_is_refused_under_its_name(harness: Harness) -> None:
@@ -220,7 +220,7 @@ async def test_exchange_leaves_nothing_behind_and_background_tasks_know_none_of_
 ) -> None:
     before = dict(trace_fields())
     with begin_exchange("one"):
-        note(request_ids=["r"])
+        bind(request_ids=["r"])
         assert dict(trace_fields()) == {"x_request_id": "one", "request_ids": ["r"]}
     assert dict(trace_fields()) == before
     await harness.ask()
@@ -231,6 +231,6 @@ async def test_exchange_leaves_nothing_behind_and_background_tasks_know_none_of_
 def test_extra_fields_win_over_those_of_the_task() -> None:
     record = logging.makeLogRecord({"msg": "m", "request_ids": ["its own"]})
     with begin_exchange("one"):
-        note(request_ids=["all", "of", "them"])
+        bind(request_ids=["all", "of", "them"])
         line = json.loads(JsonFormatter().format(record))
     assert (line["request_ids"], line["x_request_id"]) == (["its own"], "one")

@@ -14,9 +14,9 @@ from django.db.models import QuerySet
 from settings_app.history import (
     COMMAND,
     Author,
-    note_changed_key,
-    note_deleted_key,
-    note_new_key,
+    record_changed_key,
+    record_deleted_key,
+    record_new_key,
 )
 from settings_app.models import ApiClient, ApiKey
 from settings_app.services import announce_change
@@ -115,7 +115,7 @@ def store_api_key(row: ApiKey, *, by: Author) -> str:
         if row.client_id is None:
             row.client = ApiClient.objects.create(name=_free_name(row.name, row.prefix))
         row.save(force_insert=True)
-        note_new_key(row, by=by)
+        record_new_key(row, by=by)
         announce_change()
     return key
 
@@ -133,7 +133,7 @@ def change_api_key(row: ApiKey, fields: Sequence[str], *, by: Author) -> bool:
         before = copy(stored)
         for field in fields:
             setattr(stored, field, getattr(row, field))
-        note_changed_key(before, stored, by=by)
+        record_changed_key(before, stored, by=by)
         stored.save(update_fields=fields)
     return True
 
@@ -142,7 +142,7 @@ def delete_api_keys(rows: QuerySet[ApiKey], *, by: Author) -> None:
     with transaction.atomic():
         announce_change()  # as above
         for row in rows.select_related("client"):
-            note_deleted_key(row, by=by)
+            record_deleted_key(row, by=by)
         rows.delete()
 
 

@@ -37,7 +37,7 @@ class BearerKey(BaseAuthentication):
     """`Authorization: Bearer KEY`. `request.auth` is then the key's Principal."""
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, Principal] | None:
-        key = read_bearer(request)
+        key = parse_bearer(request)
         if key is None:
             return None
         memory = KEY_RING.recall(key)
@@ -91,7 +91,7 @@ def is_listed_origin(request: Request | HttpRequest) -> bool:
     return origin.lower().partition("://")[2] == request.get_host().lower()
 
 
-def read_bearer(request: Request | HttpRequest) -> str | None:
+def parse_bearer(request: Request | HttpRequest) -> str | None:
     """The key that the request carries; None without one."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None
@@ -107,7 +107,7 @@ async def find_principal(request: Request | HttpRequest) -> Principal | None:
 
     Raises AuthenticationFailed for a key that is none.
     """
-    key = read_bearer(request)
+    key = parse_bearer(request)
     if key is None:
         return None
     memory = KEY_RING.recall(key)

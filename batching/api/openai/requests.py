@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework.exceptions import ValidationError
 
-from batching.api.serializers import read_query
+from batching.api.serializers import parse_query
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
 
@@ -82,7 +82,7 @@ class Completion:
     include_usage: bool
 
 
-def read_completion(data: Any, *, request_id: str | None) -> Completion:
+def parse_completion(data: Any, *, request_id: str | None) -> Completion:
     """Raises ValidationError with the parameters' own names."""
     if not isinstance(data, dict):
         raise ValidationError({"body": ["A JSON object."]})
@@ -94,11 +94,11 @@ def read_completion(data: Any, *, request_id: str | None) -> Completion:
     _check_model(data.get("model"))
     query = _make_query(data, TIERS[tier], request_id=request_id)
     return Completion(
-        query=replace(query, streamed=_read_flag(data, "stream")),
-        max_tokens=_read_limit(data),
+        query=replace(query, streamed=_parse_flag(data, "stream")),
+        max_tokens=_parse_limit(data),
         tier="default" if tier == "auto" else tier,
-        stream=_read_flag(data, "stream"),
-        include_usage=_read_flag(_read_options(data), "include_usage"),
+        stream=_parse_flag(data, "stream"),
+        include_usage=_parse_flag(_parse_options(data), "include_usage"),
     )
 
 
@@ -122,25 +122,25 @@ def _make_query(data: Mapping[str, Any], priority: Priority, *, request_id: str 
     named = {"username": "user", "prompt": "messages", "request_id": IDEMPOTENCY_HEADER}
     fields = {
         "username": data.get("user", NAMELESS),
-        "prompt": write_prompt(data.get("messages")),
+        "prompt": format_prompt(data.get("messages")),
         "priority": int(priority),
         "request_id": request_id,
     }
     try:
-        return read_query(fields)
+        return parse_query(fields)
     except ValidationError as error:
         errors = dict(error.detail)
         raise ValidationError({named.get(k, k): v for k, v in errors.items()}) from None
 
 
-def write_prompt(messages: Any) -> str:
+def format_prompt(messages: Any) -> str:
     """One item for the whole conversation; a lone question stays as it is.
 
     As JSON, so that no message can pretend to be another's.
     """
     if not isinstance(messages, list) or not messages:
         raise ValidationError({"messages": ["A list of at least one message."]})
-    read = [_read_message(index, message) for index, message in enumerate(messages)]
+    read = [_parse_message(index, message) for index, message in enumerate(messages)]
     if read[-1]["role"] == "assistant":
         raise ValidationError({"messages": ["The last message must not be the assistant's."]})
     if len(read) == 1 and read[0]["role"] == "user":
@@ -148,7 +148,7 @@ def write_prompt(messages: Any) -> str:
     return CONVERSATION + json.dumps(read, ensure_ascii=False)
 
 
-def _read_message(index: int, message: Any) -> dict[str, str]:
+def _parse_message(index: int, message: Any) -> dict[str, str]:
     where = f"messages[{index}]"
     if not isinstance(message, dict):
         raise ValidationError({where: ["A JSON object."]})
@@ -158,10 +158,10 @@ def _read_message(index: int, message: Any) -> dict[str, str]:
     for name in ("tool_calls", "function_call", "audio"):
         if message.get(name):
             raise ValidationError({f"{where}.{name}": [REFUSED.get(name, REFUSED["tools"])]})
-    return {"role": role, "content": _read_content(f"{where}.content", message.get("content"))}
+    return {"role": role, "content": _parse_content(f"{where}.content", message.get("content"))}
 
 
-def _read_content(where: str, content: Any) -> str:
+def _parse_content(where: str, content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -176,7 +176,7 @@ def _read_content(where: str, content: Any) -> str:
     return "".join(texts)
 
 
-def _read_limit(data: Mapping[str, Any]) -> int | None:
+def _parse_limit(data: Mapping[str, Any]) -> int | None:
     """The smaller of the two names for it."""
     limits = []
     for name in ("max_completion_tokens", "max_tokens"):
@@ -187,14 +187,14 @@ def _read_limit(data: Mapping[str, Any]) -> int | None:
     return min(limits, default=None)
 
 
-def _read_options(data: Mapping[str, Any]) -> Mapping[str, Any]:
+def _parse_options(data: Mapping[str, Any]) -> Mapping[str, Any]:
     options = data.get("stream_options", {})
     if not isinstance(options, dict):
         raise ValidationError({"stream_options": ["A JSON object."]})
     return options
 
 
-def _read_flag(data: Mapping[str, Any], name: str) -> bool:
+def _parse_flag(data: Mapping[str, Any], name: str) -> bool:
     flag = data.get(name)
     if flag is not None and not isinstance(flag, bool):
         raise ValidationError({name: ["true or false."]})

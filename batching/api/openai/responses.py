@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpResponse
 
 from batching.api.openai.requests import Completion
-from batching.gateway.events import Event, EventStream, write_frame
+from batching.gateway.events import Event, EventStream, format_frame
 
 PATHS = ("/v1/chat/completions", "/v1/models")
 _TYPES = {
@@ -96,7 +96,7 @@ class CompletionStream(EventStream):
         self._whole = ""
         self._begun = self._broken = False
 
-    def write_frame(self, event: Event) -> bytes:
+    def format_frame(self, event: Event) -> bytes:
         """Nothing for an event that these clients know nothing of."""
         if self._broken:
             return b""
@@ -129,17 +129,17 @@ class CompletionStream(EventStream):
         frames = self._write_choice({}, _name_finish(event, cut=cut))
         if self._asked.include_usage:
             usage = describe_usage(event["usage"])
-            frames += write_frame({**self._head, "choices": [], "usage": usage})
+            frames += format_frame({**self._head, "choices": [], "usage": usage})
         return frames + b"data: [DONE]\n\n"
 
     def _write_choice(self, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         usage = {"usage": None} if self._asked.include_usage else {}
-        return write_frame({**self._head, "choices": [choice], **usage})
+        return format_frame({**self._head, "choices": [choice], **usage})
 
     def _break_off(self, code: str, detail: str) -> bytes:
         self._broken = True
-        return write_frame({"error": _describe_error(detail, code, status=502)})
+        return format_frame({"error": _describe_error(detail, code, status=502)})
 
 
 def in_callers_form(response: HttpResponse, path: str) -> HttpResponse:

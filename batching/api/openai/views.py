@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 from rest_framework.request import Request
 
-from batching.api.openai.requests import IDEMPOTENCY_HEADER, read_completion
+from batching.api.openai.requests import IDEMPOTENCY_HEADER, parse_completion
 from batching.api.openai.responses import CompletionStream, describe_completion, in_openai_form
 from batching.api.views import AsyncAPIView, respond_json
 from batching.process.runtime import get_runtime
@@ -39,7 +39,7 @@ class OpenAIView(AsyncAPIView):
 
 class CompletionsView(OpenAIView):
     async def post(self, request: Request) -> HttpResponseBase:
-        asked = read_completion(request.data, request_id=request.headers.get(IDEMPOTENCY_HEADER))
+        asked = parse_completion(request.data, request_id=request.headers.get(IDEMPOTENCY_HEADER))
         query = asked.query
         if self.principal is not None:
             await take_turn(self.principal)

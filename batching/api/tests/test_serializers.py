@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
-from batching.api.serializers import read_plain_query, read_query
+from batching.api.serializers import parse_plain_query, parse_query
 from batching.engine.lanes import Priority
 
 GOOD = {"username": "ann", "prompt": "Why?"}
@@ -31,19 +31,19 @@ def test_short_way_reads_what_it_accepts_exactly_like_the_serializer(
     changes: dict[str, Any], filled: bool
 ) -> None:
     document = (GOOD if filled else {}) | changes
-    plain = read_plain_query(json.dumps(document).encode())
+    plain = parse_plain_query(json.dumps(document).encode())
     if plain is not None:
-        assert plain == read_query(document)
+        assert plain == parse_query(document)
 
 
 def test_ordinary_bodies_take_the_short_way() -> None:
     for more in ({}, {"priority": "HIGH"}, {"priority": 0}, {"request_id": "r/1"}):
-        assert read_plain_query(json.dumps(GOOD | more).encode()) is not None
+        assert parse_plain_query(json.dumps(GOOD | more).encode()) is not None
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 10**6, b"\xff\xfe", b"9" * 5000])
 def test_bodies_that_are_no_object_do_not(body: bytes) -> None:
-    assert read_plain_query(body) is None
+    assert parse_plain_query(body) is None
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_bodies_that_are_no_object_do_not(body: bytes) -> None:
     [("HIGH", 2), ("high", 2), (" Medium ", 1), ("low", 0), (2, 2), (1, 1), (0, 0), ("2", 2)],
 )
 def test_priority_is_a_name_in_any_case_or_a_number(given_priority: Any, expected: int) -> None:
-    assert read_query(GOOD | {"priority": given_priority}).priority == expected
+    assert parse_query(GOOD | {"priority": given_priority}).priority == expected
 
 
 def test_priority_is_medium_unless_given() -> None:
-    assert read_query(GOOD).priority is Priority.MEDIUM
+    assert parse_query(GOOD).priority is Priority.MEDIUM
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_priority_is_medium_unless_given() -> None:
 )
 def test_bad_value_is_refused_under_its_field(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
-        read_query(GOOD | {field: value})
+        parse_query(GOOD | {field: value})
     assert list(refused.value.detail) == [field]
 
 
 @pytest.mark.parametrize("field", ["username", "prompt"])
 def test_missing_field_is_named(field: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        read_query({name: value for name, value in GOOD.items() if name != field})
+        parse_query({name: value for name, value in GOOD.items() if name != field})
     assert list(refused.value.detail) == [field]
 
 
@@ -118,9 +118,9 @@ def test_missing_field_is_named(field: str) -> None:
     ],
 )
 def test_naive_time_means_utc(text: str, expected: datetime) -> None:
-    assert read_query(GOOD | {"created_at": text}).created_at == expected
+    assert parse_query(GOOD | {"created_at": text}).created_at == expected
 
 
 def test_prompt_keeps_its_white_space_and_control_characters() -> None:
     prompt = "  def f():\n\treturn '\x1b' "
-    assert read_query(GOOD | {"prompt": prompt}).prompt == prompt
+    assert parse_query(GOOD | {"prompt": prompt}).prompt == prompt

@@ -16,7 +16,7 @@ from typing import Any
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
 
-from batching.api.serializers import read_query
+from batching.api.serializers import parse_query
 from batching.engine.errors import QueueFull
 from batching.gateway.admission import Query
 from batching.gateway.gateway import Gateway
@@ -52,7 +52,7 @@ class Conversation:
         try:
             _check_frame(frame)
             if frame["type"] == "query":
-                query = read_query(frame)
+                query = parse_query(frame)
                 if len(self._tasks) >= MAX_OPEN:
                     raise QueueFull(f"{MAX_OPEN} queries of this socket are open already.")
                 streamed = frame.get("stream", False)

@@ -49,7 +49,7 @@ class SimulatedCall:
         return self.action == "streamGenerateContent"
 
 
-def read_call(
+def parse_call(
     number: int, *, method: str, target: str, headers: Mapping[str, str], content: bytes
 ) -> SimulatedCall:
     """Reads whatever was sent; `target` is the path with its query. Never raises."""
@@ -57,7 +57,7 @@ def read_call(
     match = _PATH.search(path)
     model = (match["model"] if match else None) or ""
     action = (match["action"] if match else None) or ("get" if model else "list")
-    body, problem = _read_body(content)
+    body, problem = _parse_body(content)
     call = SimulatedCall(
         number=number,
         method=method,
@@ -70,13 +70,13 @@ def read_call(
     )
     if call.generates:
         try:
-            _read_request(call)
+            _parse_request(call)
         except (KeyError, IndexError, TypeError, AttributeError):
             call.problem = call.problem or "Request contains an invalid argument."
     return call
 
 
-def _read_body(content: bytes) -> tuple[dict[str, Any], str]:
+def _parse_body(content: bytes) -> tuple[dict[str, Any], str]:
     if not content:
         return {}, ""
     try:
@@ -86,7 +86,7 @@ def _read_body(content: bytes) -> tuple[dict[str, Any], str]:
     return (body, "") if isinstance(body, dict) else ({}, "Invalid JSON payload received.")
 
 
-def _read_request(call: SimulatedCall) -> None:
+def _parse_request(call: SimulatedCall) -> None:
     """Fills in what the body says; raises what a body of another form makes it raise."""
     text = _join_texts(call.body["contents"][-1])
     system = call.body.get("systemInstruction")
@@ -103,14 +103,14 @@ def _read_request(call: SimulatedCall) -> None:
     if generation.get("responseMimeType") != "application/json":
         call.problem = "A response schema needs the response MIME type application/json."
     call.keys = tuple(schema.get("required") or schema["properties"])
-    call.prompts = _read_prompts(text, call.keys)
+    call.prompts = _parse_prompts(text, call.keys)
 
 
 def _join_texts(content: Any) -> str:
     return "".join(part.get("text", "") for part in content["parts"])
 
 
-def _read_prompts(text: str, keys: tuple[str, ...]) -> dict[str, str]:
+def _parse_prompts(text: str, keys: tuple[str, ...]) -> dict[str, str]:
     """The prompt of each key; a key that the text does not have is asked the whole text."""
     try:
         given = json.loads(text)

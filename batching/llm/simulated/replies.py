@@ -73,17 +73,17 @@ def _describe_model(name: str) -> dict[str, Any]:
 
 def _generate(call: SimulatedCall, fault: Fault, *, seed: int, pace: Pace) -> Reply:
     rng = random.Random(f"{seed}:{call.number}")
-    text, finish_reason = _limit(_write_text(call, fault, rng, seed=seed), call)
+    text, finish_reason = _limit(_format_text(call, fault, rng, seed=seed), call)
     text = fault.text(text, call)
     pieces = _cut_text(text, rng)
-    events = fault.events(_write_events(call, pieces, finish_reason), call)
+    events = fault.events(_format_events(call, pieces, finish_reason), call)
     times = pace.schedule([count_tokens(_visible_text(event)) for event in events])
     if call.streams:
         return make_stream_reply(events, times=times, seed=f"{seed}:{call.number}:bytes")
     return make_json_reply(200, merge_events(events), at_s=times[-1])
 
 
-def _write_text(call: SimulatedCall, fault: Fault, rng: random.Random, *, seed: int) -> str:
+def _format_text(call: SimulatedCall, fault: Fault, rng: random.Random, *, seed: int) -> str:
     answers = {key: answer_prompt(prompt, seed=seed) for key, prompt in call.prompts.items()}
     if not call.keys:
         return "\n".join(answers.values())
@@ -113,7 +113,7 @@ def _cut_text(text: str, rng: random.Random) -> list[str]:
     return [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
 
 
-def _write_events(call: SimulatedCall, pieces: list[str], finish_reason: str) -> list[Event]:
+def _format_events(call: SimulatedCall, pieces: list[str], finish_reason: str) -> list[Event]:
     prompt_tokens = count_tokens(call.system) + count_tokens(json.dumps([*call.prompts.items()]))
     events: list[Event] = []
     chars = 0

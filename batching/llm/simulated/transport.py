@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 import httpx2
 
 from batching.llm.simulated.answers import MARK, answer_prompt
-from batching.llm.simulated.calls import SimulatedCall, read_call
+from batching.llm.simulated.calls import SimulatedCall, parse_call
 from batching.llm.simulated.faults import NO_FAULT, Fault, Script
 from batching.llm.simulated.replies import make_reply
 from batching.llm.simulated.wire import Ending, Pace, Piece, Reply, hang, play
@@ -55,7 +55,9 @@ class Responder:
     ) -> tuple[SimulatedCall, Reply]:
         """The call is running until `end` is told of it."""
         self.count += 1
-        call = read_call(self.count, method=method, target=target, headers=headers, content=content)
+        call = parse_call(
+            self.count, method=method, target=target, headers=headers, content=content
+        )
         call.started = self._clock()
         self._remember(call)
         fault = self._script(call) or NO_FAULT

@@ -90,7 +90,7 @@ def make_error(
 def make_stream_reply(events: Sequence[Event], *, times: Sequence[float], seed: str) -> Reply:
     """The events as SSE, torn into packets at places that depend on `seed` alone."""
     rng = random.Random(seed)
-    frames = [_write_frame(event, rng) for event in events]
+    frames = [_format_frame(event, rng) for event in events]
     headers = {"content-type": "text/event-stream", "content-disposition": "attachment"}
     return Reply(200, headers, _tear(frames, times, rng))
 
@@ -131,7 +131,7 @@ async def hang() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def _write_frame(event: Event, rng: random.Random) -> bytes:
+def _format_frame(event: Event, rng: random.Random) -> bytes:
     if isinstance(event, str):
         return f"data: {event}\r\n\r\n".encode("utf-8", "replace")
     text = json.dumps(event, ensure_ascii=rng.random() < 0.5)

@@ -21,7 +21,7 @@ from settings_app.snapshot import refresh_if_stale
 T = TypeVar("T")
 
 
-def read_days(text: str) -> int:
+def parse_days(text: str) -> int:
     if not text.isdecimal() or int(text) > MAX_RETENTION_DAYS:
         raise ArgumentTypeError(f"a whole number from 0 to {MAX_RETENTION_DAYS}")
     return int(text)
@@ -35,7 +35,7 @@ class Command(BaseCommand):
     pause: Callable[[float], None] = staticmethod(time.sleep)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=read_days, help="what is older than this many days")
+        parser.add_argument("--days", type=parse_days, help="what is older than this many days")
         parser.add_argument(
             "--username",
             help="this username's chats alone, of any age unless --days is given; blanks the text"

@@ -15,7 +15,7 @@ from batching.demo.history import Plan, generate_history
 from batching.demo.rows import DemoBatch
 from batching.demo.store import count_demo_chats, count_real_chats, remove_history, store_history
 from batching.management.progress import progress_bar
-from batching.store.lane_rules import read_rules
+from batching.store.lane_rules import make_rules
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
 
@@ -68,7 +68,7 @@ class Command(BaseCommand):
 
     def _seed(self, chats: int, *, weeks: int, seed: int) -> None:
         snapshot = refresh_if_stale()
-        plan = Plan(chats, weeks, datetime.now(UTC), read_rules(snapshot), snapshot.model)
+        plan = Plan(chats, weeks, datetime.now(UTC), make_rules(snapshot), snapshot.model)
         history = generate_history(random.Random(seed), plan)
         stored: Counter[str] = Counter()
         with progress_bar("Seeding", total=chats, unit="chats") as bar:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batching.pages.charts import Entry, Series, draw_bars, draw_columns, write_number
+from batching.pages.charts import Entry, Series, draw_bars, draw_columns, format_number
 from batching.templatetags.figures import breakable
 
 
@@ -36,7 +36,7 @@ def test_bars_share_one_scale_with_their_targets():
     [(0, "0"), (1234, "1,234"), (3.0, "3"), (2.256, "2.26"), (2260.45, "2,260"), (None, "–")],
 )
 def test_numbers_in_words(value, text):
-    assert write_number(value) == text
+    assert format_number(value) == text
 
 
 def test_long_code_breaks_behind_its_underscores_and_is_escaped():

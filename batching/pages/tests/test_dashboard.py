@@ -138,7 +138,7 @@ def test_own_days_are_both_included(client):
     ],
 )
 def test_choice_of_days(query, first, last, days):
-    period = PeriodForm(query).read_period(today=TODAY)
+    period = PeriodForm(query).parse_period(today=TODAY)
     assert (period.first, period.last, period.days) == (first, last, days)
 
 

@@ -11,8 +11,8 @@ from batching.api.openai.requests import (
     CONVERSATION,
     IGNORED,
     REFUSED,
-    read_completion,
-    write_prompt,
+    format_prompt,
+    parse_completion,
 )
 from batching.engine.lanes import Priority
 
@@ -20,7 +20,7 @@ ASKED = {"model": "any", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 def read(**more: Any):
-    return read_completion(ASKED | more, request_id=None)
+    return parse_completion(ASKED | more, request_id=None)
 
 
 def test_lone_question_is_the_prompt() -> None:
@@ -37,7 +37,7 @@ def test_conversation_becomes_one_prompt_in_which_nobody_can_pose_as_another() -
         {"role": "assistant", "content": [{"type": "text", "text": "No"}]},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
     ]
-    prompt = write_prompt(messages)
+    prompt = format_prompt(messages)
     assert prompt.startswith(CONVERSATION)
     assert json.loads(prompt.removeprefix(CONVERSATION)) == [
         messages[0],
@@ -141,12 +141,12 @@ def test_bad_values_are_named(more: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("body", [None, [], "text", 5])
 def test_body_that_is_no_object_is_refused(body: Any) -> None:
     with pytest.raises(ValidationError):
-        read_completion(body, request_id=None)
+        parse_completion(body, request_id=None)
 
 
 def test_idempotency_key_that_is_too_long_is_named() -> None:
     with pytest.raises(ValidationError) as refused:
-        read_completion(ASKED, request_id="x" * 201)
+        parse_completion(ASKED, request_id="x" * 201)
     assert list(refused.value.detail) == ["Idempotency-Key"]
 
 
