@@ -25,18 +25,20 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("any machine")
 
 create_default_rows = import_module("settings_app.migrations.0002_defaults").create_rows
+# They run beside each other, so that none of them ends long after all other tests.
+LONG_FILES = ("test_pages.py", "test_fleet.py", "test_schemathesis.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of servers run one after another in each of four groups, beside the others."""
+    """Tests of servers run one after another in each of six groups, beside the others."""
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.xdist_group(_find_group(item)))
 
 
 def _find_group(item: pytest.Item) -> str:
-    if item.path.name == "test_fleet.py":
-        return "fleet"
+    if item.path.name in LONG_FILES:
+        return item.path.stem
     folder = item.path.parent.name
     if "clients" in item.fixturenames or folder == "fleet":
         return "services"
