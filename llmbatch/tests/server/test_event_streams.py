@@ -135,7 +135,7 @@ class TestFleet:
     async def test_worker_that_dies_while_it_writes_makes_its_reader_begin_anew(
         self, clients: Clients
     ) -> None:
-        clients.server.set_pace(Pace(total_s=60.0))
+        clients.server.set_pace(Pace(total_s=20.0))
         await set_workers(clients, "one")
         prompt, seen = "[[words:400]]", Reading()
         async with make_client() as http:
