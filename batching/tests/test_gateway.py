@@ -11,7 +11,7 @@ from batching.llm.simulated import answers
 from batching.models import Batch, DailyStat, ModelCall
 from batching.process.runtime import FOLD_INTERVAL_S
 from batching.tests.harness import LIMIT_S, Harness, change, wait_until
-from batching.tests.pen import use_pen
+from batching.tests.model_gate import use_gate
 from chats.models import Chat, Status
 from settings_app.models import Lane
 
@@ -143,7 +143,7 @@ async def test_request_expires_at_its_deadline_while_every_slot_is_busy(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = asyncio.Event()
-    use_pen(monkeypatch, lambda written: ended.is_set())
+    use_gate(monkeypatch, lambda written: ended.is_set())
     slots = harness.runtime.consumer.dispatcher.slots
     slots.total, slots.reserve = 1, 0
     slow = asyncio.create_task(harness.ask("first"))
@@ -172,7 +172,7 @@ async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = asyncio.Event()
-    use_pen(monkeypatch, lambda written: gone.is_set())
+    use_gate(monkeypatch, lambda written: gone.is_set())
     harness.hold()
     patient = asyncio.create_task(harness.ask("patient"))
     hasty = asyncio.create_task(harness.ask("hasty", timeout_s=4))
@@ -255,7 +255,7 @@ async def test_used_request_id_is_a_conflict_and_changes_nothing(harness: Harnes
 async def test_call_is_recorded_before_it_is_made(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_pen(monkeypatch, lambda written: seen)
+    use_gate(monkeypatch, lambda written: seen)
     seen: list[tuple[str, int]] = []
 
     async def look() -> None:

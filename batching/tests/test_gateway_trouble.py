@@ -12,7 +12,7 @@ from batching.llm.simulated import answers
 from batching.messages import BATCHING_CHANNEL
 from batching.models import ModelCall
 from batching.tests.harness import Harness, change, wait_until
-from batching.tests.pen import use_pen
+from batching.tests.model_gate import use_gate
 from chats.models import Chat
 
 answer_prompt = answers.answer_prompt
@@ -43,7 +43,7 @@ async def test_changed_model_is_called_next(harness: Harness) -> None:
 async def test_changed_key_lets_running_calls_finish_with_the_old_one(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_pen(monkeypatch, lambda written: len(harness.server.calls) == 2)
+    use_gate(monkeypatch, lambda written: len(harness.server.calls) == 2)
     running = asyncio.create_task(harness.ask("old"))
     await wait_until(lambda: harness.server.calls)
     await change(harness, api_key="another-key-987654321")

@@ -9,7 +9,7 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch
 from batching.process.runtime import Runtime, use_runtime
 from batching.tests.harness import Harness, post_async, wait_until
-from batching.tests.pen import use_pen
+from batching.tests.model_gate import use_gate
 from chats.models import Chat, Status
 
 
@@ -31,7 +31,7 @@ async def test_same_id_by_fifty_clients_at_once_costs_one_item(harness: Harness)
 async def test_same_id_while_the_call_runs_joins_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_pen(monkeypatch, lambda written: len(harness.runtime.gateway.waiters) == 2)
+    use_gate(monkeypatch, lambda written: len(harness.runtime.gateway.waiters) == 2)
     first = asyncio.create_task(harness.ask("Why?", request_id="same"))
     await wait_until(lambda: harness.server.calls)
     second = await harness.ask("Why?", request_id="same")
@@ -197,7 +197,7 @@ async def test_request_in_flight_cannot_be_cancelled(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = asyncio.Event()
-    use_pen(monkeypatch, may_begin=refused.is_set)
+    use_gate(monkeypatch, may_begin=refused.is_set)
     running = asyncio.create_task(harness.ask("x", request_id="r"))
     await wait_until(lambda: harness.server.calls)
     late = await harness.client.delete("/v1/query/r")
@@ -271,7 +271,7 @@ async def test_client_that_leaves_does_not_take_what_was_to_be_kept(harness: Har
 async def test_client_that_leaves_in_flight_harms_nobody_and_its_answer_is_kept(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_pen(monkeypatch, lambda written: leaving.done())
+    use_gate(monkeypatch, lambda written: leaving.done())
     harness.hold()
     leaving = asyncio.create_task(harness.ask("leaving", request_id="gone"))
     mates = [asyncio.create_task(harness.ask(f"mate {index}")) for index in range(5)]

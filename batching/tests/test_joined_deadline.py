@@ -13,7 +13,7 @@ from batching.store.cancellation import expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
 from batching.tests.harness import ASYNC, Harness, wait_until
-from batching.tests.pen import use_pen
+from batching.tests.model_gate import use_gate
 from batching.worker import consumer
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat
@@ -25,7 +25,7 @@ async def test_call_goes_on_for_who_joined_in_the_queue(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first client's time ends while the call runs."""
-    use_pen(monkeypatch, lambda written: first.done())
+    use_gate(monkeypatch, lambda written: first.done())
     harness.hold()
     fields = {"prompt": PROMPT, "request_id": "r", "priority": "MEDIUM"}
     first = asyncio.create_task(harness.ask(**fields, timeout_s=3))

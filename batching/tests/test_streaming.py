@@ -18,7 +18,7 @@ from batching.llm.simulated.wire import Pace
 from batching.tests.event_streams import EVENTS, read_frames, read_text
 from batching.tests.faults.catalogue import find_fault
 from batching.tests.harness import Harness, change, wait_until
-from batching.tests.pen import Readings, use_pen
+from batching.tests.model_gate import Readings, use_gate
 from chats.models import Chat
 
 
@@ -53,7 +53,7 @@ async def test_every_position_of_a_batch_reads_its_own_text(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = Readings(monkeypatch)
-    use_pen(monkeypatch, lambda written: readings.total > written)
+    use_gate(monkeypatch, lambda written: readings.total > written)
     prompts = [f"question {index} [[words:300]]" for index in range(6)]
     all_events = await stream_all(harness, prompts)
     assert harness.server.sizes == [6]
@@ -74,7 +74,7 @@ async def test_text_comes_before_the_answer_is_whole(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = asyncio.Event()
-    use_pen(monkeypatch, lambda written: seen.is_set())
+    use_gate(monkeypatch, lambda written: seen.is_set())
     events = harness.runtime.gateway.stream(streamed("[[words:200]]"))
     assert (await anext(events))["type"] == "accepted"
     assert (await anext(events)) == {"type": "dispatched"}
@@ -99,7 +99,7 @@ async def test_who_joins_in_the_middle_reads_from_the_beginning(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = Readings(monkeypatch)
-    use_pen(monkeypatch, lambda written: written == 4 or readings.count_least(2) >= written)
+    use_gate(monkeypatch, lambda written: written == 4 or readings.count_least(2) >= written)
     prompt = "[[words:300]]"
     first = asyncio.create_task(stream(harness, prompt, request_id="r-1"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters._partial_texts) == 1)
@@ -113,7 +113,7 @@ async def test_stream_that_joins_a_plain_request_in_the_queue_grows(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = Readings(monkeypatch)
-    use_pen(monkeypatch, lambda written: written == 4 or readings.total >= written)
+    use_gate(monkeypatch, lambda written: written == 4 or readings.total >= written)
     prompt = "[[words:300]]"
     harness.hold()
     plain = asyncio.create_task(harness.ask(prompt, request_id="r-1", priority="MEDIUM"))
@@ -157,7 +157,7 @@ async def test_retry_says_that_what_was_read_is_void(
     harness: Harness, script: Faulty, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = Readings(monkeypatch)
-    use_pen(monkeypatch, lambda written: written < 4 or readings.total)
+    use_gate(monkeypatch, lambda written: written < 4 or readings.total)
     script.name = fault
     prompts = [f"{index} [[words:300]]" for index in range(3)]
     all_events = await stream_all(harness, prompts)
@@ -224,7 +224,7 @@ async def test_answer_of_a_reader_who_left_is_stored(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = asyncio.Event()
-    use_pen(monkeypatch, lambda written: left.is_set())
+    use_gate(monkeypatch, lambda written: left.is_set())
     events = harness.runtime.gateway.stream(streamed("[[words:90]]"))
     await anext(events)
     await anext(events)
@@ -238,7 +238,7 @@ async def test_answer_of_a_reader_who_left_is_stored(
 async def test_lost_messages_lose_no_letter(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_pen(monkeypatch, lambda written: count >= written)
+    use_gate(monkeypatch, lambda written: count >= written)
     gateway, count = harness.runtime.gateway, 0
     send = gateway._layer.send
 

@@ -12,8 +12,8 @@ from batching.llm.simulated.wire import Pace
 from llmbatch.tests.fixtures.browser import launch
 from llmbatch.tests.fixtures.fleet import Clients, Fleet
 from llmbatch.tests.fixtures.model_server import run_model_server
+from llmbatch.tests.fixtures.model_thread import ModelThread, run_model_thread
 from llmbatch.tests.fixtures.server import LONG_WINDOWS, Server
-from llmbatch.tests.model_thread import ModelThread, run_model_thread
 
 HANG_S = 600
 """no test takes as long, however slow the machine is"""

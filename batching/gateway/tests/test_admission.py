@@ -15,7 +15,7 @@ from batching.llm.simulated.faults import Script
 from batching.store.fleet_status import FleetStatus, forget_worker, read_fleet_status, report_worker
 from batching.tests.faults.catalogue import FAULTS
 from batching.tests.harness import Harness, change, post_async, wait_until
-from batching.tests.pen import use_pen
+from batching.tests.model_gate import use_gate
 from chats.models import Chat
 from settings_app.snapshot import refresh_snapshot
 
@@ -183,7 +183,7 @@ async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_
     harness: Harness, script: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = asyncio.Event()
-    use_pen(monkeypatch, may_begin=counted.is_set)
+    use_gate(monkeypatch, may_begin=counted.is_set)
     await change(harness, medium_priority={"max_batch": 1})
     slots = harness.runtime.consumer.dispatcher.slots
     for _ in range(8):

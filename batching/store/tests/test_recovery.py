@@ -14,7 +14,7 @@ from batching.models import Batch, ModelCall
 from batching.process.runtime import Runtime
 from batching.store.recovery import take_back_earlier, take_back_expired
 from batching.tests.harness import LIMIT_S, Harness, post_async, wait_until
-from batching.tests.pen import use_pen
+from batching.tests.model_gate import use_gate
 from batching.tests.rows import make_call
 from chats.leases import renew_leases
 from chats.models import Chat, Status
@@ -210,7 +210,7 @@ async def test_process_that_can_renew_again_keeps_what_it_claims_then(
     renewing = asyncio.create_task(harness.runtime.consumer.renew())
     async with asyncio.timeout(LIMIT_S):
         await gave_up.wait()
-    use_pen(monkeypatch, lambda written: renewed)
+    use_gate(monkeypatch, lambda written: renewed)
     reply = await harness.ask("Why?")
     renewing.cancel()
     assert renewed

@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed
 
 from batching.llm.simulated.answers import answer_prompt
 from llmbatch.tests.fixtures.fleet import Clients, Fleet, fleet_marks, set_workers, start_workers
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.server import PATIENCE_S
 from llmbatch.tests.fixtures.services import OwnPostgres, OwnRedis, explain_missing_programs
-from llmbatch.tests.model_thread import ModelThread
 
 missing = explain_missing_programs()
 if missing and os.environ.get("CI"):

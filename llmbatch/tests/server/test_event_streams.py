@@ -13,8 +13,8 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.wire import Pace
 from batching.tests.event_streams import EVENTS, read_frames, read_text
 from llmbatch.tests.fixtures.fleet import Clients, fleet_marks, set_workers, start_workers
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.server import PATIENCE_S, Server
-from llmbatch.tests.model_thread import ModelThread
 
 pytestmark = pytest.mark.server
 

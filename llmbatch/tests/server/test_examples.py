@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.server import ROOT, Server
-from llmbatch.tests.model_thread import ModelThread
 
 pytestmark = pytest.mark.server
 

@@ -10,8 +10,8 @@ from openai import AsyncOpenAI
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.wire import Pace
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.server import Server
-from llmbatch.tests.model_thread import ModelThread
 
 pytestmark = pytest.mark.server
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.server import Server
-from llmbatch.tests.model_thread import ModelThread
 
 pytestmark = pytest.mark.server
 

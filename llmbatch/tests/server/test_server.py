@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from batching.llm.simulated.answers import answer_prompt
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.raw_http import body, raw_post, talk
 from llmbatch.tests.fixtures.server import PATIENCE_S, Server
-from llmbatch.tests.model_thread import ModelThread
 
 pytestmark = pytest.mark.server
 

@@ -14,9 +14,9 @@ import pytest
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.wire import Pace
 from llmbatch.tests.fixtures.fleet import LEASE_S, Clients, fleet_marks, set_workers, start_workers
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.raw_http import body, raw_post, talk
 from llmbatch.tests.fixtures.server import PATIENCE_S, PATIENT, Server
-from llmbatch.tests.model_thread import ModelThread
 
 pytestmark = pytest.mark.server
 fleet_only = fleet_marks()[-1]

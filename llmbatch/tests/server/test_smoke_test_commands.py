@@ -19,8 +19,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from batching.llm.simulated.wire import Pace
+from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.server import PATIENCE_S, PATIENT, ROOT, Server, free_port
-from llmbatch.tests.model_thread import ModelThread
 
 pytestmark = pytest.mark.server
 

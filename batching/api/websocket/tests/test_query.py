@@ -14,7 +14,7 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.store.cancellation import cancel_chat, cancel_one, find_one
 from batching.tests.event_streams import read_text
 from batching.tests.harness import LIMIT_S, Harness, change, wait_until
-from batching.tests.pen import Readings, use_pen
+from batching.tests.model_gate import Readings, use_gate
 from batching.tests.sockets import SocketClient, connected
 from chats.models import Chat
 from settings_app.access.tests.rows import make_key
@@ -82,7 +82,7 @@ async def test_text_streams_to_those_who_ask_for_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = Readings(monkeypatch)
-    use_pen(monkeypatch, lambda written: written == 4 or readings.total >= written)
+    use_gate(monkeypatch, lambda written: written == 4 or readings.total >= written)
     harness.hold()
     async with connected(PATH) as client:
         await ask(client, "[[words:300]]", ref="grows", stream=True)
@@ -100,7 +100,7 @@ async def test_cancel_takes_back_what_waits_and_nothing_else(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = asyncio.Event()
-    use_pen(monkeypatch, lambda written: refused.is_set())
+    use_gate(monkeypatch, lambda written: refused.is_set())
     await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         await ask(client, "Why?", request_id="waits", priority="LOW")
@@ -300,7 +300,7 @@ async def test_each_key_sees_and_cancels_its_own_alone(harness: Harness, setting
 async def test_drain_answers_what_is_open_and_then_closes(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_pen(monkeypatch, lambda written: harness.runtime.gateway.draining)
+    use_gate(monkeypatch, lambda written: harness.runtime.gateway.draining)
     async with connected(PATH) as client:
         await ask(client, "Why?")
         await hear(client, "dispatched")

@@ -34,7 +34,7 @@ class Pen:
                 await wait_until(lambda: self._may_go_on(written))  # noqa: B023 - awaited here
 
 
-def use_pen(
+def use_gate(
     monkeypatch: pytest.MonkeyPatch,
     may_go_on: Callable[[int], Any] = lambda written: True,
     *,
