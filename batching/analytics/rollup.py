@@ -56,7 +56,7 @@ def _fold_chunk(size: int) -> int:
         return 0  # without taking the write lock
     with transaction.atomic():
         chats, batches, calls = (_lock(rows, size=size) for rows in pending)
-        _count(_measure(chats=chats, batches=batches, calls=calls))
+        count_rows(measure_rows(chats=chats, batches=batches, calls=calls))
         return _mark(chats) + _mark(batches) + _mark(calls)
 
 
@@ -92,10 +92,10 @@ def _lock(rows: QuerySet[Row], *, size: int) -> list[Row]:
     return list(rows.select_for_update(skip_locked=True).order_by("pk")[:size])
 
 
-def _measure(
+def measure_rows(
     *, chats: list[Chat], batches: list[Batch], calls: list[ModelCall]
 ) -> dict[DayAndLane, DailyStat]:
-    """What the rows add to each day and lane, as unsaved rows."""
+    """What rows that have ended add to each day and lane, as unsaved rows."""
     named = {chat.batch_id for chat in chats} | {call.batch_id for call in calls}
     origins = Batch.objects.only("priority", "settings").in_bulk(named - {None})
     targets = dict(Lane.objects.values_list("priority", "latency_ms"))
@@ -154,7 +154,7 @@ def _add_call(stat: DailyStat, call: ModelCall) -> None:
     stat.cached_tokens += call.cached_tokens or 0
 
 
-def _count(added: dict[DayAndLane, DailyStat]) -> None:
+def count_rows(added: dict[DayAndLane, DailyStat]) -> None:
     """Adds to the stored rows, which are made first so that there is something to lock."""
     if not added:
         return

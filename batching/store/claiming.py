@@ -1,6 +1,5 @@
 """Every change of a batch's and a model call's row."""
 
-import dataclasses
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from batching.engine.planner import QueuedItem
 from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
+from batching.store.lane_rules import describe_rule
 from chats.bulk_sql import BulkInsert, BulkUpdate
 from chats.models import FINAL_STATUSES, Chat, Status
 from chats.services import QueuedRow, Requester, count_attempt, lock_queued, start_chats
@@ -195,7 +195,7 @@ def _make_batch(
         trigger=str(request.planned.trigger),
         size=len(items),
         model=request.model,
-        settings=_describe_rule(request.rule),
+        settings=describe_rule(request.rule),
         owner=owner,
         lateness_ms=round(request.planned.lateness_s * 1000, 3),
         created_at=now,
@@ -275,12 +275,6 @@ def _make_storable(text: str) -> str:
 
 def _draw_key() -> str:
     return secrets.token_hex(5)
-
-
-def _describe_rule(rule: LaneRule) -> dict[str, object]:
-    described = dataclasses.asdict(rule)
-    described["latency_ms"] = round(described.pop("latency_s") * 1000)
-    return described
 
 
 def _milliseconds(seconds: float | None) -> int | None:

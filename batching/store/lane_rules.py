@@ -1,13 +1,10 @@
 """The settings in the engine's terms, and how the model is reached at this moment."""
 
+import dataclasses
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from batching.engine.lanes import LaneRule, Priority, Scope
 from settings_app.snapshot import Snapshot, current_snapshot
-
-if TYPE_CHECKING:
-    pass
 
 
 @lru_cache(maxsize=2)
@@ -30,3 +27,10 @@ def make_rules(snapshot: Snapshot) -> dict[Priority, LaneRule]:
 
 def current_rules() -> dict[Priority, LaneRule]:
     return make_rules(current_snapshot())
+
+
+def describe_rule(rule: LaneRule) -> dict[str, object]:
+    """The rule as a batch stores it: a JSON object with the latency target in milliseconds."""
+    described = dataclasses.asdict(rule)
+    described["latency_ms"] = round(described.pop("latency_s") * 1000)
+    return described

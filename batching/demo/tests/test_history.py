@@ -14,7 +14,7 @@ from batching.engine.errors import ERRORS_BY_CODE
 from batching.engine.lanes import LaneRule, Priority, Scope
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import CallKind, CallStatus, ModelCall, Outcome, Trigger
-from batching.store import claiming
+from batching.store import lane_rules
 from batching.store.lane_rules import current_rules
 from chats.models import FINAL_STATUSES, Chat, Status
 
@@ -189,4 +189,4 @@ def test_a_lane_may_have_any_rule() -> None:
 @pytest.mark.django_db
 def test_a_batch_keeps_the_rule_as_the_gateway_writes_it() -> None:
     for rule in current_rules().values():
-        assert describe_rule(rule) == claiming._describe_rule(rule)
+        assert describe_rule(rule) == lane_rules.describe_rule(rule)
