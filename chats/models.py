@@ -140,5 +140,5 @@ class Chat(models.Model):
 
     @property
     def generation(self) -> int:
-        """Tells the row's generations apart: a request that failed and is sent again begins another."""
+        """Identifies one use of the row: sending a failed request again begins another one."""
         return count_microseconds(self.received_at)

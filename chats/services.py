@@ -48,7 +48,7 @@ _SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Whose request it is, the channel of the process where its client waits, and the row's `generation`."""
+    """The request's sender, its process's channel (`origin`), and the row's `generation`."""
 
     origin: str
     username: str
@@ -173,7 +173,7 @@ def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """For how long a chat was to wait in one of its generations; a `generation` of 0 is not known."""
+    """How long a chat was to wait in one of its generations; 0 is an unknown `generation`."""
 
     generation: int
     length: timedelta
@@ -219,11 +219,13 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
 def release_chats(
     left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
 ) -> list[int]:
-    """One waiter less for each chat in the generation that is named; gives those that nobody holds now
-    and that were cancelled."""
+    """Decrements the holder count of each (chat, generation).
+
+    Returns the chats that were cancelled because no holder is left.
+    """
     with transaction.atomic():
         rows = Chat.objects.select_for_update().filter(pk__in=[pk for pk, _ in left])
-        # A generation that has ended took its waiters along; those of a later one hold the row by now.
+        # The waiters of a generation that has ended are gone; a later one's hold the row now.
         generations = {
             pk: count_microseconds(at) for pk, at in rows.values_list("pk", "received_at")
         }

@@ -12,8 +12,8 @@ from batching.engine.splitter import Splitter
 class TextDelta:
     """A piece of an item's text; `start` is its place in what this `call` wrote for the item.
 
-    Ids of calls rise: a later call of the same item begins its text anew. `generation` names the request
-    that it was written for, where that is known: later ones may have taken over its id.
+    Call ids ascend: a later call of the same item begins its text again. `generation` names the
+    request that it was written for, if that is known: a later request may have taken over the id.
     """
 
     item_id: int

@@ -154,7 +154,7 @@ class Planner:
             self.push(item)
 
     def push(self, item: QueuedItem) -> None:
-        """Adds an item; one that is here already stays as it is, but not one of another generation."""
+        """Adds an item. It replaces an item with its id only if their generations differ."""
         known = self._items.get(item.id)
         if known is not None and known.generation == item.generation:
             return

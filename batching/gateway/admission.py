@@ -38,7 +38,7 @@ class Query:
 
 
 class Admission:
-    """`depth` is how many requests of a priority wait, `fleet_status` what the machine can do for them."""
+    """`depth` counts the waiting requests of a priority; `fleet_status` is what workers can do."""
 
     def __init__(
         self,

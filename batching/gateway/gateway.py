@@ -226,7 +226,7 @@ class Gateway:
                     waiter.move_to(places.get(waiter.chat_id))
 
     async def reread(self) -> None:
-        """Makes good a lost answer: one fleet_status at the rows of all who wait for too long, for ever."""
+        """Reads the rows of all overdue waiters at intervals, because an answer may be lost."""
         while True:
             await asyncio.sleep(REREAD_INTERVAL_S)
             overdue = self.waiters.list_overdue(self._clock() - OVERDUE_S)

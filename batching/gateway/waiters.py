@@ -11,7 +11,7 @@ from batching.gateway.partial_text import PartialText
 
 
 class Waiter:
-    """One client's wait for one chat, in one `generation` of its row. `queued` until its batch leaves.
+    """One client's wait for one `generation` of one chat. It is `queued` until its batch leaves.
 
     Long after `due` the answer's message may have been lost, and the row is read again.
     """
@@ -129,7 +129,7 @@ class Waiters:
     def deliver(self, chat_id: int, outcome: dict[str, Any]) -> list[Waiter]:
         """Hands an answer or an error over; gives those who had waited for it."""
         waiters = self._waiters.get(chat_id, [])
-        # Late news of an earlier generation must not end the wait of who sent the request again since.
+        # A late message of an earlier generation must not end a wait for the present one.
         meant = [waiter for waiter in waiters if waiter.matches(outcome.get("generation"))]
         for waiter in meant:
             self.deliver_to(waiter, outcome)

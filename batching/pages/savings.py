@@ -70,7 +70,7 @@ def _judge(summary: Summary) -> str:
     return (
         f"One call for each request would have been {format_number(saved + calls)} calls;"
         f" {format_number(saved)} ({saved / (saved + calls) * 100:.0f} %) were saved. Each saved"
-        f" call cost {format_number(cost['waited_s'] / saved, unit='s')} of waiting, spread over the"
-        f" requests, and about {format_number(cost['overhead_tokens'] // saved)} tokens"
+        f" call cost {format_number(cost['waited_s'] / saved, unit='s')} of waiting, spread over"
+        f" the requests, and about {format_number(cost['overhead_tokens'] // saved)} tokens"
         f" (an estimate{share})."
     )

@@ -1,4 +1,4 @@
-"""Ends of requests that no model call answered: cancelled, expired, or abandoned by their client."""
+"""Ends requests that no model call answered: cancelled, expired or abandoned by the client."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -52,8 +52,10 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
 def release_chats(
     left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
 ) -> list[int]:
-    """One waiter less for each chat in the generation that is named; gives those that nobody holds now
-    and that were cancelled."""
+    """Decrements the holder count of each (chat, generation).
+
+    Returns the chats that were cancelled because no holder is left.
+    """
     cancelled = services.release_chats(left, now=now, code=code, detail=detail)
     count_ended(cancelled, code)
     return cancelled
@@ -100,7 +102,7 @@ def cancel_chat(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
         )
         if not cancelled:
             raise AlreadyDispatched()
-        # It was found without a lock: by now it may be another generation, of another process's client.
+        # It was read without a lock: by now it may be another generation, of another client.
         chat.refresh_from_db(fields=["origin", "received_at"])
     told = {
         chat.pk: {"error": describe_error(error.code, str(error)), "generation": chat.generation}

@@ -202,7 +202,7 @@ async def test_text_of_an_earlier_life_reaches_no_reader_of_a_later_one() -> Non
     assert waiters.find_partial_text(earlier) is None
 
 
-# --- what names a generation ---------------------------------------------------------------------------
+# --- what names a generation ---
 
 
 @pytest.mark.django_db

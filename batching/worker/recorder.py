@@ -162,7 +162,7 @@ class DatabaseRecorder:
         self._wake()
 
     async def run(self) -> None:
-        """Commits pending after pending for ever. A pending that cannot be written is tried again."""
+        """Commits pending writes until cancelled. Writes that fail are tried again."""
         while True:
             await self._written.wait()
             await self._gather()
