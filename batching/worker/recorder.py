@@ -15,7 +15,7 @@ from batching.engine.call import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError
 from batching.engine.runner import RunnableBatch
-from batching.store import claiming
+from batching.store import calls
 from batching.store.responses import describe_answer, describe_error
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import log, metrics
@@ -89,7 +89,7 @@ class DatabaseRecorder:
     async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
         now = datetime.now(UTC)
         prepared = await self._database.run(
-            claiming.start_call, batch, items, owner=self._owner, now=now
+            calls.start_call, batch, items, owner=self._owner, now=now
         )
         log.call_started(batch, prepared, items)
         metrics.count_retry(batch.rule.priority)
@@ -261,7 +261,7 @@ def _write_pending(pending: PendingWrites) -> set[int]:
     with transaction.atomic():
         finished = finish_chats([completion.finish for completion in pending.completions.values()])
         mark_suspect(pending.suspects)
-        claiming.end_calls(reports)
+        calls.end_calls(reports)
         settle_shares(
             [
                 (share.prompt, share.output, share.thoughts, share.cached, chat_id)
@@ -269,7 +269,7 @@ def _write_pending(pending: PendingWrites) -> set[int]:
                 for chat_id, share in report.shares.items()
             ]
         )
-        claiming.end_batches([batch.id for batch in pending.ended], now=datetime.now(UTC))
+        calls.end_batches([batch.id for batch in pending.ended], now=datetime.now(UTC))
     return finished
 
 

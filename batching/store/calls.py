@@ -1,0 +1,143 @@
+"""Writes the records of model calls and closes the records of batches."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from batching.engine.call import BatchItem, CallReport, PreparedCall
+from batching.engine.lanes import DEFAULT_BUDGET, LaneRule
+from batching.engine.prompt import CombinedPrompt, combine
+from batching.engine.runner import RunnableBatch
+from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
+from chats.bulk_sql import BulkInsert, BulkUpdate
+from chats.models import FINAL_STATUSES, Chat, Status
+from chats.services import count_attempt
+from settings_app.snapshot import current_snapshot
+
+_END_CALL_COLUMNS = [
+    "status",
+    "reply",
+    "finish_reason",
+    "error_code",
+    "error_detail",
+    "perhaps_billed",
+    "prompt_tokens",
+    "output_tokens",
+    "thoughts_tokens",
+    "cached_tokens",
+    "first_token_ms",
+    "duration_ms",
+]
+_INSERT_CALL = BulkInsert(ModelCall)
+_END_CALL = BulkUpdate(ModelCall, assign=_END_CALL_COLUMNS, where=["id", "status"])
+_END_BATCH = BulkUpdate(Batch, assign=["outcome", "finished_at"], where=["id", "outcome"])
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call that has no record yet, for some or all items of a batch."""
+
+    batch_id: int
+    rule: LaneRule
+    model: str
+    items: Sequence[BatchItem]
+
+
+def start_call(
+    batch: RunnableBatch, items: Sequence[BatchItem], *, owner: str, now: datetime
+) -> PreparedCall:
+    """Records a further call of a batch before it is made."""
+    with transaction.atomic():
+        count_attempt([item.id for item in items], owner=owner)
+        [call] = insert_calls([NewCall(batch.id, batch.rule, batch.model, items)], now=now)
+    return call
+
+
+def insert_calls(calls: Sequence[NewCall], *, now: datetime) -> list[PreparedCall]:
+    """Builds the prompt of each call and records the call as started."""
+    prompts = [_combine_prompts(call) for call in calls]
+    rows = [_make_row(call, prompt, now=now) for call, prompt in zip(calls, prompts, strict=True)]
+    _INSERT_CALL.run(rows)
+    return [PreparedCall(row.pk, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+
+
+def end_calls(reports: Sequence[CallReport]) -> None:
+    _END_CALL.run([[*_list_end_values(r), r.call.id, CallStatus.STARTED] for r in reports])
+
+
+def end_batches(batch_ids: Sequence[int], *, now: datetime) -> None:
+    """Closes those of the batches whose chats have all ended."""
+    statuses: dict[int, list[str]] = {batch_id: [] for batch_id in batch_ids}
+    chats = Chat.objects.filter(batch_id__in=batch_ids).values_list("batch_id", "status")
+    for batch_id, status in chats if batch_ids else ():
+        statuses[batch_id].append(status)
+    _END_BATCH.run(
+        [
+            (_find_outcome(found), now, batch_id, Outcome.RUNNING)
+            for batch_id, found in statuses.items()
+            if all(status in FINAL_STATUSES for status in found)
+        ]
+    )
+
+
+def _find_outcome(statuses: Sequence[str]) -> Outcome:
+    """The outcome of a batch whose chats ended with these statuses."""
+    done = statuses.count(Status.DONE)
+    if done == 0:
+        return Outcome.FAILED
+    return Outcome.DONE if done == len(statuses) else Outcome.PARTIAL
+
+
+def _combine_prompts(call: NewCall) -> CombinedPrompt:
+    return combine(
+        [item.prompt for item in call.items],
+        model=call.model,
+        style=call.rule.style,
+        output_tokens=sum(item.output_tokens for item in call.items),
+        draw=lambda: secrets.token_hex(5),
+        budget=DEFAULT_BUDGET,
+    )
+
+
+def _make_row(call: NewCall, prompt: CombinedPrompt, *, now: datetime) -> ModelCall:
+    return ModelCall(
+        batch_id=call.batch_id,
+        priority=int(call.rule.priority),
+        kind=str(CallKind.SINGLE if len(call.items) == 1 else CallKind.COMBINED),
+        attempt=max(item.attempts for item in call.items) + 1,
+        model=call.model,
+        item_ids=[item.id for item in call.items],
+        prompt=str(prompt) if current_snapshot().store_prompts else "",
+        started_at=now,
+    )
+
+
+def _list_end_values(report: CallReport) -> list[object]:
+    """The values of `_END_CALL_COLUMNS`, in that order."""
+    error, usage = report.error, report.usage
+    return [
+        str(CallStatus.FAILED if error else CallStatus.COMPLETE),
+        _make_storable(report.reply) if current_snapshot().store_prompts else "",
+        _make_storable(report.finish_reason)[:40],
+        error.code if error else "",
+        str(error) if error else "",
+        report.perhaps_billed,
+        usage.prompt if usage else None,
+        usage.output if usage else None,
+        usage.thoughts if usage else None,
+        usage.cached if usage else None,
+        _to_milliseconds(report.first_token_s),
+        _to_milliseconds(report.duration_s),
+    ]
+
+
+def _make_storable(text: str) -> str:
+    """Replaces NUL characters and lone surrogates, which no database stores."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _to_milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else max(0, round(seconds * 1000))
