@@ -24,7 +24,7 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("any machine")
 
-create_default_rows = import_module("settings_app.migrations.0002_defaults").create_rows
+create_default_rows = import_module("settings_app.migrations.0001_squashed").create_rows
 # They run beside each other, so that none of them ends long after all other tests.
 LONG_FILES = ("test_pages.py", "test_fleet.py", "test_schemathesis.py")
 
