@@ -53,7 +53,7 @@ class Batch(models.Model):
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=7, choices=Outcome, default=Outcome.RUNNING)
-    folded = models.BooleanField(default=False, help_text="counted in DailyStat")
+    rolled_up = models.BooleanField(default=False, help_text="counted in DailyStat")
 
     class Meta:
         ordering = ["id"]
@@ -73,8 +73,8 @@ class Batch(models.Model):
             models.Index(fields=["outcome", "id"], name="batch_outcome"),
             models.Index(
                 fields=["id"],
-                condition=Q(folded=False) & ~Q(outcome=Outcome.RUNNING),
-                name="batch_unfolded",
+                condition=Q(rolled_up=False) & ~Q(outcome=Outcome.RUNNING),
+                name="batch_not_rolled_up",
             ),
         ]
 
@@ -90,11 +90,7 @@ class ModelCall(models.Model):
     """
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="calls")
-    priority = models.SmallIntegerField(
-        choices=Priority,
-        db_default=Priority.MEDIUM,  # for processes of the version before, during an upgrade
-        help_text="its batch's",
-    )
+    priority = models.SmallIntegerField(choices=Priority, help_text="of its batch")
     kind = models.CharField(max_length=8, choices=CallKind)
     attempt = models.PositiveSmallIntegerField()
     model = models.CharField(max_length=100)
@@ -113,7 +109,7 @@ class ModelCall(models.Model):
     started_at = models.DateTimeField()
     first_token_ms = models.PositiveIntegerField(null=True)
     duration_ms = models.PositiveIntegerField(null=True)
-    folded = models.BooleanField(default=False, help_text="counted in DailyStat")
+    rolled_up = models.BooleanField(default=False, help_text="counted in DailyStat")
 
     class Meta:
         ordering = ["id"]
@@ -133,8 +129,8 @@ class ModelCall(models.Model):
             ),
             models.Index(
                 fields=["id"],
-                condition=Q(folded=False) & ~Q(status=CallStatus.STARTED),
-                name="model_call_unfolded",
+                condition=Q(rolled_up=False) & ~Q(status=CallStatus.STARTED),
+                name="model_call_not_rolled_up",
             ),
         ]
 
@@ -157,11 +153,11 @@ class DailyStat(models.Model):
     in_time = models.PositiveBigIntegerField(default=0, help_text="answered within latency_ms")
     batches = models.PositiveBigIntegerField(default=0)
     batched_requests = models.PositiveBigIntegerField(default=0)
-    placed_requests = models.PositiveBigIntegerField(
+    fill_requests = models.PositiveBigIntegerField(
         default=0, help_text="requests of batches whose maximum is known"
     )
-    places = models.PositiveBigIntegerField(
-        default=0, help_text="how many those batches could have held when they left"
+    fill_capacity = models.PositiveBigIntegerField(
+        default=0, help_text="sum of the maximum sizes of those batches when they left"
     )
     model_calls = models.PositiveBigIntegerField(default=0)
     prompt_tokens = models.PositiveBigIntegerField(default=0)
@@ -187,9 +183,9 @@ class DailyStat(models.Model):
 class ProcessNumbers(models.Model):
     """What one process of a fleet has counted for /metrics, by the database's clock."""
 
-    name = models.CharField(max_length=40, primary_key=True, help_text="stays over restarts")
+    name = models.CharField(max_length=40, primary_key=True, help_text="the same after a restart")
     seen_at = models.DateTimeField()
-    text = models.TextField(help_text="in Prometheus' text format")
+    text = models.TextField(help_text="in the text format of Prometheus")
 
     class Meta:
         ordering = ["name"]
@@ -204,12 +200,12 @@ class Worker(models.Model):
     owner = models.CharField(max_length=64, primary_key=True, help_text="as in its batches")
     seen_at = models.DateTimeField()
     slots = models.PositiveIntegerField(help_text="model calls at once")
-    reserve = models.PositiveIntegerField(help_text="of them HIGH's own")
-    call_s = models.JSONField(default=list, help_text="what recent calls took, by priority")
+    reserve = models.PositiveIntegerField(help_text="of these, reserved for HIGH")
+    call_s = models.JSONField(default=list, help_text="durations of recent calls, by priority")
     paused_s = models.FloatField(
-        default=0, help_text="how long it leaves the failing model service alone"
+        default=0, help_text="how long the circuit breaker lets no call start"
     )
-    down = models.BooleanField(default=False, help_text="the service failed on a probe too")
+    down = models.BooleanField(default=False, help_text="the probe after the pause failed, too")
 
     class Meta:
         ordering = ["owner"]

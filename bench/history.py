@@ -44,14 +44,14 @@ def _fill_batches(rows: int, moment: str, length: int) -> None:
     lane = {"latency_ms": 500, "window_s": 0.2, "max_batch": BATCH_SIZE}
     batch = Batch.objects.create(
         id=1, priority=1, trigger=Trigger.FULL, size=BATCH_SIZE, model="gemini", settings=lane,
-        created_at=now, finished_at=now, outcome=Outcome.DONE, folded=True,
+        created_at=now, finished_at=now, outcome=Outcome.DONE, rolled_up=True,
     )  # fmt: skip
     ModelCall.objects.create(
         id=1, batch=batch, priority=1, kind=CallKind.COMBINED, attempt=1, model="gemini",
         item_ids=[1, 2, 3, 4], prompt="Why is the sky blue? " * 4 * length,
         reply="Scattering. " * 20 * length,
         status=CallStatus.COMPLETE, finish_reason="STOP", prompt_tokens=164, output_tokens=800,
-        started_at=now, first_token_ms=300, duration_ms=900, folded=True,
+        started_at=now, first_token_ms=300, duration_ms=900, rolled_up=True,
     )  # fmt: skip
     changed = {"id": "n", "created_at": moment, "finished_at": moment, "priority": "n % 3"}
     _multiply(Batch, batches, changed)
@@ -69,7 +69,7 @@ def _fill_chats(rows: int, moment: str, length: int) -> None:
         priority=1, status=Status.DONE, batch_id=1, text="Scattering. " * 5 * length,
         created_at=now, received_at=now, due_at=now, deadline=now, dispatched_at=now,
         completed_at=now, tokens_used=240, usage={"total_tokens": 240}, latency_ms=700,
-        queue_ms=150, folded=True,
+        queue_ms=150, rolled_up=True,
     )  # fmt: skip
     times = ("created_at", "received_at", "due_at", "deadline", "dispatched_at", "completed_at")
     changed = dict.fromkeys(times, moment) | {

@@ -39,15 +39,17 @@ class Chat(models.Model):
     request_id = models.CharField(max_length=200)
     prompt = models.TextField()
     prompt_digest = models.CharField(
-        max_length=64, default="", help_text="what is left of a prompt that was not kept"
+        max_length=64, default="", help_text="digest of a prompt that is not stored"
     )
     priority = models.SmallIntegerField(choices=Priority)
     status = models.CharField(max_length=9, choices=Status, default=Status.QUEUED)
 
-    created_at = models.DateTimeField(help_text="as the client gave it, else the acceptance")
+    created_at = models.DateTimeField(
+        help_text="as the client sent it, otherwise the time of acceptance"
+    )
     received_at = models.DateTimeField()
     due_at = models.DateTimeField(help_text="when its window ends")
-    deadline = models.DateTimeField(help_text="when nobody waits for it any more")
+    deadline = models.DateTimeField(help_text="after this time the request expires")
     dispatched_at = models.DateTimeField(null=True)
     completed_at = models.DateTimeField(null=True)
 
@@ -55,15 +57,17 @@ class Chat(models.Model):
         "batching.Batch", null=True, on_delete=models.SET_NULL, related_name="chats"
     )
     attempt = models.PositiveSmallIntegerField(default=0)
-    owner = models.CharField(max_length=64, default="", help_text="the process that runs it")
+    owner = models.CharField(max_length=64, default="", help_text="the worker that runs it")
     lease_until = models.DateTimeField(null=True)
-    origin = models.CharField(max_length=64, default="", help_text="the process whose client waits")
+    origin = models.CharField(
+        max_length=64, default="", help_text="the process whose client waits for the answer"
+    )
 
     streamed = models.BooleanField(
         default=False, help_text="a client reads the answer while it is written"
     )
-    holders = models.PositiveSmallIntegerField(
-        default=1, help_text="how many wait for it; having asked to keep it counts as one"
+    waiters = models.PositiveSmallIntegerField(
+        default=1, help_text="clients that wait for it; a respond-async request counts as one"
     )
 
     text = models.TextField(null=True)  # noqa: DJ001 - null is "no answer", which "" is not
@@ -77,14 +81,14 @@ class Chat(models.Model):
     suspect = models.CharField(
         max_length=100,
         default="",
-        help_text="the sign, in an answer to it, that another prompt of its batch reached there",
+        help_text="why its answer may hold text of another prompt of its batch",
     )
 
     settled_prompt = models.PositiveIntegerField(default=0)
     settled_output = models.PositiveIntegerField(default=0)
     settled_thoughts = models.PositiveIntegerField(default=0)
     settled_cached = models.PositiveIntegerField(default=0)
-    folded = models.BooleanField(default=False, help_text="counted in DailyStat")
+    rolled_up = models.BooleanField(default=False, help_text="counted in DailyStat")
 
     class Meta:
         ordering = ["id"]
@@ -123,8 +127,8 @@ class Chat(models.Model):
             models.Index(
                 fields=["id"],
                 # In these words because SQLite recognises no IN with parameters.
-                condition=Q(folded=False) & ~Q(status=Status.QUEUED) & ~Q(status=Status.RUNNING),
-                name="chat_unfolded",
+                condition=Q(rolled_up=False) & ~Q(status=Status.QUEUED) & ~Q(status=Status.RUNNING),
+                name="chat_not_rolled_up",
             ),
             models.Index(fields=["username", "id"], name="chat_username"),
             models.Index(fields=["client", "id"], name="chat_client"),

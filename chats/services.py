@@ -232,8 +232,8 @@ def release_chats(
         counts = Counter(pk for pk, generation in left if generations.get(pk) == generation)
         for number in set(counts.values()):
             held = Chat.objects.filter(pk__in=[pk for pk in counts if counts[pk] == number])
-            held.update(holders=Greatest(F("holders") - number, 0))
-        unheld = Chat.objects.filter(pk__in=list(counts), holders=0, status=Status.QUEUED)
+            held.update(waiters=Greatest(F("waiters") - number, 0))
+        unheld = Chat.objects.filter(pk__in=list(counts), waiters=0, status=Status.QUEUED)
         ids = list(unheld.values_list("pk", flat=True))
         return cancel_chats(ids, now=now, code=code, detail=detail)
 

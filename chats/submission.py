@@ -14,8 +14,8 @@ RequestKey = tuple[int, str, str]
 
 _INSERT = BulkInsert(Chat)
 _RENEWED = ["prompt", "created_at", "received_at", "due_at", "deadline"]
-_RENEWED += ["origin", "holders", "streamed"]
-MAX_HOLDERS = 32_000  # what its column takes
+_RENEWED += ["origin", "waiters", "streamed"]
+MAX_WAITERS = 32_000  # what its column takes
 _CLEARED = {
     "status": Status.QUEUED,
     "dispatched_at": None,
@@ -30,7 +30,7 @@ _CLEARED = {
     "error_detail": "",
     "prompt_digest": "",
     "suspect": "",
-    "folded": False,
+    "rolled_up": False,
 }
 
 
@@ -100,11 +100,11 @@ def _take_up(held: Chat, chat: Chat) -> bool:
     if held.status == Status.DONE:
         return False
     if held.status in OPEN_STATUSES:
-        held.holders = min(held.holders + 1, MAX_HOLDERS)
+        held.waiters = min(held.waiters + 1, MAX_WAITERS)
         held.deadline = max(held.deadline, chat.deadline)
         held.streamed |= chat.streamed  # in time if it is still queued
         if held.pk is not None:
-            held.save(update_fields=["holders", "deadline", "streamed"])  # the row is locked
+            held.save(update_fields=["waiters", "deadline", "streamed"])  # the row is locked
         return False
     for name in _RENEWED:
         setattr(held, name, getattr(chat, name))

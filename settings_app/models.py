@@ -33,13 +33,13 @@ class GatewaySettings(models.Model):
         "retention (days)",
         default=90,
         validators=[MaxValueValidator(MAX_RETENTION_DAYS)],
-        help_text="Older chats, batches and model calls are deleted; 0 keeps them for ever."
-        " The figures per day stay.",
+        help_text="Older chats, batches and model calls are deleted; 0 keeps them without limit."
+        " The figures per day are kept.",
     )
     store_prompts = models.BooleanField(
         default=True,
-        help_text="Off: prompts and raw replies are not kept once a request has ended."
-        " Answers are, until the retention takes them.",
+        help_text="Off: prompts and raw replies are deleted when a request ends."
+        " Answers are kept until the retention deletes them.",
     )
     version = models.PositiveBigIntegerField(default=1, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
@@ -80,8 +80,8 @@ class Lane(models.Model):
     batch_scope = models.CharField(max_length=8, choices=BatchScope, default=BatchScope.EVERYONE)
     hold_until_checked = models.BooleanField(
         default=False,
-        help_text="Answers go out only when the whole reply was read and checked for signs that one"
-        " prompt of the batch reached into another's answer. Slower by the reply's length.",
+        help_text="Answers are sent only after the whole reply was checked for text that one prompt"
+        " of the batch left in another's answer. Each answer waits for the end of the reply.",
     )
     style = models.TextField("style (the instruction to the model)", max_length=2000)
     updated_at = models.DateTimeField(auto_now=True)
@@ -173,9 +173,9 @@ class ApiKey(AbstractAPIKey):
         on_delete=models.PROTECT,
         related_name="keys",
         blank=True,
-        help_text="Empty: a new client with the key's name.",
+        help_text="Leave empty for a new client with the key's name.",
     )
-    owner = models.CharField(max_length=200, blank=True, help_text="who answers for it")
+    owner = models.CharField(max_length=200, blank=True, help_text="Contact person")
     is_staff = models.BooleanField(
         "staff", default=False, help_text="May read analytics, and read and change the settings."
     )
@@ -183,7 +183,7 @@ class ApiKey(AbstractAPIKey):
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(100_000)],
-        help_text="How many prompts it may send within any minute. Empty: as many as it likes.",
+        help_text="Prompts that it may send in any minute. Leave empty for no limit.",
     )
     last_used_at = models.DateTimeField(null=True, editable=False)
 

@@ -19,8 +19,8 @@ COUNTERS = (
     "in_time",
     "batches",
     "batched_requests",
-    "placed_requests",
-    "places",
+    "fill_requests",
+    "fill_capacity",
     "model_calls",
     "prompt_tokens",
     "output_tokens",
@@ -36,18 +36,18 @@ Row = TypeVar("Row", Chat, Batch, ModelCall)
 
 
 def fold_pending(*, limit: int = CHUNK) -> int:
-    """Folds chunk by chunk until nothing is left or `limit` rows are folded; gives how many.
+    """Folds chunk by chunk until nothing is left or `limit` rows are rolled_up; gives how many.
 
     Safe to run anywhere at any time: a row is marked in the transaction that counts it. A chunk
     takes as many chats, batches and calls each as one short write transaction may hold up others.
     """
-    folded = 0
-    while folded < limit:
+    rolled_up = 0
+    while rolled_up < limit:
         rows = _fold_chunk(min(CHUNK, limit))
         if not rows:
             break
-        folded += rows
-    return folded
+        rolled_up += rows
+    return rolled_up
 
 
 def _fold_chunk(size: int) -> int:
@@ -70,20 +70,20 @@ def add_stat(total: DailyStat, part: DailyStat) -> None:
 
 def _pending_chats() -> QuerySet[Chat]:
     columns = ("priority", "status", "received_at", "latency_ms", "queue_ms", "error_code")
-    pending = Chat.objects.filter(folded=False)
+    pending = Chat.objects.filter(rolled_up=False)
     for status in OPEN_STATUSES:
         pending = pending.exclude(status=status)  # the condition of the index, word for word
     return pending.only(*columns, "batch_id")
 
 
 def _pending_batches() -> QuerySet[Batch]:
-    pending = Batch.objects.filter(folded=False).exclude(outcome=Outcome.RUNNING)
+    pending = Batch.objects.filter(rolled_up=False).exclude(outcome=Outcome.RUNNING)
     return pending.only("priority", "size", "settings", "created_at")
 
 
 def _pending_calls() -> QuerySet[ModelCall]:
     tokens = ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens")
-    pending = ModelCall.objects.filter(folded=False).exclude(status=CallStatus.STARTED)
+    pending = ModelCall.objects.filter(rolled_up=False).exclude(status=CallStatus.STARTED)
     return pending.only(*tokens, "started_at", "batch_id", "priority")
 
 
@@ -127,8 +127,8 @@ def add_batch(stat: DailyStat, batch: Batch) -> None:
     stat.batches += 1
     stat.batched_requests += batch.size
     if places := batch.settings.get("max_batch"):
-        stat.placed_requests += batch.size
-        stat.places += places
+        stat.fill_requests += batch.size
+        stat.fill_capacity += places
 
 
 def _add_chat(stat: DailyStat, chat: Chat, *, target_ms: int) -> None:
@@ -177,4 +177,4 @@ def _mark(rows: list[Row]) -> int:
     if not rows:
         return 0
     ids = [row.pk for row in rows]
-    return type(rows[0]).objects.filter(pk__in=ids, folded=False).update(folded=True)
+    return type(rows[0]).objects.filter(pk__in=ids, rolled_up=False).update(rolled_up=True)

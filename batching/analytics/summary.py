@@ -105,7 +105,7 @@ def _describe(stat: DailyStat) -> dict[str, Any]:
         "model_calls": stat.model_calls,
         "calls_saved": stat.batched_requests - stat.model_calls,
         "mean_batch_size": _ratio(stat.batched_requests, stat.batches),
-        "fill": _ratio(stat.placed_requests, stat.places),
+        "fill": _ratio(stat.fill_requests, stat.fill_capacity),
         "tokens": {
             "prompt": stat.prompt_tokens,
             "output": stat.output_tokens,

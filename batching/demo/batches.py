@@ -46,8 +46,8 @@ STOPS: dict[str, GatewayError] = {
     "MAX_TOKENS": Truncated(),
 }
 
-_BATCHES = Mould(Batch, owner=DEMO_OWNER, folded=True)
-_CALLS = Mould(ModelCall, folded=True)
+_BATCHES = Mould(Batch, owner=DEMO_OWNER, rolled_up=True)
+_CALLS = Mould(ModelCall, rolled_up=True)
 
 
 @dataclass(slots=True)

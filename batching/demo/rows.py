@@ -38,7 +38,7 @@ class Mould(Generic[Row]):
         return row
 
 
-_CHATS = Mould(Chat, owner=DEMO_OWNER, folded=True)
+_CHATS = Mould(Chat, owner=DEMO_OWNER, rolled_up=True)
 
 
 @dataclass(frozen=True, slots=True)

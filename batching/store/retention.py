@@ -35,7 +35,7 @@ class Extent:
 
     @property
     def deletable(self) -> Q:
-        return self.asked & Q(folded=True) & ~Q(status__in=OPEN_STATUSES)
+        return self.asked & Q(rolled_up=True) & ~Q(status__in=OPEN_STATUSES)
 
     @property
     def deletable_chats(self) -> QuerySet[Chat]:
@@ -93,8 +93,8 @@ def _delete_batches(batches: QuerySet[Batch]) -> Counter[str]:
 
 def _deletable_batches() -> QuerySet[Batch]:
     """Ended, and counted with all their calls."""
-    uncounted = ModelCall.objects.filter(batch=OuterRef("pk"), folded=False)
-    ended = Batch.objects.filter(folded=True).exclude(outcome=Outcome.RUNNING)
+    uncounted = ModelCall.objects.filter(batch=OuterRef("pk"), rolled_up=False)
+    ended = Batch.objects.filter(rolled_up=True).exclude(outcome=Outcome.RUNNING)
     return ended.filter(~Exists(uncounted))
 
 

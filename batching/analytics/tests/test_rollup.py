@@ -32,12 +32,12 @@ def test_an_answered_chat_counts_with_its_times():
     make_chat(batch=batch, latency_ms=800, queue_ms=300)
     make_chat(batch=batch, latency_ms=1200, queue_ms=0)
     fold_pending()
-    folded = stat()
-    assert (folded.requests, folded.answered, folded.in_time) == (2, 2, 2)
-    assert (folded.latency_ms_sum, folded.queue_ms_sum) == (2000, 300)
-    assert folded.latency_hist == {str(bucket_of(800)): 1, str(bucket_of(1200)): 1}
-    assert folded.queue_hist == {str(bucket_of(300)): 1, "0": 1}
-    assert folded.failures == {}
+    rolled_up = stat()
+    assert (rolled_up.requests, rolled_up.answered, rolled_up.in_time) == (2, 2, 2)
+    assert (rolled_up.latency_ms_sum, rolled_up.queue_ms_sum) == (2000, 300)
+    assert rolled_up.latency_hist == {str(bucket_of(800)): 1, str(bucket_of(1200)): 1}
+    assert rolled_up.queue_hist == {str(bucket_of(300)): 1, "0": 1}
+    assert rolled_up.failures == {}
 
 
 def test_a_chat_without_an_answer_counts_by_its_code_and_has_no_latency():
@@ -46,10 +46,10 @@ def test_a_chat_without_an_answer_counts_by_its_code_and_has_no_latency():
     make_chat(Status.EXPIRED, error_code="timeout")
     make_chat(Status.CANCELLED, error_code="cancelled")
     fold_pending()
-    folded = stat()
-    assert (folded.requests, folded.answered, folded.in_time) == (4, 0, 0)
-    assert folded.failures == {"blocked": 2, "timeout": 1, "cancelled": 1}
-    assert (folded.latency_hist, folded.latency_ms_sum) == ({}, 0)
+    rolled_up = stat()
+    assert (rolled_up.requests, rolled_up.answered, rolled_up.in_time) == (4, 0, 0)
+    assert rolled_up.failures == {"blocked": 2, "timeout": 1, "cancelled": 1}
+    assert (rolled_up.latency_hist, rolled_up.latency_ms_sum) == ({}, 0)
 
 
 def test_in_time_is_measured_by_the_lane_as_it_was_when_the_batch_left():
@@ -86,10 +86,10 @@ def test_a_call_counts_its_tokens_in_the_lane_of_its_batch():
     make_call(batch, status=CallStatus.FAILED, prompt_tokens=5)
     make_call(batch, status=CallStatus.FAILED)
     fold_pending()
-    folded = stat(Priority.HIGH)
-    assert folded.model_calls == 3
-    assert (folded.prompt_tokens, folded.output_tokens) == (105, 40)
-    assert (folded.thoughts_tokens, folded.cached_tokens) == (7, 64)
+    rolled_up = stat(Priority.HIGH)
+    assert rolled_up.model_calls == 3
+    assert (rolled_up.prompt_tokens, rolled_up.output_tokens) == (105, 40)
+    assert (rolled_up.thoughts_tokens, rolled_up.cached_tokens) == (7, 64)
 
 
 def test_what_has_not_ended_waits_for_its_end():
@@ -128,10 +128,10 @@ def test_a_second_fold_adds_to_the_first_and_counts_nothing_twice():
     make_chat(latency_ms=100)
     make_chat(Status.FAILED)
     assert fold_pending() == 2
-    folded = stat()
-    assert (folded.requests, folded.answered, folded.latency_ms_sum) == (4, 2, 200)
-    assert folded.latency_hist == {str(bucket_of(100)): 2}
-    assert folded.failures == {"blocked": 2}
+    rolled_up = stat()
+    assert (rolled_up.requests, rolled_up.answered, rolled_up.latency_ms_sum) == (4, 2, 200)
+    assert rolled_up.latency_hist == {str(bucket_of(100)): 2}
+    assert rolled_up.failures == {"blocked": 2}
 
 
 def test_lanes_of_the_same_day_leave_each_other_alone():
@@ -202,9 +202,9 @@ def test_the_number_of_queries_does_not_grow_with_the_rows():
 @pytest.mark.parametrize(
     ("pending", "index"),
     [
-        (rollup._pending_chats, "chat_unfolded"),
-        (rollup._pending_batches, "batch_unfolded"),
-        (rollup._pending_calls, "model_call_unfolded"),
+        (rollup._pending_chats, "chat_not_rolled_up"),
+        (rollup._pending_batches, "batch_not_rolled_up"),
+        (rollup._pending_calls, "model_call_not_rolled_up"),
     ],
 )
 def test_what_is_pending_is_found_in_its_own_index(pending, index):
@@ -246,10 +246,10 @@ def test_folders_at_the_same_time_count_each_row_once():
     assert run_together(4, fold_until_nothing_is_left) == []
     assert fold_pending() == 0
     stats = DailyStat.objects.all()
-    assert [folded.requests for folded in stats] == [20, 20, 20]
-    assert [folded.batched_requests for folded in stats] == [40, 40, 40]
-    assert [folded.prompt_tokens for folded in stats] == [200, 200, 200]
-    assert [count_values(folded.latency_hist) for folded in stats] == [20, 20, 20]
+    assert [rolled_up.requests for rolled_up in stats] == [20, 20, 20]
+    assert [rolled_up.batched_requests for rolled_up in stats] == [40, 40, 40]
+    assert [rolled_up.prompt_tokens for rolled_up in stats] == [200, 200, 200]
+    assert [count_values(rolled_up.latency_hist) for rolled_up in stats] == [20, 20, 20]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -260,7 +260,7 @@ def test_on_postgres_a_folder_passes_by_the_rows_that_another_holds():
         Chat.objects.select_for_update().get(pk=held.pk)
         assert run_together(1, fold_pending) == []
         assert stat().requests == 1
-    assert set(Chat.objects.filter(folded=True)) == {free}
+    assert set(Chat.objects.filter(rolled_up=True)) == {free}
     fold_pending()
     assert stat().requests == 2
 

@@ -61,7 +61,7 @@ def remaining() -> tuple[int, int, int]:
 
 def test_rows_belong_together(stored: None) -> None:
     assert Chat.objects.count() == 500
-    assert not Chat.objects.filter(folded=False).exists()
+    assert not Chat.objects.filter(rolled_up=False).exists()
     unsent = Q(status__in=[Status.CANCELLED, Status.EXPIRED])
     assert not Chat.objects.filter(unsent, batch__isnull=False).exists()
     assert not Chat.objects.filter(~unsent, batch=None).exists()
@@ -91,8 +91,8 @@ def test_the_roll_up_is_what_folding_would_have_given(stored: None) -> None:
     written = without_ids(stats())
     DailyStat.objects.all().delete()
     for model in (Chat, Batch, ModelCall):
-        assert not model.objects.filter(folded=False).exists()
-        model.objects.update(folded=False)
+        assert not model.objects.filter(rolled_up=False).exists()
+        model.objects.update(rolled_up=False)
     while fold_pending():
         pass
     assert without_ids(stats()) == written

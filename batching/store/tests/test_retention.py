@@ -87,7 +87,7 @@ def test_batch_stays_while_one_of_its_chats_or_calls_does() -> None:
     Chat.objects.filter(username="bob").update(received_at=NOW, deadline=NOW)
     uncounted = make_history(31, usernames=["cid"])
     fold_pending()
-    ModelCall.objects.filter(batch=uncounted).update(folded=False, status=CallStatus.STARTED)
+    ModelCall.objects.filter(batch=uncounted).update(rolled_up=False, status=CallStatus.STARTED)
     prune_chunk(MONTH)
     assert set(Batch.objects.values_list("pk", flat=True)) == {shared.pk, uncounted.pk}
     assert remaining() == (1, 2, 2)
@@ -196,10 +196,10 @@ async def test_running_gateway_deletes_what_has_become_old(
     await harness.settle()
     long_ago = datetime.now(UTC) - timedelta(days=91)
     await Chat.objects.aupdate(
-        received_at=long_ago, due_at=long_ago, deadline=long_ago, folded=True
+        received_at=long_ago, due_at=long_ago, deadline=long_ago, rolled_up=True
     )
-    await Batch.objects.aupdate(created_at=long_ago, folded=True)
-    await ModelCall.objects.aupdate(folded=True)
+    await Batch.objects.aupdate(created_at=long_ago, rolled_up=True)
+    await ModelCall.objects.aupdate(rolled_up=True)
     harness.runtime.supervisor.start("retention now", harness.runtime._retain)
     async with asyncio.timeout(LIMIT_S):
         while await ModelCall.objects.aexists():  # noqa: ASYNC110
