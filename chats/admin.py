@@ -12,9 +12,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
 from chats.admin_lists import BoundedPaginator, RecordList
+from chats.id_ranges import MAX_ID
 from chats.models import Chat
-
-MAX_ID = 2**63 - 1
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from chats.id_ranges import find_span, within
+from chats.id_ranges import find_id_range, within
 
 MAX_LISTED = 10_000
 PLACES = ("id__lt", "id__gt")
@@ -59,12 +59,12 @@ class RecordList(ChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         """Dates are told as a span of ids, too."""
         rows = super().get_queryset(request, exclude_parameters)
-        return rows.filter(self._find_span()) if self._dated else rows
+        return rows.filter(self._find_id_range()) if self._dated else rows
 
-    def _find_span(self) -> Q:
+    def _find_id_range(self) -> Q:
         with _refuse_bad_moments():
             asked = build_q_object_from_lookup_parameters(self._dated)
-            return within(find_span(self.model._default_manager.filter(asked)))
+            return within(find_id_range(self.model._default_manager.filter(asked)))
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
         """By no other columns than those that may be clicked on, whatever the address says."""

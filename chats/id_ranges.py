@@ -1,26 +1,29 @@
-"""Time told in ids."""
+"""Translates a time range into a range of primary keys."""
 
 from typing import Any, NamedTuple
 
 from django.db.models import Max, Min, Q, QuerySet
 
+MAX_ID = 2**63 - 1
 
-class Span(NamedTuple):
-    """Both ends included; 0 to 0 holds no row."""
+
+class IdRange(NamedTuple):
+    """Both ends are included; 0 to 0 contains no row."""
 
     oldest: int
     newest: int
 
 
-def find_span(dated: QuerySet[Any]) -> Span:
-    """The ids between which all rows of `dated` lie.
+def find_id_range(dated: QuerySet[Any]) -> IdRange:
+    """Returns the smallest range of ids that contains all rows of `dated`.
 
-    Ids grow with time, nearly. With them in a query the database walks along the ids; by the times
-    alone it would sort every row of the span to find the newest few.
+    Ids grow nearly in the order of time. With an id range in its condition a query walks along the
+    primary key; with the times alone the database would sort every row of the time range to find
+    the newest few.
     """
     ends = dated.order_by().aggregate(oldest=Min("pk"), newest=Max("pk"))
-    return Span(ends["oldest"] or 0, ends["newest"] or 0)
+    return IdRange(ends["oldest"] or 0, ends["newest"] or 0)
 
 
-def within(span: Span) -> Q:
-    return Q(pk__range=span)
+def within(ids: IdRange) -> Q:
+    return Q(pk__range=ids)

@@ -6,6 +6,9 @@ from django.db.models import F, Q
 from chats.timestamps import count_microseconds
 from settings_app.models import OPEN_ACCESS_CLIENT_ID, Priority
 
+# The columns `username` and `request_id` hold this many characters.
+MAX_NAME_LENGTH = 200
+
 
 class Status(models.TextChoices):
     QUEUED = "queued"

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from chats.id_ranges import MAX_ID
 from chats.models import Chat
-from chats.selectors import MAX_ID, ChatFilter, list_matching, span_of
+from chats.selectors import ChatFilter, id_range_of, list_matching
 
 BUDGET_S = 0.2
 FIRST_STRETCH = 1000
@@ -70,8 +71,8 @@ def _find_bounds(which: ChatFilter, before: int) -> tuple[int, int]:
     first, last = stored.first(), stored.last()
     if first is None or last is None:
         return 0, 0
-    span = span_of(which)
-    return max(first, span.oldest), min(before, last + 1, span.newest + 1)
+    ids = id_range_of(which)
+    return max(first, ids.oldest), min(before, last + 1, ids.newest + 1)
 
 
 def _moment_of(pk: int) -> datetime | None:

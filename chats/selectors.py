@@ -26,15 +26,14 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
-from chats.id_ranges import Span, find_span, within
+from chats.id_ranges import MAX_ID, IdRange, find_id_range, within
 from chats.models import OPEN_STATUSES, Chat, Status
 from chats.row_count import count_stored
 from settings_app.models import Priority
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
-MAX_ID = 2**63 - 1
-EVERYWHERE = Span(0, MAX_ID)
+ALL_IDS = IdRange(0, MAX_ID)
 ANY_ERROR = "any"
 UNANSWERED = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
 EXPORTED_AT_ONCE = 200
@@ -77,7 +76,7 @@ class _Counted(NamedTuple):
     """How many chats match, and ids between which they all lie."""
 
     count: int
-    span: Span = EVERYWHERE
+    ids: IdRange = ALL_IDS
     is_cut: bool = False
 
 
@@ -96,16 +95,16 @@ def list_chats(
     counted = _count(which, count_upto)
     if not counted.count:
         return ChatPage([], 0, None, None)
-    listed, span = list_matching(which), counted.span
+    listed, ids = list_matching(which), counted.ids
     if after is not None:
-        found = list(listed.filter(pk__range=(after + 1, span.newest)).order_by("pk")[: limit + 1])
+        found = list(listed.filter(pk__range=(after + 1, ids.newest)).order_by("pk")[: limit + 1])
         chats, has_newer = found[:limit], len(found) > limit
-        has_older = listed.filter(pk__range=(span.oldest, after)).exists()
+        has_older = listed.filter(pk__range=(ids.oldest, after)).exists()
     else:
-        newest = span.newest if before is None else min(before - 1, span.newest)
-        found = list(listed.filter(pk__range=(span.oldest, newest)).order_by("-pk")[: limit + 1])
+        newest = ids.newest if before is None else min(before - 1, ids.newest)
+        found = list(listed.filter(pk__range=(ids.oldest, newest)).order_by("-pk")[: limit + 1])
         chats, has_older = found[:limit][::-1], len(found) > limit
-        has_newer = before is not None and listed.filter(pk__range=(before, span.newest)).exists()
+        has_newer = before is not None and listed.filter(pk__range=(before, ids.newest)).exists()
     first, last = _edges(chats, before=before, after=after)
     older, newer = first if has_older else None, last if has_newer else None
     return ChatPage(chats, counted.count, older, newer, counted.is_cut)
@@ -116,11 +115,11 @@ def walk_chats(which: ChatFilter, *, page: int = EXPORTED_AT_ONCE) -> Iterator[l
 
     What arrives meanwhile is not among them.
     """
-    span = span_of(which)
+    ids = id_range_of(which)
     last = Chat.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-    before = min(span.newest, last) + 1
+    before = min(ids.newest, last) + 1
     listed = list_matching(which).order_by("-pk")
-    while chats := list(listed.filter(pk__range=(span.oldest, before - 1))[:page]):
+    while chats := list(listed.filter(pk__range=(ids.oldest, before - 1))[:page]):
         yield chats
         before = chats[-1].pk
 
@@ -179,10 +178,10 @@ def _contains(search: str) -> Q:
     return found
 
 
-def span_of(which: ChatFilter) -> Span:
+def id_range_of(which: ChatFilter) -> IdRange:
     """The ids between which all that match lie; told closely where times are asked for."""
     times = _times(which)
-    return find_span(Chat.objects.filter(**times)) if times else EVERYWHERE
+    return find_id_range(Chat.objects.filter(**times)) if times else ALL_IDS
 
 
 def _times(which: ChatFilter) -> dict[str, datetime]:
@@ -210,14 +209,14 @@ def _count(which: ChatFilter, upto: int | None = None) -> _Counted:
         asked |= {"oldest": Min("pk"), "newest": Max("pk")}
     told = Chat.objects.filter(condition).aggregate(**asked)
     count = told.pop("count")
-    return _Counted(count, Span(**{k: v or 0 for k, v in told.items()}) if told else EVERYWHERE)
+    return _Counted(count, IdRange(**{k: v or 0 for k, v in told.items()}) if told else ALL_IDS)
 
 
 def _count_upto(which: ChatFilter, upto: int) -> _Counted:
     """For times with something else asked, where each row of the time would be looked at."""
-    span = span_of(which)
-    count = list_matching(which).filter(within(span))[: upto + 1].count()
-    return _Counted(min(count, upto), span, count > upto)
+    ids = id_range_of(which)
+    count = list_matching(which).filter(within(ids))[: upto + 1].count()
+    return _Counted(min(count, upto), ids, count > upto)
 
 
 def _count_open(condition: Q) -> QuerySet[Chat]:

@@ -1,17 +1,17 @@
 """The parameters of GET /v1/chat, and its entries."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.http import QueryDict
 from rest_framework import serializers
 
-from chats.models import Chat, Status
-from chats.selectors import DEFAULT_PAGE, MAX_ID, MAX_PAGE, ChatFilter
+from chats.id_ranges import MAX_ID
+from chats.models import MAX_NAME_LENGTH, Chat, Status
+from chats.selectors import DEFAULT_PAGE, MAX_PAGE, ChatFilter
 from chats.timestamps import format_time
-from settings_app.models import Priority
+from settings_app.fields import PriorityField, TimestampField
 
-MAX_NAME_LENGTH = 200
 MAX_SEARCH_LENGTH = 200
 LABELS = {"batch_id": "batch", "error_code": "error"}
 """what pages call a parameter, where that is not its name"""
@@ -45,19 +45,6 @@ class QueryParameters(serializers.Serializer):
         ]
 
 
-class PriorityNameField(serializers.Field):
-    """HIGH, MEDIUM or LOW in any case, or 2, 1 or 0."""
-
-    default_error_messages = {"invalid": "Must be HIGH, MEDIUM or LOW, or 2, 1 or 0."}
-
-    def to_internal_value(self, data: str) -> Priority:
-        name = data.strip().upper()
-        named = {key: p for p in Priority for key in (p.name, str(p.value))}
-        if name not in named:
-            self.fail("invalid")
-        return named[name]
-
-
 class StatusField(serializers.ChoiceField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(Status.choices, **kwargs)
@@ -66,29 +53,21 @@ class StatusField(serializers.ChoiceField):
         return Status(super().to_internal_value(data.strip().lower()))
 
 
-class MomentField(serializers.DateTimeField):
-    """ISO 8601, a date standing for its midnight; a naive value means UTC."""
+class TimestampParameter(TimestampField):
+    """A timestamp in a query string, where an offset's plus sign may have become a space."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(default_timezone=UTC, **kwargs)
-
-    def to_internal_value(self, value: str) -> datetime:
-        if "T" in value:
-            value = value.replace(" ", "+")  # an offset's plus sign that was not percent-encoded
-        try:
-            return super().to_internal_value(value).astimezone(UTC)
-        except (OverflowError, ValueError):
-            self.fail("invalid", format="ISO 8601")
+    def to_internal_value(self, value: Any) -> datetime:
+        return super().to_internal_value(value.replace(" ", "+") if "T" in value else value)
 
 
 class ChatParameters(QueryParameters):
     username = serializers.CharField(
         max_length=MAX_NAME_LENGTH, trim_whitespace=False, required=False
     )
-    priority = PriorityNameField(required=False)
+    priority = PriorityField(required=False)
     status = StatusField(required=False)
     batch_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
-    to = MomentField(required=False)
+    to = TimestampParameter(required=False)
     search = serializers.CharField(
         max_length=MAX_SEARCH_LENGTH, trim_whitespace=False, required=False
     )
@@ -97,7 +76,7 @@ class ChatParameters(QueryParameters):
     after = serializers.IntegerField(min_value=0, max_value=MAX_ID - 1, required=False)
 
     def get_fields(self) -> dict[str, serializers.Field]:
-        return super().get_fields() | {"from": MomentField(required=False)}
+        return super().get_fields() | {"from": TimestampParameter(required=False)}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "before" in attrs and "after" in attrs:

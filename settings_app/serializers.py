@@ -1,10 +1,15 @@
 """The settings document, out and in."""
 
-import sys
 from typing import Any
 
 from rest_framework import serializers
 
+from settings_app.fields import (
+    StrictBooleanField,
+    StrictCharField,
+    StrictFloatField,
+    StrictIntegerField,
+)
 from settings_app.model_key import explain_bad_key, explain_bad_model, mask_key
 from settings_app.models import MAX_RETENTION_DAYS, BatchScope, Priority
 from settings_app.snapshot import Snapshot
@@ -37,45 +42,6 @@ def describe_settings(snapshot: Snapshot) -> dict[str, Any]:
     if snapshot.key_problem:
         document["api_key_problem"] = snapshot.key_problem
     return document
-
-
-class StrictIntegerField(serializers.IntegerField):
-    """A JSON number without a fraction, so 3.0 too: neither text nor true."""
-
-    def to_internal_value(self, data: Any) -> int:
-        if type(data) is float and data.is_integer():
-            return int(data)
-        if type(data) is not int:
-            self.fail("invalid")
-        return data
-
-
-class StrictFloatField(serializers.FloatField):
-    """A finite JSON number: neither text nor true."""
-
-    def to_internal_value(self, data: Any) -> float:
-        # Also false for NaN, and for an integer that no float can hold.
-        if type(data) not in (int, float) or not abs(data) <= sys.float_info.max:
-            self.fail("invalid")
-        return float(data)
-
-
-class StrictBooleanField(serializers.BooleanField):
-    """true or false: neither text nor a number."""
-
-    def to_internal_value(self, data: Any) -> bool:
-        if type(data) is not bool:
-            self.fail("invalid", input=data)
-        return data
-
-
-class StrictCharField(serializers.CharField):
-    """Text: a number is a mistake here."""
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
 
 
 class KnownFieldsSerializer(serializers.Serializer):

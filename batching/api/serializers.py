@@ -1,49 +1,16 @@
 """The body of POST /v1/query."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from rest_framework import serializers
 
 from batching.engine.lanes import Priority
-from batching.gateway.admission import MAX_NAME_LENGTH, Query
-from settings_app.serializers import StrictCharField, StrictFloatField
+from batching.gateway.admission import Query
+from chats.models import MAX_NAME_LENGTH
+from settings_app.fields import PriorityField, StrictCharField, StrictFloatField, TimestampField
 
 MAX_TIMEOUT_S = 86_400
-
-
-class PriorityField(serializers.Field):
-    """HIGH, MEDIUM or LOW in any case, or 2, 1 or 0."""
-
-    default_error_messages = {"invalid": "Must be HIGH, MEDIUM or LOW, or 2, 1 or 0."}
-
-    def to_internal_value(self, data: Any) -> Priority:
-        if isinstance(data, str) and data.strip().upper() in Priority.__members__:
-            return Priority[data.strip().upper()]
-        if data in (0, 1, 2) and type(data) is int:
-            return Priority(data)
-        if isinstance(data, str) and data.strip() in ("0", "1", "2"):
-            return Priority(int(data))
-        self.fail("invalid")
-
-    def to_representation(self, value: Priority) -> int:
-        return int(value)
-
-
-class UtcDateTimeField(serializers.DateTimeField):
-    """ISO 8601; a naive value means UTC."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(default_timezone=UTC, **kwargs)
-
-    def to_internal_value(self, value: Any) -> datetime:
-        if not isinstance(value, str):
-            self.fail("invalid", format="ISO 8601")
-        try:
-            return super().to_internal_value(value).astimezone(UTC)
-        except (OverflowError, ValueError):
-            self.fail("invalid", format="ISO 8601")
 
 
 class QuerySerializer(serializers.Serializer):
@@ -53,7 +20,7 @@ class QuerySerializer(serializers.Serializer):
     request_id = StrictCharField(
         max_length=MAX_NAME_LENGTH, required=False, allow_null=True, allow_blank=True
     )
-    created_at = UtcDateTimeField(required=False, allow_null=True)
+    created_at = TimestampField(required=False, allow_null=True)
     timeout_s = StrictFloatField(
         min_value=0.001, max_value=MAX_TIMEOUT_S, required=False, allow_null=True
     )
@@ -77,7 +44,7 @@ def parse_query(data: Any) -> Query:
     return Query(
         username=valid["username"],
         prompt=valid["prompt"],
-        priority=valid["priority"],
+        priority=Priority(valid["priority"]),
         request_id=valid.get("request_id") or None,
         created_at=valid.get("created_at"),
         timeout_s=valid.get("timeout_s"),

@@ -19,8 +19,6 @@ from batching.telemetry import log_context
 from chats.models import Chat
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
-MAX_NAME_LENGTH = 200
-
 
 @dataclass(frozen=True, slots=True)
 class Query:

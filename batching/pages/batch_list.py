@@ -9,9 +9,8 @@ from typing import Any
 from django.db.models import Count
 
 from batching.models import Batch, ModelCall, Outcome
-from chats.id_ranges import find_span, within
+from chats.id_ranges import MAX_ID, find_id_range, within
 from chats.models import Chat, Status
-from chats.selectors import MAX_ID
 from settings_app.models import Priority
 
 LISTED_AT_ONCE = 50
@@ -65,7 +64,7 @@ def list_batches(which: BatchFilter, *, before: int = MAX_ID) -> BatchPage:
     """The newest batches below the id `before`."""
     matching = Batch.objects.filter(**which.same)
     if which.dated:
-        span = find_span(Batch.objects.filter(**which.dated))
+        span = find_id_range(Batch.objects.filter(**which.dated))
         matching = matching.filter(within(span), **which.dated)
     below = matching.filter(pk__lt=before).order_by("-pk")
     found = list(below[: LISTED_AT_ONCE + 1])

@@ -11,21 +11,22 @@ from rest_framework import serializers
 from batching.models import Batch, Outcome
 from batching.pages.batch_detail import tell_batch
 from batching.pages.batch_list import BatchFilter, BatchPage, list_batches
+from chats.id_ranges import MAX_ID
 from chats.page_forms import format_for_field, format_query
-from chats.selectors import MAX_ID
-from chats.serializers import MomentField, PriorityNameField, QueryParameters
+from chats.serializers import QueryParameters, TimestampParameter
 from settings_app.access.page_access import for_readers, may_administer
+from settings_app.fields import PriorityField
 from settings_app.models import Priority
 
 
 class BatchParameters(QueryParameters):
-    priority = PriorityNameField(required=False)
+    priority = PriorityField(required=False)
     outcome = serializers.ChoiceField(Outcome.choices, required=False)
-    to = MomentField(required=False)
+    to = TimestampParameter(required=False)
     before = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
 
     def get_fields(self) -> dict[str, serializers.Field]:
-        return super().get_fields() | {"from": MomentField(required=False)}
+        return super().get_fields() | {"from": TimestampParameter(required=False)}
 
     @property
     def which(self) -> BatchFilter:

@@ -14,9 +14,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from batching.engine.lanes import GRACE_S
-from batching.gateway.admission import MAX_NAME_LENGTH
 from batching.models import Batch
-from chats.models import Chat
+from chats.models import MAX_NAME_LENGTH, Chat
 from settings_app.access.page_access import for_readers
 from settings_app.lane_help import format_effect
 from settings_app.models import Priority

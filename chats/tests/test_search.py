@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from chats import search
+from chats.id_ranges import MAX_ID
 from chats.models import Chat, Status
 from chats.search import search_chats
 from chats.selectors import ChatFilter
@@ -78,7 +79,7 @@ def test_stretches_grow_and_shrink_with_what_they_cost(monkeypatch, took_s, left
 
 def test_full_page_leads_to_the_next_without_losing_one():
     wolves = make_chats("wwwwwww.w")
-    seen, before = [], search.MAX_ID
+    seen, before = [], MAX_ID
     while before:
         page = search_chats(WOLVES, limit=2, before=before, clock=lambda: 0.0)
         assert len(page.chats) <= 2

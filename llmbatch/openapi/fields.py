@@ -10,6 +10,7 @@ from drf_spectacular.extensions import (
 )
 from rest_framework.serializers import JSONField
 
+from chats.serializers import QueryParameters
 from llmbatch.openapi.forms import Schema
 from settings_app.model_key import MAX_MODEL_LENGTH
 
@@ -38,13 +39,15 @@ class TextInRequest(OpenApiSerializerFieldExtension):
 
 
 class StrictTextInRequest(TextInRequest):
-    target_class = "settings_app.serializers.StrictCharField"
+    target_class = "settings_app.fields.StrictCharField"
 
 
-class PriorityInBody(OpenApiSerializerFieldExtension):
-    target_class = "batching.api.serializers.PriorityField"
+class PriorityInRequest(OpenApiSerializerFieldExtension):
+    target_class = "settings_app.fields.PriorityField"
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
+        if isinstance(self.target.parent, QueryParameters):
+            return {"type": "string", "enum": ["HIGH", "MEDIUM", "LOW", "2", "1", "0"]}
         return {
             "anyOf": [
                 {"type": "string", "enum": ["HIGH", "MEDIUM", "LOW"]},
@@ -54,13 +57,6 @@ class PriorityInBody(OpenApiSerializerFieldExtension):
         }
 
 
-class PriorityInAddress(OpenApiSerializerFieldExtension):
-    target_class = "chats.serializers.PriorityNameField"
-
-    def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
-        return {"type": "string", "enum": ["HIGH", "MEDIUM", "LOW", "2", "1", "0"]}
-
-
 class StatusInAddress(OpenApiSerializerFieldExtension):
     target_class = "chats.serializers.StatusField"
 
@@ -68,12 +64,12 @@ class StatusInAddress(OpenApiSerializerFieldExtension):
         return {"type": "string", "enum": list(self.target.choices)}
 
 
-class MomentInAddress(OpenApiSerializerFieldExtension):
-    target_class = "chats.serializers.MomentField"
+class TimestampInAddress(OpenApiSerializerFieldExtension):
+    target_class = "chats.serializers.TimestampParameter"
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
-        moment = {"type": "string", "format": "date-time"}
-        return {"anyOf": [moment, {"type": "string", "format": "date"}]}
+        timestamp = {"type": "string", "format": "date-time"}
+        return {"anyOf": [timestamp, {"type": "string", "format": "date"}]}
 
 
 class ClosedObject(OpenApiSerializerExtension):

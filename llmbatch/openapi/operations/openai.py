@@ -8,7 +8,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework import serializers
 
 from batching.api.openai.requests import IDEMPOTENCY_HEADER, IGNORED, ROLES, TIERS
-from batching.gateway.admission import MAX_NAME_LENGTH
+from chats.models import MAX_NAME_LENGTH
 from llmbatch.openapi.describe import CHALLENGE, answer, answer_header, retry_after
 from llmbatch.openapi.fields import NOT_BLANK
 from llmbatch.openapi.forms import COUNT, TEXT, Schema, one_of_these, server_sent, whole
