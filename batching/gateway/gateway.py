@@ -33,7 +33,7 @@ from batching.store.fleet_status import FleetStatus
 from batching.store.queue import queue_positions
 from batching.store.responses import describe_request, parse_stored_response, read_responses
 from batching.store.threads import DatabaseThreads
-from batching.telemetry import log
+from batching.telemetry import steps
 from chats.models import Chat
 
 logger = logging.getLogger("batching")
@@ -241,7 +241,7 @@ class Gateway:
                         self.waiters.deliver_to(waiter, outcomes[waiter.chat_id])
 
     async def _announce(self, items: Sequence[QueuedItem]) -> None:
-        log.enqueued(items)
+        steps.requests_accepted(items)
         message = accepted_message(items, process=self._process, clock=self._clock())
         await self._send(BATCHING_CHANNEL, message)
 

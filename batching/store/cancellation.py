@@ -1,6 +1,5 @@
 """Ends requests that no model call answered: cancelled, expired or abandoned by the client."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,8 +17,7 @@ from batching.engine.planner import QueuedItem
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
 from batching.store.queue import find_chats
 from batching.store.responses import describe_error
-from batching.telemetry import metrics
-from batching.telemetry.live_events import REPORTER
+from batching.telemetry import steps
 from chats import services
 from chats.models import Chat, Status
 from chats.services import Wait
@@ -35,17 +33,15 @@ def expire_items(
         for item in items
     }
     expired = services.expire_chats(waits, now=now, code=code, detail=detail)
-    REPORTER.left(expired, code)
     lanes = {item.id: item.priority for item in items}
-    for lane, number in Counter(lanes[pk] for pk in expired).items():
-        metrics.count_end(lane, code, number=number)
+    steps.requests_dropped({pk: lanes[pk] for pk in expired}, code=code)
     return expired
 
 
 def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
     """Call it in a transaction; gives those that were still queued."""
     cancelled = services.cancel_chats(ids, now=now, code=code, detail=detail)
-    count_ended(cancelled, code)
+    report_dropped(cancelled, code=code)
     return cancelled
 
 
@@ -57,16 +53,15 @@ def release_chats(
     Returns the chats that were cancelled because no holder is left.
     """
     cancelled = services.release_chats(left, now=now, code=code, detail=detail)
-    count_ended(cancelled, code)
+    report_dropped(cancelled, code=code)
     return cancelled
 
 
-def count_ended(ids: Sequence[int], outcome: str) -> None:
-    """Of chats that have just ended."""
-    REPORTER.left(ids, outcome)
-    lanes = Chat.objects.filter(pk__in=ids).values_list("priority", flat=True) if ids else ()
-    for lane, number in Counter(lanes).items():
-        metrics.count_end(Priority(lane), outcome, number=number)
+def report_dropped(ids: Sequence[int], *, code: str) -> None:
+    """Reports chats that have just ended without an answer from a batch."""
+    if ids:
+        lanes = Chat.objects.filter(pk__in=ids).values_list("pk", "priority")
+        steps.requests_dropped({pk: Priority(lane) for pk, lane in lanes}, code=code)
 
 
 def find_one(request_id: str, *, client_id: int | None, username: str | None) -> Chat:

@@ -10,7 +10,7 @@ from django.db.models import Q
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import Batch, CallStatus, ModelCall, Outcome
-from batching.store.cancellation import count_ended
+from batching.store.cancellation import report_dropped
 from chats.leases import Recovery, expired_leases, recover_chats
 from chats.models import Chat, Status
 from chats.services import hand_back_chats
@@ -56,7 +56,7 @@ def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
             Batch.objects.filter(owner__in=dead, outcome=Outcome.RUNNING).update(
                 outcome=Outcome.FAILED, finished_at=now
             )
-    count_ended(recovery.exhausted, error.code)
+    report_dropped(recovery.exhausted, code=error.code)
     return recovery
 
 

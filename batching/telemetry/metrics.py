@@ -27,7 +27,6 @@ PlatformCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
 ANSWERED = "answered"
-CANCELLED = "cancelled"
 LAG_INTERVAL_S = 0.25
 SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LONG_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60)
@@ -117,15 +116,15 @@ def count_call(lane: Priority, report: CallReport) -> None:
             child.inc(getattr(report.usage, kind))
 
 
-def count_end(
-    lane: Priority, outcome: str, *, number: int = 1, added_s: float | None = None
-) -> None:
-    """Accepted requests that have their end: `answered`, `cancelled` or an error's code."""
+def count_ends(lane: Priority, outcome: str, *, number: int = 1) -> None:
+    """Counts ended requests. `outcome` is `answered` or the code of an error."""
     if (lane, outcome) not in ENDED:
         ENDED[lane, outcome] = _ended.labels(lane.name, outcome)
     ENDED[lane, outcome].inc(number)
-    if added_s is not None:
-        ADDED[lane].observe(max(0.0, added_s))
+
+
+def observe_added(lane: Priority, seconds: float) -> None:
+    ADDED[lane].observe(max(0.0, seconds))
 
 
 def count_api_error(code: str) -> None:

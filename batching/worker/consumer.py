@@ -32,7 +32,7 @@ from batching.store.claiming import Claim, ClaimRequest
 from batching.store.lane_rules import current_rules
 from batching.store.recovery import give_up, take_back_earlier, take_back_expired
 from batching.store.threads import DatabaseThreads
-from batching.telemetry import log, metrics
+from batching.telemetry import steps
 from batching.telemetry.log_context import bind
 from batching.worker.claimer import Claimer
 from batching.worker.delta_relay import DeltaRelay
@@ -229,7 +229,7 @@ class BatchConsumer:
             self.dispatcher.configure(rules)
 
     def _start_batch(self, planned: Batch) -> None:
-        log.dispatched(planned)
+        steps.batch_dispatched(planned)
         self._begin(self._run_batch(planned), name="batch")
 
     def _start_expiry(self, items: list[QueuedItem]) -> None:
@@ -257,8 +257,7 @@ class BatchConsumer:
                 self._open_tickets(planned, claim, claim.batch)
                 names = [work.request_id for work in claim.batch.items]
                 bind(batch_id=claim.batch.id, request_ids=names)
-                log.batch_started(claim.batch, planned)
-                metrics.count_batch(planned, size=len(claim.batch.items))
+                steps.batch_started(claim.batch, planned)
                 await self._tell_dispatched(claim.requesters)
                 runs = True  # from here on the runner gives the slot back
                 await self._runner.run(claim.batch)

@@ -7,7 +7,6 @@ from typing import Any
 from batching.engine.call import BatchItem, CallReport
 from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
-from batching.telemetry import metrics
 from chats.services import Finish, Requester
 
 
@@ -36,14 +35,12 @@ class Completion:
     released: float
     """when its last call gave the answer, or the failure was known"""
 
-    def count(self, *, now: float) -> None:
-        """It is stored, and whoever waits for it was told."""
-        request, code = self.request, self.finish.values.get("error_code")
-        if code or request.work.called is None:
-            metrics.count_end(request.lane, code or metrics.ANSWERED)
-            return
-        before_s, after_s = request.work.called - request.held_until, now - self.released
-        metrics.count_end(request.lane, metrics.ANSWERED, added_s=before_s + after_s)
+    def added_s(self, *, now: float) -> float | None:
+        """The time until `now` that was neither the window nor the model's; None if it failed."""
+        called = self.request.work.called
+        if called is None or "error_code" in self.finish.values:
+            return None
+        return called - self.request.held_until + now - self.released
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from batching.engine.runner import RunnableBatch
 from batching.store import calls
 from batching.store.responses import describe_answer, describe_error
 from batching.store.threads import DatabaseThreads
-from batching.telemetry import log, metrics
+from batching.telemetry import steps
 from batching.worker.pending_writes import (
     Completion,
     PendingWrites,
@@ -91,8 +91,7 @@ class DatabaseRecorder:
         prepared = await self._database.run(
             calls.start_call, batch, items, owner=self._owner, now=now
         )
-        log.call_started(batch, prepared, items)
-        metrics.count_retry(batch.rule.priority)
+        steps.retry_started(batch, prepared, items)
         return prepared
 
     def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None:
@@ -140,7 +139,7 @@ class DatabaseRecorder:
         )
 
     def suspect(self, batch: RunnableBatch, item: BatchItem, reason: str) -> None:
-        log.suspected(batch, item, reason)
+        steps.answer_suspected(batch, item, reason)
         self._pending.suspects[item.id] = reason
         self._wake()
 
@@ -154,7 +153,6 @@ class DatabaseRecorder:
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._pending.reports.append((batch, report))
-        metrics.count_call(batch.rule.priority, report)
         self._wake()
 
     def end_batch(self, batch: RunnableBatch) -> None:
@@ -221,7 +219,8 @@ class DatabaseRecorder:
             return await self._commit_apart(pending)
         await self._tell_origins(pending, finished)
         try:
-            await self._database.run(_log_pending, pending)  # files: off the loop, and nobody waits
+            # In a thread, because the steps write files.
+            await self._database.run(_report_steps, pending, finished, now=self._clock())
         except Exception:
             logger.exception(
                 "A pending of %s entries could not be logged.", len(pending), extra=pending.trace
@@ -252,8 +251,6 @@ class DatabaseRecorder:
             by_origin[completion.requester.origin][chat_id] = completion.outcome
         for origin, outcomes in by_origin.items():
             await self._tell(origin, outcomes)
-        for chat_id in finished:
-            pending.completions[chat_id].count(now=self._clock())
 
 
 def _write_pending(pending: PendingWrites) -> set[int]:
@@ -273,10 +270,18 @@ def _write_pending(pending: PendingWrites) -> set[int]:
     return finished
 
 
-def _log_pending(pending: PendingWrites) -> None:
+def _report_steps(pending: PendingWrites, finished: set[int], *, now: float) -> None:
+    """Reports what is committed, and since `now` known to the clients."""
     for batch, report in pending.reports:
-        log.call_ended(batch, report)
-    for completion in pending.completions.values():
-        log.chat_ended(completion.finish, prompt=completion.prompt, requester=completion.requester)
+        steps.call_ended(batch, report)
+    for chat_id in finished:
+        completion = pending.completions[chat_id]
+        steps.request_ended(
+            completion.finish,
+            prompt=completion.prompt,
+            requester=completion.requester,
+            lane=completion.request.lane,
+            added_s=completion.added_s(now=now),
+        )
     for batch in pending.ended:
-        log.batch_ended(batch)
+        steps.batch_ended(batch)

@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 
-from batching.telemetry import log
+from batching.telemetry import steps
 from chats.models import Chat
 from chats.tests.rows import make_chat
 from llmbatch import health
@@ -161,7 +161,7 @@ def test_every_part_of_readiness_and_every_log_tag_is_explained() -> None:
     asked = [part for part in parts if part not in ("status", "checks")]
     assert set(asked) == {"database", "channel_layer", "batch_consumer", "model_key"}
     assert {part for part in asked if f"| `{part}` |" not in TEXT} == set()
-    tags = set(re.findall(r'"(\[[A-Z_]+\])', Path(log.__file__).read_text()))
+    tags = set(re.findall(r'"(\[[A-Z_]+\])', Path(steps.__file__).read_text()))
     assert len(tags) == 5
     assert {tag for tag in tags if f"| `{tag}` |" not in TEXT} == set()
 

@@ -1,0 +1,160 @@
+"""The steps of a request and of a batch. Each function logs one step, counts it for /metrics, and
+reports it to the live page, so that a caller reports a step with one call.
+
+For machines a log line carries `request_ids`, always a list, and `batch_id`.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from batching.engine.call import BatchItem, CallReport, PreparedCall
+from batching.engine.lanes import Priority
+from batching.engine.planner import Batch as PlannedBatch
+from batching.engine.planner import QueuedItem
+from batching.engine.runner import RunnableBatch
+from batching.telemetry import log_files, metrics
+from batching.telemetry.live_events import REPORTER
+from chats.services import Finish, Requester
+
+logger = logging.getLogger("batching")
+
+
+def requests_accepted(items: Sequence[QueuedItem]) -> None:
+    REPORTER.accepted(items)
+    logger.info(
+        "[ENQUEUE] %s accepted: %s",
+        _count(len(items), "request"),
+        _list(f"{item.id} {item.priority.name}" for item in items),
+        extra={
+            "action": "enqueue",
+            "chat_ids": [item.id for item in items],
+            "request_ids": [item.request_id for item in items],
+            "x_request_ids": [item.exchange for item in items],
+        },
+    )
+
+
+def batch_dispatched(planned: PlannedBatch) -> None:
+    """The planner released the batch. Its requests are not claimed yet."""
+    logger.info(
+        "[DISPATCH] %s of %s leave the queue (%s, %.1f ms after they were due).",
+        _count(len(planned.items), "request"),
+        planned.priority.name,
+        planned.trigger,
+        planned.lateness_s * 1000,
+        extra={
+            "action": "dispatch",
+            "chat_ids": [item.id for item in planned.items],
+            "request_ids": [item.request_id for item in planned.items],
+        },
+    )
+
+
+def batch_started(batch: RunnableBatch, planned: PlannedBatch) -> None:
+    """The requests are claimed and the first call begins."""
+    metrics.count_batch(planned, size=len(batch.items))
+    REPORTER.dispatched(batch, planned)
+    logger.info(
+        "[BATCH_START] batch %s: %s, model %s.",
+        batch.id,
+        _list(str(item.id) for item in batch.items),
+        batch.model,
+        extra=_fields("batch_start", batch, batch.items),
+    )
+    _call_started(batch, batch.first_call, batch.items)
+
+
+def retry_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[BatchItem]) -> None:
+    """A call after the first one of its batch begins."""
+    metrics.count_retry(batch.rule.priority)
+    _call_started(batch, call, items)
+
+
+def _call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[BatchItem]) -> None:
+    REPORTER.call_started(batch, call, items)
+    logger.info(
+        "[LLM_BATCH] batch %s: call %s for %s starts.",
+        batch.id,
+        call.id,
+        _count(len(items), "request"),
+        extra=_fields("call_start", batch, items) | {"call_id": call.id},
+    )
+
+
+def answer_suspected(batch: RunnableBatch, item: BatchItem, reason: str) -> None:
+    logger.warning(
+        "batch %s: an answer to chat %s is not trusted: %s.",
+        batch.id,
+        item.id,
+        reason,
+        extra=_fields("suspect", batch, [item]),
+    )
+
+
+def call_ended(batch: RunnableBatch, report: CallReport) -> None:
+    """Writes a file, so it runs in a database thread, off the event loop."""
+    metrics.count_call(batch.rule.priority, report)
+    REPORTER.call_ended(batch, report)
+    outcome = report.error.code if report.error else report.finish_reason or "no finish reason"
+    logger.info(
+        "[LLM_BATCH] batch %s: call %s ended after %.0f ms (%s).",
+        batch.id,
+        report.call.id,
+        report.duration_s * 1000,
+        outcome,
+        extra={
+            "action": "call_end",
+            "batch_id": batch.id,
+            "call_id": report.call.id,
+            "request_ids": report.request_ids,
+        },
+    )
+    log_files.write_call(batch, report, outcome=outcome)
+
+
+def request_ended(
+    finish: Finish, *, prompt: str, requester: Requester, lane: Priority, added_s: float | None
+) -> None:
+    """The end of a request that ran in a batch. `added_s` is the time that the gateway added to
+    an answer. Writes a file, so it runs in a database thread, off the event loop."""
+    outcome = finish.values.get("error_code", metrics.ANSWERED)
+    metrics.count_ends(lane, outcome)
+    if added_s is not None:
+        metrics.observe_added(lane, added_s)
+    REPORTER.chat_ended(finish)
+    log_files.write_request(finish, prompt=prompt, requester=requester)
+
+
+def requests_dropped(lanes: Mapping[int, Priority], *, code: str) -> None:
+    """The end of requests, by chat id, that no batch answers: expired, cancelled, or given up."""
+    REPORTER.left(list(lanes), code)
+    for lane, number in Counter(lanes.values()).items():
+        metrics.count_ends(lane, code, number=number)
+
+
+def batch_ended(batch: RunnableBatch) -> None:
+    REPORTER.batch_ended(batch)
+    logger.info(
+        "[BATCH_COMPLETE] batch %s.",
+        batch.id,
+        extra=_fields("batch_complete", batch, batch.items),
+    )
+
+
+def _fields(action: str, batch: RunnableBatch, items: Sequence[BatchItem]) -> dict[str, object]:
+    return {
+        "action": action,
+        "batch_id": batch.id,
+        "chat_ids": [item.id for item in items],
+        "request_ids": [item.request_id for item in items],
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _list(names: Iterable[str], most: int = 20) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
