@@ -1,8 +1,7 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from batching.api.analytics_view import AnalyticsView
-from batching.api.query_state import QueryStateView
+from batching.api.views import AnalyticsView, QueryStateView
 from batching.pages import batch_pages, playground, views
 
 urlpatterns = [

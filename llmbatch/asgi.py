@@ -9,9 +9,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")
 django_application = get_asgi_application()
 
-from batching.api.metrics_view import MetricsView  # noqa: E402 - models need the line above
-from batching.api.openai.views import CompletionsView, ModelsView  # noqa: E402
-from batching.api.views import ModelKeyTestView, QueryView  # noqa: E402
+from batching.api.openai.views import CompletionsView, ModelsView  # noqa: E402 - needs models
+from batching.api.views import MetricsView, ModelKeyTestView, QueryView  # noqa: E402
 from batching.api.websocket.routes import serve_socket  # noqa: E402
 from batching.process.runtime import get_runtime  # noqa: E402
 from llmbatch.health import HealthView, ReadyView  # noqa: E402

@@ -9,7 +9,7 @@ from django.db import connection
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from batching.api.views import AsyncAPIView, respond_json
+from batching.api.base import AsyncAPIView, respond_json
 from batching.llm.access import ModelState, model_state
 from batching.process.runtime import Runtime, get_runtime
 from settings_app.snapshot import current_snapshot

@@ -1,13 +1,16 @@
-"""The body of POST /v1/query."""
+"""The body of POST /v1/query and the parameters of GET /v1/analytics."""
 
 import json
+from datetime import date
 from typing import Any
 
 from rest_framework import serializers
 
+from batching.analytics.summary import MAX_DAYS
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
 from chats.models import MAX_NAME_LENGTH
+from chats.serializers import QueryParameters
 from settings_app.fields import PriorityField, StrictCharField, StrictFloatField, TimestampField
 
 MAX_TIMEOUT_S = 86_400
@@ -99,3 +102,30 @@ def _is_plain_text(value: Any) -> bool:
 
 def _is_plain_name(value: Any) -> bool:
     return _is_plain_text(value) and 0 < len(value) <= MAX_NAME_LENGTH and value == value.strip()
+
+
+class DayField(serializers.DateField):
+    """A UTC day, YYYY-MM-DD."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(input_formats=["%Y-%m-%d"], **kwargs)
+
+
+class AnalyticsParameters(QueryParameters):
+    to = DayField(required=False)
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return super().get_fields() | {"from": DayField(required=False)}
+
+    def validate_to(self, value: date) -> date:
+        if value == date.min:
+            raise serializers.ValidationError("There is no day before this one.")
+        return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs = super().validate(attrs)
+        if "from" in attrs and "to" in attrs and (attrs["to"] - attrs["from"]).days > MAX_DAYS:
+            raise serializers.ValidationError(
+                {"to": [f"Must be at most {MAX_DAYS} days after `from`."]}
+            )
+        return attrs

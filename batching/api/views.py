@@ -1,62 +1,51 @@
-"""The views that wait for the model, and the test of its key."""
+"""The endpoints of queries, analytics, metrics and the test of the model key."""
 
-import json
+import asyncio
+import logging
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
 from django.conf import settings
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from batching.api.serializers import parse_plain_query, parse_query
+from batching.analytics.summary import summarize_now
+from batching.api.base import AsyncAPIView, respond_json
+from batching.api.serializers import AnalyticsParameters, parse_plain_query, parse_query
+from batching.api.sse import EventStream
 from batching.gateway.admission import Query
-from batching.gateway.events import EventStream
+from batching.messages import Sender
 from batching.process.runtime import get_runtime
+from batching.store.cancellation import cancel_chat, find_one
+from batching.store.queue import estimate_wait_s, queue_position
+from batching.store.responses import describe_request, parse_stored_response
+from batching.telemetry import log_context
+from batching.telemetry.exposition import PLAIN, expose
+from chats.models import Chat, Status
 from settings_app.access.api_keys import Principal
 from settings_app.access.auth import (
+    KeyOrOpenAccess,
     ListedOriginForWrites,
-    check_access,
+    client_of,
     find_principal,
     is_listed_origin,
 )
 from settings_app.access.rate_limits import take_turn
 
+logger = logging.getLogger("batching")
 
-class AsyncAPIView(APIView):
-    """A DRF view whose request waits on the event loop.
-
-    Keeps DRF's parsers and exception handler. What DRF would do in threads is left out: rendering
-    (a handler returns its finished response) and permission classes (`check_access` is async).
-    """
-
-    open_to_all = False
-    staff_only = True
-
-    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            self.request = self.initialize_request(request, *args, **kwargs)
-            handler = getattr(self, request.method.lower(), None)
-            if handler is None or request.method.lower() not in self.http_method_names:
-                self.http_method_not_allowed(self.request)
-            if not self.open_to_all:
-                self.principal = await self.admit(self.request)
-            response = await handler(self.request, *args, **kwargs)
-        except Exception as error:
-            response = self.get_exception_handler()(error, self.get_exception_handler_context())
-        if response.status_code == 405:
-            response["Allow"] = ", ".join(self.allowed_methods)
-        return response
-
-    async def admit(self, request: Request) -> Principal | None:
-        """Who asks, None without a key; raises what REST framework raises for whom it refuses."""
-        return await check_access(request, staff=self.staff_only)
-
-    async def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+METRICS_DATABASE_TIMEOUT_S = 3.0
 
 
 class QueryView(AsyncAPIView):
@@ -100,16 +89,6 @@ class QueryView(AsyncAPIView):
         return response
 
 
-class ModelKeyTestView(AsyncAPIView):
-    """POST /v1/settings/test-key: asks the model service whether key and model work."""
-
-    async def post(self, request: Request) -> HttpResponse:
-        if not is_listed_origin(request):
-            raise PermissionDenied(ListedOriginForWrites.message)
-        reason = await (await get_runtime()).test_model_key()
-        return respond_json({"ok": not reason, "reason": reason})
-
-
 def _prefers_async(request: HttpRequest | Request) -> bool:
     wishes = request.headers.get("Prefer", "")
     return any(wish.strip().lower() == "respond-async" for wish in wishes.split(","))
@@ -120,6 +99,78 @@ def _accepts_events(request: HttpRequest | Request) -> bool:
     return any(kind.partition(";")[0].strip() == "text/event-stream" for kind in kinds)
 
 
-def respond_json(document: Any, *, status: int = 200) -> HttpResponse:
-    body = json.dumps(document, ensure_ascii=False).encode()
-    return HttpResponse(body, status=status, content_type="application/json")
+class QueryStateView(APIView):
+    permission_classes = [KeyOrOpenAccess, ListedOriginForWrites]
+
+    def get(self, request: Request, request_id: str) -> Response:
+        return Response(describe_state(find_asked(request, request_id)))
+
+    def delete(self, request: Request, request_id: str) -> Response:
+        chat = find_asked(request, request_id)
+        send = Sender(get_channel_layer()).send
+        for channel, message in cancel_chat(chat):
+            async_to_sync(send)(channel, message)
+        return Response(describe_state(find_asked(request, request_id)))
+
+
+def find_asked(request: Request, request_id: str) -> Chat:
+    """Raises RequestNotFound or AmbiguousRequest."""
+    username = request.query_params.get("username")
+    log_context.bind(request_ids=[request_id])
+    return find_one(request_id, client_id=client_of(request), username=username)
+
+
+def describe_state(chat: Chat) -> dict[str, Any]:
+    outcome = parse_stored_response(chat) or {}
+    queued = chat.status == Status.QUEUED
+    return {
+        "request_id": chat.request_id,
+        "username": chat.username,
+        "status": chat.status,
+        "position": queue_position(chat) if queued else None,
+        "estimate_s": estimate_wait_s(chat) if queued else None,
+        "response": _describe_response(chat, outcome["answer"]) if "answer" in outcome else None,
+        "error": _describe_error(outcome["error"]) if "error" in outcome else None,
+    }
+
+
+def _describe_response(chat: Chat, answer: dict[str, Any]) -> dict[str, Any]:
+    return describe_request(chat) | answer
+
+
+def _describe_error(error: dict[str, Any]) -> dict[str, Any]:
+    return {"code": error["code"], "detail": error["detail"]}
+
+
+class AnalyticsView(APIView):
+    def get(self, request: Request) -> Response:
+        parameters = AnalyticsParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        first, to = (parameters.validated_data.get(name) for name in ("from", "to"))
+        return Response(summarize_now(first=first, last=to and to - timedelta(days=1)))
+
+
+class MetricsView(AsyncAPIView):
+    """In OpenMetrics for whoever asks for it, else in Prometheus' text format."""
+
+    async def get(self, request: Request) -> HttpResponse:
+        runtime = await get_runtime()
+        openly = "application/openmetrics-text" in request.headers.get("Accept", "")
+        write = partial(expose, runtime.name, runtime.gauges(), openly=openly, fleet=runtime.shared)
+        try:
+            async with asyncio.timeout(METRICS_DATABASE_TIMEOUT_S):
+                body = await runtime.database.run(write)
+        except (TimeoutError, DatabaseError) as error:
+            logger.warning("The metrics lack the queue (%s).", type(error).__name__)
+            body = write(database=False)
+        return HttpResponse(body, content_type=OPENMETRICS if openly else PLAIN)
+
+
+class ModelKeyTestView(AsyncAPIView):
+    """POST /v1/settings/test-key: asks the model service whether key and model work."""
+
+    async def post(self, request: Request) -> HttpResponse:
+        if not is_listed_origin(request):
+            raise PermissionDenied(ListedOriginForWrites.message)
+        reason = await (await get_runtime()).test_model_key()
+        return respond_json({"ok": not reason, "reason": reason})

@@ -1,11 +1,8 @@
 """An answer as a stream: what a client reads while the model writes, never a letter twice."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
-
-from django.http.response import HttpResponseBase
 
 from batching.engine.errors import GatewayError, TimedOut
 from batching.gateway.partial_text import PartialText
@@ -15,9 +12,6 @@ from batching.telemetry.metrics import count_api_error
 Event = dict[str, Any]
 """of type `accepted`, `position` (in the queue), `dispatched`, `text` (`content` is a piece of it),
 `restart` (what was read is void), and at the end `done` or `error` (`code`, `detail`)"""
-_SEPARATORS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"}
-TOLD = ("text", "restart", "done", "error")
-"""the types that a stream of server-sent events has"""
 
 
 class Reader:
@@ -79,29 +73,3 @@ async def follow(
 def describe_failure(error: GatewayError) -> Event:
     count_api_error(error.code)
     return {"type": "error", "code": error.code, "detail": str(error)}
-
-
-def format_frame(document: Event) -> bytes:
-    """In one line for every reader: some take a separator of Unicode for the line's end too."""
-    text = json.dumps(document, ensure_ascii=False)
-    for separator, escape in _SEPARATORS.items():
-        text = text.replace(separator, escape)
-    return f"data: {text}\n\n".encode()
-
-
-class EventStream(HttpResponseBase):
-    """A response of server-sent events. Whoever sends it closes `events`, also when it failed."""
-
-    streaming = True
-
-    def __init__(self, events: AsyncGenerator[Event, None]) -> None:
-        super().__init__(content_type="text/event-stream")
-        self["Cache-Control"] = "no-cache, no-transform"
-        self["X-Accel-Buffering"] = "no"
-        self.events = events
-
-    def format_frame(self, event: Event) -> bytes:
-        """Nothing for an event that is not told."""
-        if event["type"] not in TOLD:
-            return b""
-        return format_frame(event)

@@ -1,1 +1,1 @@
-"""WebSockets: who may open one, what travels over it, and how it ends."""
+"""The connections of WebSockets: admission, frames in both directions, and closing."""

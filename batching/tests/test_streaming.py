@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from batching.api.sse import format_frame
 from batching.engine.deltas import TextDelta
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
-from batching.gateway.events import Reader, format_frame
+from batching.gateway.events import Reader
 from batching.gateway.partial_text import PartialText
 from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt

@@ -6,11 +6,14 @@ against both.
 
 from django.urls import path
 
-from batching.api.analytics_view import AnalyticsView
-from batching.api.metrics_view import MetricsView
 from batching.api.openai.views import CompletionsView, ModelsView
-from batching.api.query_state import QueryStateView
-from batching.api.views import ModelKeyTestView, QueryView
+from batching.api.views import (
+    AnalyticsView,
+    MetricsView,
+    ModelKeyTestView,
+    QueryStateView,
+    QueryView,
+)
 from chats.views import ChatListView
 from llmbatch.health import HealthView, ReadyView
 from llmbatch.openapi.describe import describe

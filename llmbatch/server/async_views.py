@@ -20,7 +20,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from batching.api.openai.responses import in_callers_form
-from batching.gateway.events import Event, EventStream
+from batching.api.sse import EventStream
+from batching.gateway.events import Event
 from llmbatch.errors import json_error
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ async def _send_events(response: EventStream, send: Any) -> None:
         # Daphne keeps the headers back until the first body, and an empty one will do.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for event in _survive(events):
-            if frame := response.format_frame(event):
+            if frame := response.format_event(event):
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 

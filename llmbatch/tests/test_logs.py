@@ -176,7 +176,7 @@ async def test_line_of_a_500_carries_the_name(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(harness.runtime.gateway, "submit", fail)
-    monkeypatch.setattr("batching.api.analytics_view.summarize_now", fail)
+    monkeypatch.setattr("batching.api.views.summarize_now", fail)
     headers = {"X-Request-Id": "abc"}
     if path == "/v1/query":
         body = {"username": "ann", "prompt": "Why?"}

@@ -1,1 +1,1 @@
-"""The API in OpenAI's words: any of its clients works by another base URL and key."""
+"""The endpoints of OpenAI's API, so that its clients work with another base URL and key."""

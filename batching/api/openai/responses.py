@@ -8,7 +8,8 @@ from typing import Any
 from django.http import HttpResponse
 
 from batching.api.openai.requests import Completion
-from batching.gateway.events import Event, EventStream, format_frame
+from batching.api.sse import EventStream, format_frame
+from batching.gateway.events import Event
 
 PATHS = ("/v1/chat/completions", "/v1/models")
 _TYPES = {
@@ -96,7 +97,7 @@ class CompletionStream(EventStream):
         self._whole = ""
         self._begun = self._broken = False
 
-    def format_frame(self, event: Event) -> bytes:
+    def format_event(self, event: Event) -> bytes:
         """Nothing for an event that these clients know nothing of."""
         if self._broken:
             return b""

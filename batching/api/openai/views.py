@@ -9,9 +9,9 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 from rest_framework.request import Request
 
+from batching.api.base import AsyncAPIView, respond_json
 from batching.api.openai.requests import IDEMPOTENCY_HEADER, parse_completion
 from batching.api.openai.responses import CompletionStream, describe_completion, in_openai_form
-from batching.api.views import AsyncAPIView, respond_json
 from batching.process.runtime import get_runtime
 from settings_app.access.api_keys import Principal
 from settings_app.access.rate_limits import take_turn

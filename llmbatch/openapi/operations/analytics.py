@@ -4,7 +4,7 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 
-from batching.api.analytics_view import AnalyticsParameters
+from batching.api.serializers import AnalyticsParameters
 from llmbatch.openapi.describe import CHALLENGE, answer, retry_after
 from llmbatch.openapi.documents import AnalyticsSerializer
 from llmbatch.openapi.refusals import describe_refusals
