@@ -22,7 +22,7 @@ def write(*events: Event) -> tuple[str, list[dict[str, Any]]]:
     """The text that a client has, and the errors it was told."""
     asked = parse_completion(ASKED, request_id=None)
     stream = CompletionStream(no_events(), accepted=ACCEPTED, asked=asked, model="m")
-    frames = b"".join(stream.format_frame(event) for event in events).split(b"\n\n")
+    frames = b"".join(stream.format_event(event) for event in events).split(b"\n\n")
     documents = [json.loads(frame[6:]) for frame in frames if frame and frame[6:] != b"[DONE]"]
     deltas = [d["choices"][0]["delta"] for d in documents if "choices" in d]
     errors = [document["error"] for document in documents if "error" in document]
