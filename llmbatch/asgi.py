@@ -14,7 +14,7 @@ from batching.api.views import MetricsView, ModelKeyTestView, QueryView  # noqa:
 from batching.api.websocket.routes import serve_socket  # noqa: E402
 from batching.process.runtime import get_runtime  # noqa: E402
 from llmbatch.health import HealthView, ReadyView  # noqa: E402
-from llmbatch.middleware.request_id import NamedExchanges  # noqa: E402
+from llmbatch.middleware.request_id import RequestIdMiddleware  # noqa: E402
 from llmbatch.server.async_views import LeanApplication  # noqa: E402
 
 LEAN_VIEWS = {
@@ -46,4 +46,4 @@ async def route(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     await django_application(scope, receive, send)
 
 
-application = NamedExchanges(route)
+application = RequestIdMiddleware(route)

@@ -1,17 +1,12 @@
-"""The API's one error form, `{"detail", "code", "errors"?}`, and the one place that makes it."""
+"""Makes every error response of the API, which all have the form `{"detail", "code", "errors"?}`."""
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.core.exceptions import (
-    PermissionDenied,
-    RequestDataTooBig,
-    SuspiciousOperation,
-)
-from django.http import Http404, HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.http import Http404, HttpResponse
 from rest_framework import exceptions
 
 from batching.engine.errors import GatewayError
@@ -34,7 +29,7 @@ _DETAILS = {
     400: "The request is not valid.",
     403: "You may not do this.",
     404: "There is nothing at this path.",
-    405: "This path does not know this method.",
+    405: "This path does not support this method.",
     413: "The body is larger than 1 MB.",
 }
 
@@ -47,7 +42,7 @@ def json_error(
     errors: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
-    """The error document; whatever is not given is derived from the status."""
+    """Returns an error response. What the caller omits is derived from the status."""
     document: dict[str, Any] = {
         "detail": detail or _DETAILS.get(status, "The gateway could not do this."),
         "code": code or _CODES.get(status, "internal_error" if status >= 500 else "invalid"),
@@ -64,17 +59,12 @@ def json_error(
 def handle_exception(
     exception: Exception, context: Mapping[str, Any] | None = None
 ) -> HttpResponse:
-    """DRF's `EXCEPTION_HANDLER`: every exception of every API view ends here."""
+    """DRF's `EXCEPTION_HANDLER`: turns any exception of an API view into a response."""
     if isinstance(exception, AWAY):
         exception = explain_away(exception)
     match exception:
         case GatewayError():
-            headers = {}
-            if exception.retry_after_s is not None:
-                headers["Retry-After"] = str(max(1, round(exception.retry_after_s)))
-            return json_error(
-                exception.status, code=exception.code, detail=str(exception), headers=headers
-            )
+            return _describe_gateway_error(exception)
         case exceptions.ValidationError():
             errors = _errors_by_field(exception.detail)
             return json_error(400, detail=_first_sentence(errors), errors=errors)
@@ -99,19 +89,26 @@ def handle_exception(
     )
 
 
+def _describe_gateway_error(error: GatewayError) -> HttpResponse:
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    return json_error(error.status, code=error.code, detail=str(error), headers=headers)
+
+
 def _describe_api_exception(exception: exceptions.APIException) -> HttpResponse:
     headers = {}
     status = exception.status_code
-    if getattr(exception, "auth_header", None):
-        headers["WWW-Authenticate"] = exception.auth_header
-    if getattr(exception, "wait", None):
-        headers["Retry-After"] = str(int(exception.wait))
+    if auth_header := getattr(exception, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    if wait := getattr(exception, "wait", None):
+        headers["Retry-After"] = str(int(wait))
     known = isinstance(exception.detail, str) and status in _CODES
     return json_error(status, detail=str(exception.detail) if known else None, headers=headers)
 
 
 def _errors_by_field(detail: Any) -> dict[str, Any]:
-    """Every message under its field; what concerns the whole body stands under `body`."""
+    """Lists the messages by field. `body` holds those about the whole body."""
     if isinstance(detail, Mapping):
         return {
             ("body" if field == "non_field_errors" else str(field)): (
@@ -129,35 +126,3 @@ def _first_sentence(errors: Mapping[str, Any], prefix: str = "") -> str:
             return _first_sentence(messages, f"{name}.")
         return f"{name}: {messages[0]}"
     return _DETAILS[400]
-
-
-def is_api_path(path: str) -> bool:
-    return path in ("/v1", "/health") or path.startswith(("/v1/", "/health/"))
-
-
-class JsonErrorMiddleware:
-    """Turns whatever error Django itself words (a bad host, an unknown path) into the one form."""
-
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
-        if iscoroutinefunction(self):
-            return self._call_async(request)
-        return _in_json(request, self.get_response(request))
-
-    async def _call_async(self, request: HttpRequest) -> HttpResponse:
-        return _in_json(request, await self.get_response(request))
-
-
-def _in_json(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    kind = response.headers.get("Content-Type", "")
-    if response.status_code < 400 or "json" in kind or not is_api_path(request.path_info):
-        return response
-    kept = {name: response[name] for name in ("Allow", "WWW-Authenticate") if name in response}
-    return json_error(response.status_code, headers=kept)

@@ -79,10 +79,10 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "llmbatch.middleware.content_security.PagePolicyMiddleware",
+    "llmbatch.middleware.content_security.ContentSecurityMiddleware",
     "llmbatch.middleware.static_files.StaticMiddleware",
     "corsheaders.middleware.CorsMiddleware",
-    "llmbatch.errors.JsonErrorMiddleware",
+    "llmbatch.middleware.json_errors.JsonErrorMiddleware",
     "llmbatch.middleware.body_limit.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -190,9 +190,9 @@ SPECTACULAR_SETTINGS = {
         "Unavailable": ["unavailable"],
     },
 }
-MAX_BODY_BYTES = 1_000_000
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * MAX_BODY_BYTES  # the API's own 413 comes first
-MAX_BODY_BYTES = max(MAX_BODY_BYTES, DATA_UPLOAD_MAX_MEMORY_SIZE)  # that any path could take
+MAX_BODY_BYTES = 1_000_000  # of an API request
+# Forms of the pages may be larger. The server refuses what exceeds this bound on any path.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * MAX_BODY_BYTES
 
 if "*" in read_list("CORS_ALLOWED_ORIGINS", []) and not DEBUG:
     raise ImproperlyConfigured("CORS_ALLOWED_ORIGINS=* is for DEBUG alone: list the origins.")

@@ -1,0 +1,1 @@
+"""Middleware that runs on the event loop and in threads alike."""

@@ -1,7 +1,7 @@
-"""`X-Request-Id`: names one HTTP exchange in the log and in its response.
+"""`X-Request-Id`: identifies one HTTP exchange in the log and in its response.
 
-It is not the `request_id` of a body: a proxy may give one name to a client's every attempt, or to
-several requests, and must not decide by it which answer is replayed.
+It differs from the `request_id` of a body, which decides which answer is replayed: a proxy may
+send one `X-Request-Id` with several requests, or with every attempt of one client.
 """
 
 import uuid
@@ -11,13 +11,13 @@ from typing import Any
 from batching.telemetry.log_context import begin_exchange
 
 HEADER = b"X-Request-Id"
-LONGEST = 200
+MAX_LENGTH = 200
 
 Application = Callable[[Mapping[str, Any], Any, Any], Awaitable[None]]
 
 
-class NamedExchanges:
-    """ASGI, outermost: so that whatever answers, and however it fails, carries the name."""
+class RequestIdMiddleware:
+    """The outermost ASGI application, so that every response carries the header."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -26,24 +26,24 @@ class NamedExchanges:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        name = choose_name(scope["headers"])
+        request_id = choose_request_id(scope["headers"])
 
-        async def send_named(message: dict[str, Any]) -> None:
+        async def send_with_id(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), (HEADER, name.encode())]
+                headers = [*message.get("headers", ()), (HEADER, request_id.encode())]
                 message = message | {"headers": headers}
             await send(message)
 
-        with begin_exchange(name):
-            await self._application(scope, receive, send_named)
+        with begin_exchange(request_id):
+            await self._application(scope, receive, send_with_id)
 
 
-def choose_name(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's, if it is printable ASCII and not too long; else a new one."""
+def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Returns the client's ID if it is printable ASCII and not too long, else a new one."""
     for name, value in headers:
         if name.lower() == b"x-request-id":
             text = value.decode("latin-1").strip()
-            if 0 < len(text) <= LONGEST and text.isascii() and text.isprintable():
+            if 0 < len(text) <= MAX_LENGTH and text.isascii() and text.isprintable():
                 return text
             break
     return uuid.uuid4().hex

@@ -1,51 +1,39 @@
-"""Static files from the process itself: compressed and cached for good once they are collected."""
+"""Serves static files from this process: compressed and cached forever once they are collected."""
 
-from collections.abc import Awaitable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
+from llmbatch.middleware.base import Middleware
 
-class StaticStorage(CompressedManifestStaticFilesStorage):
+
+class StaticStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # has no types
     """Hashed names after `collectstatic`; before it the plain names, which the finders know."""
 
     manifest_strict = False
 
     def stored_name(self, name: str) -> str:
-        return super().stored_name(name) if self.hashed_files else name
+        stored: str = super().stored_name(name) if self.hashed_files else name
+        return stored
 
 
-class StaticMiddleware(WhiteNoiseMiddleware):
-    """WhiteNoise that leaves every other request on the event loop.
+class StaticMiddleware(Middleware, WhiteNoiseMiddleware):  # type: ignore[misc]  # has no types
+    """WhiteNoise that uses a thread for static files only.
 
-    A sync middleware would move each request of the site to a thread and back.
+    As a sync middleware it would move each request to a thread and back.
     """
 
-    sync_capable = True
-    async_capable = True
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        WhiteNoiseMiddleware.__init__(self, get_response)
+        Middleware.__init__(self, get_response)
 
-    def __init__(self, get_response: object) -> None:
-        super().__init__(get_response)
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
-        if iscoroutinefunction(self):
-            return self._call_async(request)
-        return super().__call__(request)
-
-    async def _call_async(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith(self.static_prefix):
-            found = await sync_to_async(self._read_file, thread_sensitive=False)(request)
-            if found is not None:
-                return found
-        return await self.get_response(request)
-
-    def _read_file(self, request: HttpRequest) -> HttpResponse | None:
-        """The whole file at once: Django warns of a file streamed from the event loop."""
+    def respond_early(self, request: HttpRequest) -> HttpResponse | None:
+        """Reads the file at once: Django warns of a file that is streamed from the event loop."""
         path = request.path_info
         file = self.find_file(path) if self.autorefresh else self.files.get(path)
         if file is None:
@@ -56,6 +44,11 @@ class StaticMiddleware(WhiteNoiseMiddleware):
         streamed.close()
         return HttpResponse(body, status=streamed.status_code, headers=headers)
 
+    async def respond_early_async(self, request: HttpRequest) -> HttpResponse | None:
+        if not request.path_info.startswith(self.static_prefix):
+            return None
+        return await sync_to_async(self.respond_early, thread_sensitive=False)(request)
+
     def add_files(self, root: str | Path, prefix: str | None = None) -> None:
-        if Path(root).is_dir():  # not before `collectstatic`
+        if Path(root).is_dir():  # `collectstatic` creates it
             super().add_files(root, prefix)

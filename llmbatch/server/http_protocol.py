@@ -12,7 +12,7 @@ from django.http import HttpResponse
 
 from batching.api.openai.responses import in_callers_form
 from llmbatch.errors import json_error
-from llmbatch.middleware.request_id import HEADER, choose_name
+from llmbatch.middleware.request_id import HEADER, choose_request_id
 
 LINGER_S = 2.0
 """for the client of a refused body to notice: closing at once would reset its connection, and the
@@ -29,7 +29,7 @@ class GatewayRequest(WebRequest):
 
     def gotLength(self, length: int | None) -> None:
         """All headers are here; the length is None if the body comes in chunks."""
-        if length is not None and length > settings.MAX_BODY_BYTES:
+        if length is not None and length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             self._refuse_body()
         else:
             super().gotLength(length)
@@ -37,7 +37,7 @@ class GatewayRequest(WebRequest):
     def handleContentChunk(self, data: bytes) -> None:
         if self._lingering is not None:
             return
-        if self.content.tell() + len(data) > settings.MAX_BODY_BYTES:
+        if self.content.tell() + len(data) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             self.content.close()
             self._refuse_body()
         else:
@@ -86,7 +86,7 @@ class GatewayRequest(WebRequest):
     def _send(self, error: HttpResponse, *, more_body: bool) -> None:
         content = in_callers_form(error, self.path.decode("latin-1")).content
         sent = self.requestHeaders.getRawHeaders(HEADER, [])
-        name = choose_name((HEADER, value) for value in sent)
+        name = choose_request_id((HEADER, value) for value in sent)
         headers = [
             (b"Content-Type", b"application/json"),
             (b"Content-Length", str(len(content)).encode()),

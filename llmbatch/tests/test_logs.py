@@ -22,7 +22,7 @@ from batching.telemetry.log_context import begin_exchange, bind, trace_fields
 from batching.tests.harness import Harness
 from chats.models import Chat
 from llmbatch.logs import JsonFormatter
-from llmbatch.middleware.request_id import LONGEST, choose_name
+from llmbatch.middleware.request_id import MAX_LENGTH, choose_request_id
 
 PATHS = [
     ("GET", "/health", 200),
@@ -195,8 +195,8 @@ async def test_line_of_a_500_carries_the_name(
     [
         (b"abc-1", True),
         (b"with space and 'quotes\"", True),
-        (b"x" * LONGEST, True),
-        (b"x" * (LONGEST + 1), False),
+        (b"x" * MAX_LENGTH, True),
+        (b"x" * (MAX_LENGTH + 1), False),
         (b"", False),
         (b"   ", False),
         (b"tab\there", False),
@@ -208,11 +208,11 @@ async def test_line_of_a_500_carries_the_name(
     ],
 )
 def test_only_a_harmless_name_is_taken(sent: bytes, taken: bool) -> None:
-    assert (choose_name([(b"x-request-id", sent)]) == sent.decode("latin-1")) is taken
+    assert (choose_request_id([(b"x-request-id", sent)]) == sent.decode("latin-1")) is taken
 
 
 def test_first_of_two_names_counts() -> None:
-    assert choose_name([(b"X-Request-ID", b"one"), (b"x-request-id", b"two")]) == "one"
+    assert choose_request_id([(b"X-Request-ID", b"one"), (b"x-request-id", b"two")]) == "one"
 
 
 async def test_exchange_leaves_nothing_behind_and_background_tasks_know_none_of_it(

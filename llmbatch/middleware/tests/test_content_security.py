@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.test import AsyncClient
 from django.urls import reverse
 
-from llmbatch.middleware.content_security import PAGE_POLICY, PagePolicyMiddleware
+from llmbatch.middleware.content_security import CONTENT_SECURITY_POLICY, ContentSecurityMiddleware
 from llmbatch.tests.fixtures.page_policy import FOREIGN, INLINE, SCRIPT
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +32,7 @@ def admin_pages() -> list[str]:
 
 
 def test_policy_says_what_it_should():
-    allowed = dict(part.split(" ", 1) for part in PAGE_POLICY.split("; "))
+    allowed = dict(part.split(" ", 1) for part in CONTENT_SECURITY_POLICY.split("; "))
     assert allowed == {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -43,7 +43,7 @@ def test_policy_says_what_it_should():
         "base-uri": "'none'",
         "frame-ancestors": "'none'",
     }
-    assert "unsafe" not in PAGE_POLICY
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_every_page_has_the_headers(client, settings, path):
     settings.API_ACCESS = "open"
     response = client.get(path, follow=True)
     assert response["Content-Type"].startswith("text/html")
-    assert response["Content-Security-Policy"] == PAGE_POLICY
+    assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     assert response["X-Content-Type-Options"] == "nosniff"
     assert response["X-Frame-Options"] == "DENY"
     assert response["Referrer-Policy"] == "same-origin"
@@ -65,7 +65,7 @@ def test_admin_pages_keep_to_the_policy(staff):
     for page in pages:
         response = staff.get(page, follow=True)
         assert response.status_code == 200, page
-        assert response["Content-Security-Policy"] == PAGE_POLICY, page
+        assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY, page
         for pattern in (INLINE, SCRIPT, FOREIGN):
             assert not pattern.search(response.text), (page, pattern)
 
@@ -97,13 +97,13 @@ async def test_middleware_stays_on_the_event_loop():
     async def respond(request):
         return HttpResponse("a page")
 
-    middleware = PagePolicyMiddleware(respond)
+    middleware = ContentSecurityMiddleware(respond)
     assert iscoroutinefunction(middleware)
     response = await middleware(None)
-    assert response["Content-Security-Policy"] == PAGE_POLICY
+    assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
 
 
 async def test_policy_comes_through_the_async_handler(settings):
     settings.API_ACCESS = "open"
     response = await AsyncClient().get("/admin/login/")
-    assert response["Content-Security-Policy"] == PAGE_POLICY
+    assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY

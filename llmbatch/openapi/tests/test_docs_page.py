@@ -5,7 +5,7 @@ import re
 import pytest
 from django.contrib.staticfiles import finders
 
-from llmbatch.middleware.content_security import PAGE_POLICY
+from llmbatch.middleware.content_security import CONTENT_SECURITY_POLICY
 from llmbatch.tests.fixtures.page_policy import FOREIGN, INLINE, SCRIPT
 
 pytestmark = pytest.mark.django_db  # the banner asks how the model fares
@@ -17,7 +17,7 @@ def test_page_is_open_to_everybody_under_the_usual_policy(client, settings, acce
     response = client.get("/v1/docs")
     assert response.status_code == 200
     assert response["Content-Type"].startswith("text/html")
-    assert response["Content-Security-Policy"] == PAGE_POLICY
+    assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     for pattern in (INLINE, SCRIPT, FOREIGN):
         assert not pattern.search(response.text), pattern
 
