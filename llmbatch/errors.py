@@ -1,4 +1,4 @@
-"""Makes every error response of the API, which all have the form `{"detail", "code", "errors"?}`."""
+"""Makes every error response of the API; its form is `{"detail", "code", "errors"?}`."""
 
 import json
 import logging
