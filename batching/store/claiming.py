@@ -73,7 +73,7 @@ def _list_claimable(request: ClaimRequest, rows: Mapping[int, QueuedRow]) -> lis
 
 
 def _is_queued(item: QueuedItem, row: QueuedRow | None) -> bool:
-    return row is not None and item.generation in (row.requester.generation, 0)
+    return row is not None and item.generation == row.requester.generation
 
 
 def _may_leave(request: ClaimRequest, items: Sequence[QueuedItem]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batching.engine.deltas import TextDelta
-from batching.engine.errors import Blocked, Cancelled
+from batching.engine.errors import Blocked
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Planner, QueuedItem, Trigger
 from batching.gateway import gateway
@@ -49,7 +49,7 @@ async def test_late_news_of_a_cancel_ends_no_request_sent_again(harness: Harness
     again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     for channel, message in messages:
-        await harness.runtime.gateway.send(channel, message)
+        await harness.runtime.sender.send(channel, message)
     assert (await first).json()["code"] == "cancelled"
     await harness.release()
     assert (await again).json()["text"] == answer_prompt("Why?")
@@ -213,19 +213,3 @@ def test_life_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
     ((_, outcome),) = parse_finished(finished_message({1: REFUSED | {"generation": generation}}))
     (piece,) = parse_deltas(delta_message([TextDelta(1, 7, 0, "text", generation=generation)]))
     assert (outcome["generation"], piece.generation) == (generation, generation)
-
-
-async def test_news_of_an_earlier_version_reaches_everybody() -> None:
-    waiters = Waiters()
-    waiters = [make_waiter(generation=1), make_waiter(generation=2)]
-    for waiter in waiters:
-        waiters.add(waiter)
-    message = delta_message([TextDelta(1, 7, 0, "text")])
-    del message["generations"]
-    for piece in parse_deltas(message):
-        waiters.grow(piece)
-    assert all(waiters.find_partial_text(waiter) for waiter in waiters)
-    assert waiters.deliver(1, {"error": describe_error("cancelled", "Gone.")}) == waiters
-    for waiter in waiters:
-        with pytest.raises(Cancelled):
-            await waiter.answer

@@ -146,20 +146,20 @@ async def test_lost_message_names_its_chats(harness: Harness, lines: _Lines) -> 
     accepted = accepted_message([item], process="here", clock=0.0)
     messages = [accepted, dispatched_message([7]), finished_message({7: {"error": {}}})]
     for message in messages:
-        await harness.runtime.gateway.send("no channel!", message)
+        await harness.runtime.sender.send("no channel!", message)
     lost = [line["chat_ids"] for line in lines.documents if "was lost" in line["message"]]
     assert lost == [[7]] * len(messages)
 
 
-def test_announcement_of_an_earlier_version_is_understood() -> None:
+def test_announced_item_is_parsed_as_it_was_sent() -> None:
     item = QueuedItem(
         7, Priority.HIGH, 0.0, 0.2, 30.0, 0.5, username="ann", request_id="mine", generation=9
     )
     message = accepted_message([item], process="here", clock=0.0)
     assert parse_accepted(message, process="here", clock=0.0) == [item]
-    for known in (replace(item, generation=0), replace(item, generation=0, request_id="")):
-        message["items"] = json.dumps([row[:-1] for row in json.loads(message["items"])])
-        assert parse_accepted(message, process="here", clock=0.0) == [known]
+    assert parse_accepted(message, process="there", clock=5.0) == [
+        replace(item, accepted=5.0, due=5.2, deadline=35.0, target=5.5)
+    ]
 
 
 async def test_too_large_body_is_refused_under_its_name(harness: Harness) -> None:
