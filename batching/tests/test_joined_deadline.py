@@ -61,7 +61,8 @@ async def test_who_joins_before_the_first_gives_up_in_the_queue_is_answered(
 def make_item(chat: Chat, **changes: float) -> QueuedItem:
     """As the planner holds it: accepted at 100 on its clock, however late the wall clock says."""
     wait_s = (chat.deadline - chat.received_at).total_seconds()
-    item = QueuedItem(chat.pk, Priority(chat.priority), 100.0, 101.0, 100.0 + wait_s, 102.0)
+    lane, deadline = Priority(chat.priority), 100.0 + wait_s
+    item = QueuedItem(chat.pk, lane, 100.0, 101.0, deadline, 102.0, generation=chat.generation)
     return replace(item, **changes)
 
 
