@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 
 from batching.models import Batch, DailyStat, ModelCall
-from batching.pages.batch_detail import tell_batch
+from batching.pages.batch_detail import describe_batch
 from chats.admin import ReadOnlyAdmin, batch_link
 from chats.selectors import outside_index
 from settings_app.models import Priority
@@ -61,12 +61,10 @@ class BatchAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         batch = self.get_object(request, unquote(object_id))
-        story = (
-            {}
-            if batch is None
-            else {"is_staff": True, "story": tell_batch(batch, now=timezone.now())}
-        )
-        return super().change_view(request, object_id, form_url, (extra_context or {}) | story)
+        context = extra_context or {}
+        if batch is not None:
+            context |= {"is_staff": True, "detail": describe_batch(batch, now=timezone.now())}
+        return super().change_view(request, object_id, form_url, context)
 
 
 class LaneFilter(admin.SimpleListFilter):

@@ -81,7 +81,7 @@ class LaneAdmin(FixedRowsAdmin):
     readonly_fields = ("updated_at",)
 
     class Media:
-        js = ("llmbatch/lane_words.js",)
+        js = ("llmbatch/lane_help.js",)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         lanes = list(Lane.objects.all())

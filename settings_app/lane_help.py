@@ -1,6 +1,6 @@
 """What a lane's settings mean for a request, in words.
 
-A sentence with a place such as {window_s} is filled here, and by `lane_words.js` while somebody
+A sentence with a place such as {window_s} is filled here, and by `lane_help.js` while somebody
 types.
 """
 

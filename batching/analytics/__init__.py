@@ -1,0 +1,1 @@
+"""Counts finished rows into daily statistics, and summarizes these."""

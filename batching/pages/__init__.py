@@ -1,0 +1,1 @@
+"""The HTML pages: their views, figures, charts, timelines and lists."""

@@ -1,4 +1,4 @@
-"""All that happened to one batch: its items with their answers, and every call made for them."""
+"""What happened to one batch: its items with their answers, and every model call for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from batching.pages.charts import format_number
 from batching.pages.timeline import Timeline, draw_timeline
 from chats.models import Chat
 
-SHOWN_CHARACTERS = 20_000
+# Longer texts are cut on the page of a batch.
+MAX_SHOWN_CHARACTERS = 20_000
 
 Facts = Sequence[tuple[str, Any]]
 
 
 @dataclass(frozen=True)
-class ItemStory:
+class ItemDetail:
     chat: Chat
     prompt: str
     answer: str
@@ -25,7 +26,7 @@ class ItemStory:
 
 
 @dataclass(frozen=True)
-class CallStory:
+class CallDetail:
     call: ModelCall
     prompt: str
     reply: str
@@ -33,25 +34,25 @@ class CallStory:
 
 
 @dataclass(frozen=True)
-class BatchStory:
-    items: Sequence[ItemStory]
-    calls: Sequence[CallStory]
+class BatchDetail:
+    items: Sequence[ItemDetail]
+    calls: Sequence[CallDetail]
     timeline: Timeline
 
 
-def tell_batch(batch: Batch, *, now: datetime) -> BatchStory:
-    """Two queries, whatever the batch went through."""
+def describe_batch(batch: Batch, *, now: datetime) -> BatchDetail:
+    """Costs two queries."""
     calls = list(batch.calls.order_by("id"))
     chats = list(batch.chats.order_by("id"))
-    return BatchStory(
-        items=[_tell_item(chat, calls) for chat in chats],
-        calls=[_tell_call(call) for call in calls],
+    return BatchDetail(
+        items=[_describe_item(chat, calls) for chat in chats],
+        calls=[_describe_call(call) for call in calls],
         timeline=draw_timeline(batch, chats=chats, calls=calls, now=now),
     )
 
 
-def _tell_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemStory:
-    return ItemStory(
+def _describe_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemDetail:
+    return ItemDetail(
         chat=chat,
         prompt=shorten(chat.prompt),
         answer=shorten(chat.text or ""),
@@ -60,7 +61,7 @@ def _tell_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemStory:
             ("latency", format_number(chat.latency_ms, unit="ms")),
             ("attempts", chat.attempt),
             ("finish reason", chat.finish_reason or "–"),
-            ("tokens told", _write_told(chat)),
+            ("tokens reported", _format_tokens(chat)),
             ("settled prompt", format_number(chat.settled_prompt)),
             ("settled output", format_number(chat.settled_output)),
             ("settled thoughts", format_number(chat.settled_thoughts)),
@@ -70,17 +71,17 @@ def _tell_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemStory:
     )
 
 
-def _write_told(chat: Chat) -> str:
-    """What the client was told; of an answer released early, an estimate."""
+def _format_tokens(chat: Chat) -> str:
+    """The count in the client's answer: an estimate if the answer was released early."""
     estimated = (chat.usage or {}).get("estimated")
     return format_number(chat.tokens_used) + (" (estimated)" if estimated else "")
 
 
-def _tell_call(call: ModelCall) -> CallStory:
-    return CallStory(
+def _describe_call(call: ModelCall) -> CallDetail:
+    return CallDetail(
         call=call,
         prompt=shorten(call.prompt) or "Not stored.",
-        reply=shorten(call.reply) or "None stored.",
+        reply=shorten(call.reply) or "Not stored.",
         facts=[
             ("first token", format_number(call.first_token_ms, unit="ms")),
             ("duration", format_number(call.duration_ms, unit="ms")),
@@ -96,7 +97,7 @@ def _tell_call(call: ModelCall) -> CallStory:
 
 
 def shorten(text: str) -> str:
-    left = len(text) - SHOWN_CHARACTERS
+    left = len(text) - MAX_SHOWN_CHARACTERS
     if left <= 0:
         return text
-    return f"{text[:SHOWN_CHARACTERS]}\n… {left:,} more characters on its own page"
+    return f"{text[:MAX_SHOWN_CHARACTERS]}\n… {left:,} more characters, which its own page shows"

@@ -1,4 +1,4 @@
-"""Batches page by page along the id, each with what became of it."""
+"""Lists batches page by page by descending id, each with the outcome of its requests."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from chats.id_ranges import MAX_ID, find_id_range, within
 from chats.models import Chat, Status
 from settings_app.models import Priority
 
-LISTED_AT_ONCE = 50
+PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFilter:
-    """Which batches; None narrows nothing. `created_until` is exclusive."""
+    """None does not narrow. `created_until` is exclusive."""
 
     priority: Priority | None = None
     outcome: Outcome | None = None
@@ -26,19 +26,19 @@ class BatchFilter:
     created_until: datetime | None = None
 
     @property
-    def same(self) -> dict[str, Any]:
-        named = {"priority": self.priority, "outcome": self.outcome}
-        return {name: value for name, value in named.items() if value is not None}
+    def exact(self) -> dict[str, Any]:
+        conditions = {"priority": self.priority, "outcome": self.outcome}
+        return {name: value for name, value in conditions.items() if value is not None}
 
     @property
-    def dated(self) -> dict[str, datetime]:
-        ends = {"created_at__gte": self.created_from, "created_at__lt": self.created_until}
-        return {name: value for name, value in ends.items() if value is not None}
+    def created(self) -> dict[str, datetime]:
+        bounds = {"created_at__gte": self.created_from, "created_at__lt": self.created_until}
+        return {name: value for name, value in bounds.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class ListedBatch:
-    """`calls` counts retries too; `took_s` is None while it runs."""
+    """`calls` includes retries; `duration_s` is None while the batch runs."""
 
     batch: Batch
     calls: int
@@ -46,29 +46,29 @@ class ListedBatch:
     failed: int
 
     @property
-    def took_s(self) -> float | None:
+    def duration_s(self) -> float | None:
         ended = self.batch.finished_at
         return None if ended is None else (ended - self.batch.created_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPage:
-    """A page, newest first; `older` is the id to go on below."""
+    """Newest first. The next page begins below the id `older`; None on the last page."""
 
     rows: Sequence[ListedBatch]
     count: int
     older: int | None
 
 
-def list_batches(which: BatchFilter, *, before: int = MAX_ID) -> BatchPage:
+def list_batches(batch_filter: BatchFilter, *, before: int = MAX_ID) -> BatchPage:
     """The newest batches below the id `before`."""
-    matching = Batch.objects.filter(**which.same)
-    if which.dated:
-        span = find_id_range(Batch.objects.filter(**which.dated))
-        matching = matching.filter(within(span), **which.dated)
+    matching = Batch.objects.filter(**batch_filter.exact)
+    if batch_filter.created:
+        id_range = find_id_range(Batch.objects.filter(**batch_filter.created))
+        matching = matching.filter(within(id_range), **batch_filter.created)
     below = matching.filter(pk__lt=before).order_by("-pk")
-    found = list(below[: LISTED_AT_ONCE + 1])
-    shown = found[:LISTED_AT_ONCE]
+    found = list(below[: PAGE_SIZE + 1])
+    shown = found[:PAGE_SIZE]
     older = shown[-1].pk if len(found) > len(shown) else None
     return BatchPage(_describe(shown), matching.count(), older)
 

@@ -1,14 +1,14 @@
-"""Where the columns and bars of a chart lie, in per cent of its frame; the templates draw them.
+"""The columns and bars of charts, in per cent of the chart's frame; the templates draw them.
 
-`name` is the number's place in the document of GET /v1/analytics, such as `tokens.prompt`.
+`name` is the number's path in the document of GET /v1/analytics, such as `tokens.prompt`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+# The share of a day's width that is empty between two days.
 GAP = 0.2
-"""of a day's width that stays empty between two days"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Columns:
-    """A chart over days, with the table that says the same in words."""
+    """A chart over days, with a table of the same values."""
 
     title: str
     labels: Sequence[str]
@@ -57,16 +57,28 @@ class Columns:
 
 @dataclass(frozen=True)
 class Bar:
-    """`width` and `mark` in per cent; the mark is the target the value is held against."""
+    """`target` draws a mark, `link` leads to the rows behind the value, `scale` fills the width."""
 
     label: str
     name: str
     value: float | None
-    text: str
     css: str
-    width: float
-    mark: float | None = None
+    unit: str = ""
+    target: float | None = None
     link: str = ""
+    scale: float = 1
+
+    @property
+    def text(self) -> str:
+        return format_number(self.value, unit=self.unit)
+
+    @property
+    def width(self) -> float:
+        return round((self.value or 0) / self.scale * 100, 2)
+
+    @property
+    def mark(self) -> float | None:
+        return None if self.target is None else round(self.target / self.scale * 100, 2)
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class Bars:
 
 
 def format_number(value: float | None, *, unit: str = "") -> str:
-    """1,234 or 3.25; a dash for what nothing was recorded for."""
+    """1,234 or 3.25; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, float) and abs(value) >= 10:
@@ -96,14 +108,14 @@ def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series])
     width = step * (1 - GAP) / max(1, len(series))
     columns = [
         Column(
-            x=round(day * step + step * GAP / 2 + place * width, 3),
+            x=round(day * step + step * GAP / 2 + index * width, 3),
             y=round((top - max(value, 0)) / span * 100, 2),
             width=round(width, 3),
             height=round(abs(value) / span * 100, 2),
             css=one.css,
             text=f"{labels[day]}: {format_number(value)} {one.label}",
         )
-        for place, one in enumerate(series)
+        for index, one in enumerate(series)
         for day, value in enumerate(one.values)
     ]
     return Columns(
@@ -130,34 +142,8 @@ def _cells(series: Sequence[Series], day: int) -> list[Cell]:
     ]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What one bar shows; `target` draws a mark, `link` leads to the rows behind it."""
-
-    label: str
-    name: str
-    value: float | None
-    css: str
-    unit: str = ""
-    target: float | None = None
-    link: str = ""
-
-
-def draw_bars(title: str, *, entries: Sequence[Entry], note: str = "") -> Bars:
+def draw_bars(title: str, *, bars: Sequence[Bar], note: str = "") -> Bars:
     """All bars on one scale, which begins at zero."""
-    ends = [end for entry in entries for end in (entry.value, entry.target) if end]
-    most = max(ends, default=0) or 1
-    return Bars(title, [_bar(entry, most) for entry in entries], note)
-
-
-def _bar(entry: Entry, most: float) -> Bar:
-    return Bar(
-        label=entry.label,
-        name=entry.name,
-        value=entry.value,
-        text=format_number(entry.value, unit=entry.unit),
-        css=entry.css,
-        width=round((entry.value or 0) / most * 100, 2),
-        mark=None if entry.target is None else round(entry.target / most * 100, 2),
-        link=entry.link if entry.value else "",
-    )
+    ends = [end for bar in bars for end in (bar.value, bar.target) if end]
+    scale = max(ends, default=0) or 1
+    return Bars(title, [replace(bar, scale=scale) for bar in bars], note)

@@ -1,12 +1,12 @@
-"""The document of GET /v1/analytics as charts for people: nothing is computed here."""
+"""The charts of the document of GET /v1/analytics. Nothing is computed here."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from batching.pages.charts import (
+    Bar,
     Bars,
     Columns,
-    Entry,
     Series,
     draw_bars,
     draw_columns,
@@ -42,7 +42,7 @@ def draw_charts(
 
 def _draw_batches(summary: Summary, links: RowLinks) -> Columns:
     days = summary["request_count_over_time"]
-    names = [f"request_count_over_time.{place}.count" for place in range(len(days))]
+    names = [f"request_count_over_time.{index}.count" for index in range(len(days))]
     counts = [day["count"] for day in days]
     series = Series("batches", "tone-1", names, counts, links.find_daily("batches", days))
     return draw_columns("Batches per day", labels=[d["date"] for d in days], series=[series])
@@ -55,7 +55,7 @@ def _draw_calls(summary: Summary, links: RowLinks) -> Columns:
         Series(
             label,
             css,
-            [f"by_day.{place}.{column}" for place in range(len(days))],
+            [f"by_day.{index}.{column}" for index in range(len(days))],
             [day[column] for day in days],
             daily,
         )
@@ -70,51 +70,51 @@ def _draw_calls(summary: Summary, links: RowLinks) -> Columns:
 
 
 def _draw_priorities(summary: Summary, links: RowLinks) -> Bars:
-    entries = [
-        Entry(
+    bars = [
+        Bar(
             row["name"],
-            f"priority_distribution.{place}.value",
+            f"priority_distribution.{index}.value",
             row["value"],
             f"lane-{row['name'].lower()}",
             link=links.find("batches", priority=Priority[row["name"].upper()]),
         )
-        for place, row in enumerate(summary["priority_distribution"])
+        for index, row in enumerate(summary["priority_distribution"])
     ]
-    return draw_bars("Batches by priority", entries=entries)
+    return draw_bars("Batches by priority", bars=bars)
 
 
 def _draw_tokens(summary: Summary, links: RowLinks) -> Bars:
     link = links.find("calls")
-    entries = [
-        Entry(label, f"tokens.{kind}", summary["tokens"][kind], "tone-1", link=link)
+    bars = [
+        Bar(label, f"tokens.{kind}", summary["tokens"][kind], "tone-1", link=link)
         for kind, label in TOKEN_LABELS.items()
     ]
-    return draw_bars("Tokens by kind", entries=entries, note="As the model service counted them.")
+    return draw_bars("Tokens by kind", bars=bars, note="The counts of the model service.")
 
 
 def _draw_failures(summary: Summary, links: RowLinks) -> Bars:
-    most_first = sorted(summary["failures"].items(), key=lambda item: (-item[1], item[0]))
-    entries = [
-        Entry(
+    by_count = sorted(summary["failures"].items(), key=lambda item: (-item[1], item[0]))
+    bars = [
+        Bar(
             code,
             f"failures.{code}",
             count,
             "bad",
             link=links.find("failed", error_code=code),
         )
-        for code, count in most_first
+        for code, count in by_count
     ]
     return draw_bars(
-        "Failed requests by cause", entries=entries, note="" if entries else "None failed."
+        "Failed requests by cause", bars=bars, note="" if bars else "No request failed."
     )
 
 
 def _draw_lane(summary: Summary, priority: Priority, lane: LaneSettings, links: RowLinks) -> Bars:
-    """Waits and latencies on one scale; the mark at the latencies is the target of today."""
+    """Waits and latencies on one scale. The mark at the latencies is today's target."""
     times = summary["by_priority"][priority.name]
     link = links.find("answered", priority=priority)
-    entries = [
-        Entry(
+    bars = [
+        Bar(
             f"{label} {percent}",
             f"by_priority.{priority.name}.{kind}.{percent}",
             times[kind][percent],
@@ -130,5 +130,6 @@ def _draw_lane(summary: Summary, priority: Priority, lane: LaneSettings, links: 
         for percent in SHOWN_PERCENTILES
     ]
     share = format_figure(times["slo_attainment"], "%")
-    note = f"Target now: {format_number(lane.latency_ms)} ms (the mark). Answered in time: {share}."
-    return draw_bars(f"{priority.label}: waits and latencies", entries=entries, note=note)
+    target = format_number(lane.latency_ms, unit="ms")
+    note = f"The mark is the target now, {target}. Within the target in force: {share}."
+    return draw_bars(f"{priority.label}: waits and latencies", bars=bars, note=note)

@@ -1,6 +1,6 @@
-"""A period's figures, by lane and in total, each beside the same figure of the period before.
+"""A period's figures: in total, by lane, against the period before, and what batching saved.
 
-Both come from the document of GET /v1/analytics; here they are only subtracted.
+All of them come from the document of GET /v1/analytics; here they are only compared and formatted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,10 @@ Summary = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`name` is its place in the document; `better` is which direction is good news."""
+    """`name` is its path in the document; `rows` are the rows behind it.
+
+    `better` is the direction of an improvement; "" for a figure that is neither good nor bad.
+    """
 
     name: str
     label: str
@@ -40,19 +43,25 @@ METRICS = (
     Metric("latency_ms.p50", "Latency, p50", "answered", "ms", better="less"),
     Metric("latency_ms.p95", "Latency, p95", "answered", "ms", better="less"),
     Metric("tokens.prompt", "Prompt tokens", "calls"),
-    Metric("tokens.cached", "of them cached", "calls"),
+    Metric("tokens.cached", "Cached prompt tokens", "calls"),
     Metric("tokens.output", "Output tokens", "calls"),
     Metric("tokens.thoughts", "Thought tokens", "calls"),
 )
-TOP = (
+TOP_METRICS = (
     *("requests", "answered", "failed", "batches", "model_calls", "calls_saved"),
     *("mean_batch_size", "fill", "slo_attainment", "queue_ms.p95", "latency_ms.p95"),
+)
+SAVINGS = (
+    Metric("calls_saved", "Calls saved", "calls"),
+    Metric("combining.overhead_tokens", "Tokens added (estimate)", "calls"),
+    Metric("combining.waited_s", "Waiting, all requests together", "answered", "s"),
+    Metric("queue_ms.mean", "Mean wait of a request", "answered", "ms"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """`css` is better, worse or plain; the text says it too."""
+    """A change against the period before. `css` is better, worse or plain; the text says it too."""
 
     text: str
     css: str
@@ -69,13 +78,22 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneRow:
+class FigureRow:
     label: str
     figures: Sequence[Figure]
 
 
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """What batching saved and cost: in a sentence, and in a row for the total and for each lane."""
+
+    sentence: str
+    labels: Sequence[str]
+    rows: Sequence[FigureRow]
+
+
 def find_value(summary: Any, name: str) -> Any:
-    """What stands at a dotted place of the document, such as `by_day.0.batches`."""
+    """The value at a dotted path of the document, such as `by_day.0.batches`."""
     for part in name.split("."):
         summary = summary[int(part)] if isinstance(summary, list) else summary[part]
     return summary
@@ -88,18 +106,18 @@ def format_figure(value: Any, unit: str) -> str:
 
 
 def list_figures(summary: Summary, *, before: Summary | None, links: RowLinks) -> list[Figure]:
-    """The figures that stand on top, of all lanes together."""
+    """The figures at the top of a page, over all lanes."""
     by_name = {metric.name: metric for metric in METRICS}
-    return [_figure(by_name[name], summary, before, links) for name in TOP]
+    return [_make_figure(by_name[name], summary, links, before=before) for name in TOP_METRICS]
 
 
-def compare_lanes(summary: Summary, *, before: Summary | None, links: RowLinks) -> list[LaneRow]:
+def compare_lanes(summary: Summary, *, before: Summary | None, links: RowLinks) -> list[FigureRow]:
     """A row for each metric: the total, then each lane."""
     return [
-        LaneRow(
+        FigureRow(
             metric.label,
             [
-                _figure(metric, summary, before, links, priority=priority)
+                _make_figure(metric, summary, links, before=before, priority=priority)
                 for priority in (None, *Priority)
             ],
         )
@@ -107,12 +125,48 @@ def compare_lanes(summary: Summary, *, before: Summary | None, links: RowLinks) 
     ]
 
 
-def _figure(
+def summarize_savings(summary: Summary, *, links: RowLinks) -> Savings:
+    return Savings(
+        sentence=_describe_savings(summary),
+        labels=[metric.label for metric in SAVINGS],
+        rows=[
+            FigureRow(
+                "All lanes" if priority is None else priority.label,
+                [_make_figure(metric, summary, links, priority=priority) for metric in SAVINGS],
+            )
+            for priority in (None, *Priority)
+        ],
+    )
+
+
+def compare(value: float | None, before: float | None, metric: Metric) -> Delta:
+    """The change of a share in points, of everything else in per cent of its earlier value."""
+    if value is None or before is None:
+        return Delta("no earlier value" if value is not None else "no value now", "plain")
+    change = value - before
+    if not change:
+        return Delta("no change", "plain")
+    if metric.unit == "%":
+        text = f"{change * 100:+.1f} points"
+    elif before > 0:
+        text = f"{change / before * 100:+.0f} %"
+    else:
+        text = f"{change:+,.6g}"
+    if not float(text.partition(" ")[0].replace(",", "")):
+        return Delta("almost no change", "plain")
+    more, text = change > 0, text.replace("-", "−")
+    if not metric.better:
+        return Delta(f"{text}, {'more' if more else 'fewer'}", "plain")
+    word = "better" if more == (metric.better == "more") else "worse"
+    return Delta(f"{text}, {word}", word)
+
+
+def _make_figure(
     metric: Metric,
     summary: Summary,
-    before: Summary | None,
     links: RowLinks,
     *,
+    before: Summary | None = None,
     priority: Priority | None = None,
 ) -> Figure:
     name = metric.name if priority is None else f"by_priority.{priority.name}.{metric.name}"
@@ -127,27 +181,22 @@ def _figure(
     )
 
 
-def compare(value: float | None, before: float | None, metric: Metric) -> Delta:
-    """Shares in points, everything else in per cent of what it was."""
-    if value is None or before is None:
-        return Delta("none before" if value is not None else "none now", "plain")
-    change = value - before
-    if not change:
-        return Delta("as before", "plain")
-    if metric.unit == "%":
-        text = f"{change * 100:+.1f} points"
-    elif before > 0:
-        text = f"{change / before * 100:+.0f} %"
-    else:
-        text = f"{change:+,.6g}"
-    if not float(text.partition(" ")[0].replace(",", "")):
-        return Delta("almost as before", "plain")
-    return _judge(text.replace("-", "−"), more=change > 0, better=metric.better)
-
-
-def _judge(text: str, *, more: bool, better: str) -> Delta:
-    if not better:
-        return Delta(f"{text}, {'more' if more else 'fewer'}", "plain")
-    is_better = more == (better == "more")
-    word = "better" if is_better else "worse"
-    return Delta(f"{text}, {word}", word)
+def _describe_savings(summary: Summary) -> str:
+    saved, calls = summary["calls_saved"], summary["model_calls"]
+    if not calls:
+        return "No model call was made in this period."
+    if saved <= 0:
+        return (
+            "No call was saved in this period: with its retries, batching made at least as many"
+            " calls as one call per request would have been."
+        )
+    cost = summary["combining"]
+    tokens = sum(summary["tokens"][kind] for kind in ("prompt", "output", "thoughts"))
+    share = f", {cost['overhead_tokens'] / tokens * 100:.0f} % of all tokens" if tokens else ""
+    return (
+        f"One call per request would have been {format_number(saved + calls)} calls. Batching saved"
+        f" {format_number(saved)} of them ({saved / (saved + calls) * 100:.0f} %). Each saved call"
+        f" cost {format_number(cost['waited_s'] / saved, unit='s')} of waiting, spread over the"
+        f" requests, and about {format_number(cost['overhead_tokens'] // saved)} tokens"
+        f" (an estimate{share})."
+    )

@@ -1,4 +1,4 @@
-"""Where the rows behind a figure are listed."""
+"""Links from a figure to the list of the rows behind it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +19,10 @@ Rows = Literal["chats", "answered", "failed", "batches", "calls"]
 
 @dataclass(frozen=True, slots=True)
 class RowLinks:
-    """Of a period's UTC days.
+    """Links to the rows of a period's UTC days.
 
-    Calls are listed in the admin, for those who may see them there; others are led to their
-    batches, which tell them.
+    The admin lists model calls. A viewer without access to that list gets a link to the batches,
+    whose pages show their calls.
     """
 
     period: Period
@@ -30,8 +30,7 @@ class RowLinks:
     sees_lanes: bool = False
 
     @classmethod
-    def of(cls, period: Period, request: HttpRequest) -> "RowLinks":
-        """For whoever asks."""
+    def for_viewer(cls, period: Period, request: HttpRequest) -> "RowLinks":
         user = getattr(request, "user", None)
 
         def may_see(permission: str) -> bool:
@@ -42,31 +41,34 @@ class RowLinks:
     def find(self, rows: Rows, *, priority: Priority | None = None, error_code: str = "") -> str:
         if rows == "calls" and self.sees_calls:
             return self._find_calls(priority)
-        asked = {"from": self.period.first.isoformat(), "to": self.period.day_after.isoformat()}
+        parameters = {
+            "from": self.period.first.isoformat(),
+            "to": self.period.day_after.isoformat(),
+        }
         if priority is not None:
-            asked["priority"] = priority.name
+            parameters["priority"] = priority.name
         if rows == "answered":
-            asked["status"] = Status.DONE.value
+            parameters["status"] = Status.DONE.value
         if rows == "failed":
-            asked["error_code"] = error_code or ANY_ERROR
+            parameters["error_code"] = error_code or ANY_ERROR
         name = "batches" if rows in ("batches", "calls") else "chats"
-        return f"{reverse(name)}?{urlencode(asked)}"
+        return f"{reverse(name)}?{urlencode(parameters)}"
 
     def find_daily(self, rows: Rows, days: Sequence[Mapping[str, Any]]) -> list[str]:
-        """One address for each day; `date` is its ISO 8601 day."""
+        """One link for each day; `date` is its ISO 8601 day."""
         dates = [date.fromisoformat(day["date"]) for day in days]
         return [replace(self, period=Period(day, day)).find(rows) for day in dates]
 
     def find_lane(self, priority: Priority) -> str:
-        """Where its settings are changed, or "" where the viewer may not go."""
+        """The admin's form of the lane, or "" if the viewer may not open it."""
         name = "admin:settings_app_lane_change"
         return reverse(name, args=[priority.value]) if self.sees_lanes else ""
 
     def _find_calls(self, priority: Priority | None) -> str:
-        asked = {
+        parameters = {
             "started_at__gte": f"{self.period.first} 00:00:00Z",
             "started_at__lt": f"{self.period.day_after} 00:00:00Z",
         }
         if priority is not None:
-            asked["priority__exact"] = str(priority.value)
-        return f"{reverse('admin:batching_modelcall_changelist')}?{urlencode(asked)}"
+            parameters["priority__exact"] = str(priority.value)
+        return f"{reverse('admin:batching_modelcall_changelist')}?{urlencode(parameters)}"

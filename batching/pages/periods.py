@@ -1,4 +1,4 @@
-"""The UTC days that a page's figures are of."""
+"""The UTC days that a page shows figures of."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -14,7 +14,7 @@ DEFAULT_DAYS = 7
 
 @dataclass(frozen=True)
 class Period:
-    """Both days included; `days` is 0 for days of one's own choice."""
+    """Includes both days. `days` is one of DAY_CHOICES, or 0 for days that the viewer typed."""
 
     first: date
     last: date
@@ -22,12 +22,12 @@ class Period:
 
     @property
     def day_after(self) -> date:
-        """`to` of GET /v1/analytics, which excludes it."""
+        """The parameter `to` of GET /v1/analytics, which is exclusive."""
         return self.last + timedelta(days=1)
 
     @property
     def before(self) -> "Period | None":
-        """As many days, directly before; None where the calendar begins."""
+        """The same number of days directly before; None if the calendar has no such days."""
         length = self.last - self.first + timedelta(days=1)
         if self.first.toordinal() <= length.days:
             return None
@@ -39,7 +39,7 @@ def recent_days(days: int, *, today: date) -> Period:
 
 
 class PeriodForm(forms.Form):
-    """`days`, or `first` and `last`; nothing means the default."""
+    """Takes `days`, or `first` and `last`. Without them the default holds."""
 
     days = forms.TypedChoiceField(
         required=False,
@@ -69,18 +69,20 @@ class PeriodForm(forms.Form):
         if first and last and (last - first).days >= MAX_DAYS:
             raise forms.ValidationError(f"At most {MAX_DAYS} days at once.")
         if date.max in (first, last):
-            raise forms.ValidationError("There is no day after the last day.")
+            raise forms.ValidationError("The last possible day is 9999-12-30.")
         return cleaned
 
     def parse_period(self, *, today: date) -> Period:
-        """The chosen days; the default ones if what was typed is not valid.
+        """The chosen days, or the default ones if the input is invalid.
 
-        A missing first day means thirty days up to the last, a missing last day today.
+        Without a first day the period is the thirty days up to the last one. Without a last day it
+        ends today.
         """
         chosen = self.cleaned_data if self.is_valid() else {}
-        first, last = chosen.get("first"), chosen.get("last")
-        if not (first or last):
-            return recent_days(chosen.get("days") or DEFAULT_DAYS, today=today)
-        last = last or max(today, first)
-        earliest = date.fromordinal(max(1, last.toordinal() - 29))
-        return Period(first or earliest, last)
+        first: date | None = chosen.get("first")
+        last: date | None = chosen.get("last")
+        if first is not None:
+            return Period(first, last or max(today, first))
+        if last is not None:
+            return Period(date.fromordinal(max(1, last.toordinal() - 29)), last)
+        return recent_days(chosen.get("days") or DEFAULT_DAYS, today=today)

@@ -1,4 +1,4 @@
-"""Numbers in pages as they stand in the JSON document."""
+"""Template filters that format figures and codes."""
 
 import json
 from typing import Any
@@ -13,17 +13,17 @@ register = template.Library()
 
 
 @register.filter(name="json")
-def write_json(value: Any) -> str:
+def format_json(value: Any) -> str:
     return json.dumps(value)
 
 
 @register.filter
 def breakable(name: str) -> str:
-    """A code may go on in the next line behind an underscore."""
+    """Allows a line break after each underscore of a code."""
     return format_html_join(SafeString("_<wbr>"), "{}", ([part] for part in name.split("_")))
 
 
 @register.filter
 def amount(value: float | None, unit: str = "") -> str:
-    """1,234 ms; a dash for nothing."""
+    """1,234 ms; a dash for None."""
     return format_number(value, unit=unit)

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from batching.analytics.rollup import fold_pending
 from batching.models import CallKind, CallStatus
-from batching.pages.batch_detail import SHOWN_CHARACTERS, shorten
+from batching.pages.batch_detail import MAX_SHOWN_CHARACTERS, shorten
 from batching.tests.admin_pages import open_list, open_record
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
@@ -127,9 +127,9 @@ def test_unknown_batch_leads_home(admin_client):
 
 
 def test_very_long_text_is_cut_on_the_batch_page_and_says_so():
-    assert shorten("x" * SHOWN_CHARACTERS) == "x" * SHOWN_CHARACTERS
-    assert shorten("x" * (SHOWN_CHARACTERS + 1500)).endswith(
-        "… 1,500 more characters on its own page"
+    assert shorten("x" * MAX_SHOWN_CHARACTERS) == "x" * MAX_SHOWN_CHARACTERS
+    assert shorten("x" * (MAX_SHOWN_CHARACTERS + 1500)).endswith(
+        "… 1,500 more characters, which its own page shows"
     )
 
 

@@ -88,7 +88,7 @@ def test_oldest_first_goes_on_upwards(admin_client, short_pages):
 def test_other_filters_and_a_search_begin_with_the_newest_again(admin_client, short_pages):
     made = [make_chat(request_id=f"r-{n}").pk for n in range(6)]
     page = open_list(admin_client, find_onward(open_list(admin_client, "?p=2")))
-    assert f"This list begins behind row {made[3]}." in page
+    assert f"This list begins after row {made[3]}." in page
     assert 'name="id__lt"' not in page, "a search would look behind that row alone"
     links = re.findall(r'href="(\?[^"]*)"', page)
     elsewhere = [link for link in links if "id__lt" not in link]

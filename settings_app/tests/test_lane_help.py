@@ -39,7 +39,7 @@ def test_form_says_what_each_number_means_and_gives_the_script_its_sentence(admi
         assert f'data-field="{name}"' in page
         assert f"{{{name}}}" in sentence
     assert "A request waits at most 1 s for others" in page
-    assert "llmbatch/lane_words.js" in page
+    assert "llmbatch/lane_help.js" in page
 
 
 def test_form_does_not_keep_the_words_of_another_lane(admin_client):

@@ -1,17 +1,17 @@
-// Starts Swagger UI on the page's own schema.
+// Starts Swagger UI with the gateway's own schema.
 "use strict";
 
 const root = document.documentElement;
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
-const follow = () => {
+const applyTheme = () => {
   const chosen = root.dataset.theme;
   root.classList.toggle("dark-mode", chosen === "dark" || (chosen !== "light" && dark.matches));
 };
-dark.addEventListener("change", follow);
-new MutationObserver(follow).observe(root, { attributeFilter: ["data-theme"] });
-follow();
+dark.addEventListener("change", applyTheme);
+new MutationObserver(applyTheme).observe(root, { attributeFilter: ["data-theme"] });
+applyTheme();
 
-// A change by a logged-in member of staff needs Django's token; one with an API key does not.
+// A change by a logged-in user needs Django's CSRF token; a change with an API key does not.
 function addToken(request) {
   const token = /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie);
   if (token && new URL(request.url, location.href).origin === location.origin) {
@@ -20,18 +20,18 @@ function addToken(request) {
   return request;
 }
 
-// Swagger UI puts a link into the button that opens an operation, and leaves its lists without names.
-function mend() {
-  for (const link of place.querySelectorAll("button a[href]")) link.removeAttribute("href");
-  for (const list of place.querySelectorAll("select:not([aria-label])")) list.setAttribute("aria-label", "Choose one");
+// Swagger UI puts a link into the button that opens an operation, and its lists have no labels.
+function fixAccessibility() {
+  for (const link of reference.querySelectorAll("button a[href]")) link.removeAttribute("href");
+  for (const list of reference.querySelectorAll("select:not([aria-label])")) list.setAttribute("aria-label", "Choose one");
 }
 
-const place = document.getElementById("reference");
+const reference = document.getElementById("reference");
 window.SwaggerUIBundle({
-  url: place.dataset.schema,
-  domNode: place,
+  url: reference.dataset.schema,
+  domNode: reference,
   deepLinking: true,
   requestInterceptor: addToken,
   validatorUrl: null,
 });
-new MutationObserver(mend).observe(place, { childList: true, subtree: true });
+new MutationObserver(fixAccessibility).observe(reference, { childList: true, subtree: true });

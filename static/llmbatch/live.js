@@ -1,12 +1,12 @@
-// The live page: one WebSocket that connects again by itself, and what it tells, drawn.
+// The live page: one WebSocket that reconnects by itself, and the drawing of its frames.
 "use strict";
 
 (() => {
-  const MOST_CHIPS = 24;
-  const SILENCE_MS = 12000; // the gateway says something every 5 s
+  const MAX_CHIPS = 24;
+  const SILENCE_MS = 12000; // the gateway sends a frame at least every 5 s
   const FIRST_PAUSE_MS = 500;
-  const LONGEST_PAUSE_MS = 10000;
-  const SUMMARY_MS = 5000;
+  const MAX_PAUSE_MS = 10000;
+  const ANNOUNCE_MS = 5000;
   const REFUSED = [4401, 4403];
 
   const byId = (id) => document.getElementById(id);
@@ -15,12 +15,12 @@
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   let socket = null;
   let pauseMs = FIRST_PAUSE_MS;
-  let heardAt = null;
+  let receivedAt = null;
   let retryAt = 0;
   let retry = 0;
-  let trouble = "";
+  let problem = "";
   let dirty = false;
-  let saidAt = 0;
+  let announcedAt = 0;
 
   function connect() {
     clearTimeout(retry);
@@ -29,19 +29,19 @@
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const opened = new WebSocket(address);
     socket = opened;
-    opened.onmessage = (message) => socket === opened && hear(JSON.parse(message.data));
+    opened.onmessage = (message) => socket === opened && handleFrame(JSON.parse(message.data));
     opened.onclose = (closing) => socket === opened && reconnectLater(closing);
   }
 
-  function hear(frame) {
-    heardAt = new Date();
+  function handleFrame(frame) {
+    receivedAt = new Date();
     if (frame.type === "error") {
-      trouble = frame.detail;
+      problem = frame.detail;
       return;
     }
-    trouble = "";
+    problem = "";
     pauseMs = FIRST_PAUSE_MS;
-    model.hear(frame);
+    model.handleFrame(frame);
     dirty = true;
     if (frame.type === "state") showModel();
     if (frame.type === "events" && frame.events.some((event) => event.kind === "model")) showModel();
@@ -49,10 +49,10 @@
 
   function reconnectLater(closing) {
     socket = null;
-    trouble = closing.reason || trouble;
-    if (REFUSED.includes(closing.code)) pauseMs = LONGEST_PAUSE_MS;
+    problem = closing.reason || problem;
+    if (REFUSED.includes(closing.code)) pauseMs = MAX_PAUSE_MS;
     const waitMs = pauseMs * (0.75 + Math.random() / 2);
-    pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2);
+    pauseMs = Math.min(MAX_PAUSE_MS, pauseMs * 2);
     retryAt = performance.now() + waitMs;
     retry = setTimeout(connect, waitMs);
     showLink();
@@ -62,52 +62,52 @@
     const silent = socket;
     socket = null;
     silent.close();
-    reconnectLater({ code: 0, reason: "The gateway said nothing for a while." });
+    reconnectLater({ code: 0, reason: "The gateway sent nothing for a while." });
   }
 
   function showLink() {
-    const live = socket && socket.readyState === WebSocket.OPEN && model.lanes.size > 0 && !trouble;
-    const before = heardAt || trouble;
-    const seen = heardAt ? `What is shown is of ${heardAt.toLocaleTimeString()}.` : "";
-    const words = before ? ["Not live.", trouble, seen].filter(Boolean).join(" ") : "Connecting …";
+    const live = socket && socket.readyState === WebSocket.OPEN && model.lanes.size > 0 && !problem;
+    const before = receivedAt || problem;
+    const seen = receivedAt ? `The page shows the state of ${receivedAt.toLocaleTimeString()}.` : "";
+    const text = before ? ["Not live.", problem, seen].filter(Boolean).join(" ") : "Connecting …";
     const leftS = Math.max(0, Math.ceil((retryAt - performance.now()) / 1000));
-    const next = retryAt ? `Trying again in ${leftS} s.` : "Connecting …";
-    setText(byId("link"), live ? "Live" : words);
-    setText(byId("link-next"), live || !before ? "" : next); // outside the status: it changes often
+    const next = retryAt ? `Reconnecting in ${leftS} s.` : "Connecting …";
+    setText(byId("link"), live ? "Live" : text);
+    setText(byId("link-next"), live || !before ? "" : next); // outside the status element, because it changes often
     byId("link").dataset.state = live ? "on" : "off";
     board.classList.toggle("stale", !live);
   }
 
   function showModel() {
-    const place = byId("model");
+    const banner = byId("model");
     if (!model.model || !model.model.state) return;
     if (model.model.state === "ok") {
-      place.replaceChildren();
+      banner.replaceChildren();
       return;
     }
     const notice = make("p", `notice ${model.model.level}`, model.model.text);
     notice.setAttribute("role", "status");
     notice.dataset.state = model.model.state;
-    if (place.textContent.trim() !== model.model.text) place.replaceChildren(notice);
+    if (banner.textContent.trim() !== model.model.text) banner.replaceChildren(notice);
   }
 
   function draw() {
-    for (const place of board.querySelectorAll("[data-lane]")) {
-      const lane = model.lanes.get(place.dataset.lane);
-      if (lane) drawLane(place, lane);
+    for (const card of board.querySelectorAll("[data-lane]")) {
+      const lane = model.lanes.get(card.dataset.lane);
+      if (lane) drawLane(card, lane);
     }
     drawRunning();
     drawOutcomes();
-    byId("ended").hidden = !model.outcomes.length;
+    byId("finished").hidden = !model.outcomes.length;
     byId("empty").hidden = Boolean(model.waiting || model.running.size || model.outcomes.length);
   }
 
-  function drawLane(place, lane) {
-    setText(place.querySelector(".depth"), `${lane.depth} waiting`);
+  function drawLane(card, lane) {
+    setText(card.querySelector(".depth"), `${lane.depth} waiting`);
     const rule = `up to ${lane.max_batch} per call, window ${seconds(lane.window_s * 1000)}`;
-    setText(place.querySelector(".rule"), rule);
-    const shown = [...lane.items.values()].slice(0, MOST_CHIPS);
-    const list = place.querySelector(".chips");
+    setText(card.querySelector(".rule"), rule);
+    const shown = [...lane.items.values()].slice(0, MAX_CHIPS);
+    const list = card.querySelector(".chips");
     keepChildren(list, shown, (item) => item.id, (item) => make("li", "chip", item.username));
     list.querySelector(".more")?.remove();
     const hidden = lane.depth - shown.length;
@@ -119,7 +119,7 @@
     keepChildren(byId("running"), batches, (batch) => batch.id, makeBatch);
     for (const batch of batches) {
       const card = byId("running").querySelector(`[data-key="${batch.id}"]`);
-      card.classList.toggle("over", Boolean(batch.endedAt));
+      card.classList.toggle("ended", Boolean(batch.endedAt));
       for (const chip of card.querySelectorAll(".chip")) {
         const code = batch.ended.get(Number(chip.dataset.key));
         if (code === undefined || chip.dataset.ended) continue;
@@ -136,7 +136,7 @@
   function makeBatch(batch) {
     const card = make("li", `batch lane-${batch.lane.toLowerCase()}`);
     const title = make("p", "batch-title");
-    const trigger = batch.trigger === "full" ? "left full" : "left after its window";
+    const trigger = batch.trigger === "full" ? "sent full" : "sent after its window";
     title.append(linkTo(batch.id), make("span", "quiet", ` ${batch.lane}, ${trigger}`));
     title.append(make("span", "elapsed"));
     const chips = make("ul", "chips");
@@ -160,17 +160,17 @@
         row.append(make("td", "figure", String(figure)));
       }
       if (outcome.failed) row.children[4].classList.add("bad");
-      const took = outcome.duration_ms === null ? "–" : seconds(outcome.duration_ms);
-      row.append(make("td", "figure", took));
+      const duration = outcome.duration_ms === null ? "–" : seconds(outcome.duration_ms);
+      row.append(make("td", "figure", duration));
       return row;
     });
   }
 
   function drawTimes() {
     const now = performance.now();
-    for (const place of board.querySelectorAll("[data-lane]")) {
-      const lane = model.lanes.get(place.dataset.lane);
-      if (lane) drawDue(place, lane, now);
+    for (const card of board.querySelectorAll("[data-lane]")) {
+      const lane = model.lanes.get(card.dataset.lane);
+      if (lane) drawDue(card, lane, now);
     }
     for (const card of byId("running").children) {
       const batch = model.running.get(Number(card.dataset.key));
@@ -185,37 +185,37 @@
     }
   }
 
-  function drawDue(place, lane, now) {
+  function drawDue(card, lane, now) {
     const dues = [...lane.items.values()].map((item) => item.dueAt);
     const leftMs = dues.length ? Math.min(...dues) - now : null;
     const windowMs = lane.window_s * 1000;
-    const bar = place.querySelector("progress");
+    const bar = card.querySelector("progress");
     bar.value = leftMs === null || !windowMs ? 0 : Math.min(1, Math.max(0, 1 - leftMs / windowMs));
     let text = "empty";
-    if (leftMs !== null) text = leftMs > 0 ? `due in ${seconds(leftMs)}` : "due: leaves with the next free call";
-    setText(place.querySelector(".due"), text);
+    if (leftMs !== null) text = leftMs > 0 ? `due in ${seconds(leftMs)}` : "due: waiting for a free call slot";
+    setText(card.querySelector(".due"), text);
   }
 
-  function sayInWords() {
-    if (performance.now() - saidAt < SUMMARY_MS || !model.lanes.size) return;
-    saidAt = performance.now();
+  function announce() {
+    if (performance.now() - announcedAt < ANNOUNCE_MS || !model.lanes.size) return;
+    announcedAt = performance.now();
     const last = model.outcomes[0];
-    const ended = last ? ` Batch ${last.batch_id} ended last: ${last.answered} answered, ${last.failed} failed.` : "";
+    const ended = last ? ` Last batch, ${last.batch_id}: ${last.answered} answered, ${last.failed} failed.` : "";
     setText(byId("summary"), `${model.waiting} waiting, ${model.busy.length} batches running.${ended}`);
   }
 
-  /** Makes the children those of `things`, in their order; those that stay are not touched. */
-  function keepChildren(list, things, keyOf, build) {
-    const wanted = new Map(things.map((thing) => [String(keyOf(thing)), thing]));
+  /** Makes the children match `items` in their order, without touching those that stay. */
+  function keepChildren(list, items, keyOf, build) {
+    const wanted = new Map(items.map((item) => [String(keyOf(item)), item]));
     for (const child of [...list.children]) {
       if (child.dataset.key && !wanted.has(child.dataset.key)) child.remove();
     }
-    const there = new Map([...list.children].map((child) => [child.dataset.key, child]));
+    const present = new Map([...list.children].map((child) => [child.dataset.key, child]));
     let previous = null;
-    for (const [key, thing] of wanted) {
-      let child = there.get(key);
+    for (const [key, item] of wanted) {
+      let child = present.get(key);
       if (!child) {
-        child = build(thing);
+        child = build(item);
         child.dataset.key = key;
       }
       const next = previous ? previous.nextElementSibling : list.firstElementChild;
@@ -245,18 +245,18 @@
     return `${(Math.max(0, ms) / 1000).toFixed(1)} s`;
   }
 
-  function turn() {
-    if (socket && heardAt && Date.now() - heardAt.getTime() > SILENCE_MS) giveUp();
+  function tick() {
+    if (socket && receivedAt && Date.now() - receivedAt.getTime() > SILENCE_MS) giveUp();
     if (model.tidy() || dirty) draw();
     dirty = false;
     drawTimes();
     showLink();
-    sayInWords();
-    setTimeout(turn, calm.matches ? 500 : 100);
+    announce();
+    setTimeout(tick, calm.matches ? 500 : 100);
   }
 
   window.addEventListener("online", () => socket || connect());
   document.addEventListener("visibilitychange", () => document.hidden || socket || connect());
   connect();
-  turn();
+  tick();
 })();

@@ -1,9 +1,9 @@
-// What /ws/live has told so far: the queues, the running batches and what ended. No page in it.
+// The state that the frames of /ws/live describe: queues, running batches and outcomes. It does not touch the page.
 "use strict";
 
-const MOST_GONE = 10000;
-const MOST_OUTCOMES = 20;
-const LINGER_MS = 1200; // a batch that has ended can still be seen for so long
+const MAX_GONE = 10000;
+const MAX_OUTCOMES = 20;
+const LINGER_MS = 1200; // an ended batch stays on the page for this long
 
 class LiveModel {
   constructor(now) {
@@ -12,10 +12,10 @@ class LiveModel {
     this.running = new Map();
     this.outcomes = [];
     this.model = null;
-    this.gone = new Set(); // late news of an arrival must not bring a request back
+    this.gone = new Set(); // a late event of an arrival must not bring a request back
   }
 
-  hear(frame) {
+  handleFrame(frame) {
     if (frame.type === "state") this.replace(frame);
     if (frame.type !== "events") return;
     for (const event of frame.events) this.apply(event);
@@ -30,7 +30,7 @@ class LiveModel {
     this.outcomes = state.outcomes;
     this.lanes.clear();
     for (const [name, lane] of Object.entries(state.lanes)) {
-      const items = new Map(lane.queued.map((item) => [item.id, placeInTime(item, now)]));
+      const items = new Map(lane.queued.map((item) => [item.id, withTimes(item, now)]));
       this.lanes.set(name, { ...lane, items });
     }
     const lingering = [...this.running.values()].filter((batch) => batch.endedAt);
@@ -53,7 +53,7 @@ class LiveModel {
   accept(items) {
     for (const item of items) {
       const lane = this.lanes.get(item.lane);
-      if (lane && !this.gone.has(item.id)) lane.items.set(item.id, placeInTime(item, this.now()));
+      if (lane && !this.gone.has(item.id)) lane.items.set(item.id, withTimes(item, this.now()));
     }
   }
 
@@ -63,7 +63,7 @@ class LiveModel {
       this.gone.add(id);
     }
     for (const id of this.gone) {
-      if (this.gone.size <= MOST_GONE) break;
+      if (this.gone.size <= MAX_GONE) break;
       this.gone.delete(id);
     }
   }
@@ -95,10 +95,10 @@ class LiveModel {
     }
     if (event.size === undefined) return;
     this.outcomes = this.outcomes.filter((outcome) => outcome.batch_id !== event.batch_id);
-    this.outcomes = [event, ...this.outcomes].slice(0, MOST_OUTCOMES);
+    this.outcomes = [event, ...this.outcomes].slice(0, MAX_OUTCOMES);
   }
 
-  /** Drops what has ended long enough ago; true if there was something. */
+  /** Drops batches that ended long enough ago; returns whether there were any. */
   tidy() {
     const before = this.running.size;
     for (const batch of this.running.values()) {
@@ -116,7 +116,7 @@ class LiveModel {
   }
 }
 
-function placeInTime(item, now) {
+function withTimes(item, now) {
   return { ...item, acceptedAt: now - item.age_ms, dueAt: now + item.due_in_ms };
 }
 

@@ -1,10 +1,10 @@
-// The playground: its form, what was sent, and the programs that would send the same.
+// The playground: its form, the sent requests, and the programs that send the same requests.
 "use strict";
 
 (() => {
-  const MOST_ROUNDS = 6;
-  const SAY_MS = 2500; // the screen reader hears how it goes at most so often
-  const MOST_BYTES = 1000 * 1000 - 2000; // of the gateway's 1 MB, the rest for the frame
+  const MAX_ROUNDS = 6;
+  const ANNOUNCE_MS = 2500; // the least time between two announcements to a screen reader
+  const MAX_BYTES = 1000 * 1000 - 2000; // the gateway's limit of 1 MB, less the rest of the frame
   const SHOWN_MS = 2000;
 
   const byId = (id) => document.getElementById(id);
@@ -12,12 +12,12 @@
   const page = byId("playground");
   const form = byId("ask");
   const { prompt, priority, username, count } = form.elements;
-  const places = { batches: page.dataset.batchesUrl, batch: page.dataset.batchUrl };
+  const urls = { batches: page.dataset.batchesUrl, batch: page.dataset.batchUrl };
   const rounds = [];
   let sentLast = null;
   let kind = "curl";
-  let saidAt = 0;
-  let saying = 0;
+  let announcedAt = 0;
+  let announcing = 0;
 
   function readForm(many = count.value) {
     return {
@@ -32,19 +32,19 @@
   }
 
   function checkForm() {
-    const tooLarge = new Blob([JSON.stringify(prompt.value)]).size > MOST_BYTES;
+    const tooLarge = new Blob([JSON.stringify(prompt.value)]).size > MAX_BYTES;
     prompt.setCustomValidity(tooLarge ? "A prompt may have at most 1 MB." : "");
-    username.setCustomValidity(username.value.trim() ? "" : "A name is needed.");
+    username.setCustomValidity(username.value.trim() ? "" : "Enter a name.");
   }
 
   function send(many) {
     sentLast = readForm(many);
-    const round = new window.PlaygroundRound(sentLast, places, { changed, stopped });
+    const round = new window.PlaygroundRound(sentLast, urls, { changed, stopped });
     rounds.unshift(round);
     byId("rounds").prepend(round.element);
     byId("empty").hidden = true;
-    byId("trouble").replaceChildren();
-    const old = rounds.slice(MOST_ROUNDS).filter((one) => one.ended);
+    byId("problem").replaceChildren();
+    const old = rounds.slice(MAX_ROUNDS).filter((one) => one.ended);
     for (const one of old) {
       rounds.splice(rounds.indexOf(one), 1);
       one.element.remove();
@@ -54,37 +54,37 @@
     if (round.element.getBoundingClientRect().top > innerHeight / 2) round.element.scrollIntoView();
   }
 
-  /** One sentence about the newest round, soon: never one for each letter or card. */
+  /** Announces the summary of the newest round, but not after every character or card. */
   function changed(round) {
     if (round !== rounds[0]) return;
-    const waitMs = round.ended ? 0 : Math.max(0, saidAt + SAY_MS - performance.now());
-    clearTimeout(saying);
-    saying = setTimeout(() => {
-      saidAt = performance.now();
-      byId("said").textContent = round.summary.textContent;
+    const waitMs = round.ended ? 0 : Math.max(0, announcedAt + ANNOUNCE_MS - performance.now());
+    clearTimeout(announcing);
+    announcing = setTimeout(() => {
+      announcedAt = performance.now();
+      byId("announcement").textContent = round.summary.textContent;
     }, waitMs);
   }
 
-  function stopped(round, words, mustLogIn) {
-    const notice = make("p", "notice bad", `${words} `);
+  function stopped(round, text, mustLogIn) {
+    const notice = make("p", "notice bad", `${text} `);
     notice.setAttribute("role", "alert");
     if (mustLogIn) {
       const login = make("a", "", "Log in");
       login.href = page.dataset.loginUrl;
-      notice.append("Nothing more can be sent. ", login, ", and send it again.");
+      notice.append("Nothing can be sent any more. ", login, ", and send the requests again.");
     } else {
       const chats = make("a", "", "Chats");
       chats.href = page.dataset.chatsUrl;
-      const again = make("button", "", "Ask again for what has no answer");
+      const again = make("button", "", "Send the unanswered requests again");
       again.type = "button";
       again.addEventListener("click", () => retry(round));
-      notice.append("What had left the queue is answered all the same and stands in ", chats, "; what still waited is dropped. Check that the gateway runs. ", again);
+      notice.append("Requests that had left the queue are still answered; their answers will be in ", chats, ". Requests that were waiting are dropped. Check that the gateway is running. ", again);
     }
-    byId("trouble").replaceChildren(notice);
+    byId("problem").replaceChildren(notice);
   }
 
   function retry(round) {
-    byId("trouble").replaceChildren();
+    byId("problem").replaceChildren();
     round.element.tabIndex = -1;
     round.element.focus();
     round.send();
@@ -92,8 +92,8 @@
 
   function showProgram() {
     byId("code").textContent = window.writeProgram[kind](sentLast || readForm());
-    const key = "needsKey" in page.dataset ? " Set LLMBATCH_API_KEY to a key, made in the admin or by manage.py create_api_key." : "";
-    byId("code-note").textContent = `${sentLast ? "As it was sent last." : "As the form stands."}${key}`;
+    const key = "needsKey" in page.dataset ? " Set LLMBATCH_API_KEY to a key from the admin or from manage.py create_api_key." : "";
+    byId("code-note").textContent = `${sentLast ? "This sends what you sent last." : "This sends what the form holds."}${key}`;
   }
 
   function choose(tab) {
@@ -119,11 +119,11 @@
   async function copy() {
     const button = byId("copy");
     button.textContent = (await writeClipboard(byId("code").textContent)) ? "Copied" : "Press Ctrl+C";
-    byId("said").textContent = button.textContent;
+    byId("announcement").textContent = button.textContent;
     setTimeout(() => (button.textContent = "Copy"), SHOWN_MS);
   }
 
-  /** The clipboard is there for pages over https and on localhost; elsewhere the selection is copied. */
+  /** Browsers offer the clipboard over https and on localhost; elsewhere the selection is copied. */
   async function writeClipboard(text) {
     try {
       await navigator.clipboard.writeText(text);
@@ -134,8 +134,8 @@
     }
   }
 
-  function showLane() {
-    byId("lane-words").textContent = priority.selectedOptions[0].dataset.words;
+  function showEffects() {
+    byId("lane-effects").textContent = priority.selectedOptions[0].dataset.effects;
   }
 
   form.addEventListener("submit", (event) => {
@@ -144,13 +144,13 @@
   });
   form.addEventListener("input", () => {
     checkForm();
-    showLane();
+    showEffects();
     if (!sentLast) showProgram();
   });
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  byId("send-most").addEventListener("click", () => form.reportValidity() && send(count.max));
+  byId("send-max").addEventListener("click", () => form.reportValidity() && send(count.max));
   byId("copy").addEventListener("click", copy);
   for (const tab of page.querySelectorAll("[role=tab]")) {
     tab.addEventListener("click", () => choose(tab));
@@ -158,6 +158,6 @@
   }
   window.addEventListener("pagehide", () => rounds.forEach((round) => round.ended || round.abandon()));
   checkForm();
-  showLane();
+  showEffects();
   showProgram();
 })();

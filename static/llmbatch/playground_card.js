@@ -1,12 +1,12 @@
-// One request of the playground: what the gateway says of it, and its card.
+// One request of the playground: its state by the gateway's frames, and its card.
 "use strict";
 
 (() => {
-  const WORDS = {
+  const LABELS = {
     sending: "sending",
     queued: "waiting",
     batched: "in a batch",
-    writing: "being written",
+    writing: "answer is arriving",
     done: "answered",
     failed: "failed",
     cancelled: "cancelled",
@@ -21,7 +21,7 @@
     return element;
   }
 
-  /** 32 letters that nobody else chooses; randomUUID is missing where the page came over http. */
+  /** A random id of 32 characters. Browsers offer randomUUID only over https and on localhost. */
   function makeId() {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -68,37 +68,37 @@
       const focused = document.activeElement === this.button;
       this.state = state;
       this.element.dataset.state = state;
-      this.badge.textContent = detail ? `${WORDS[state]}, ${detail}` : WORDS[state];
+      this.badge.textContent = detail ? `${LABELS[state]}, ${detail}` : LABELS[state];
       this.button.hidden = state !== "queued";
       if (focused && this.button.hidden) this.element.focus();
     }
 
-    say(words, bad = false) {
-      this.note.textContent = words;
+    setNote(text, bad = false) {
+      this.note.textContent = text;
       this.note.classList.toggle("bad", bad);
     }
 
-    hear(frame) {
+    handleFrame(frame) {
       if (frame.type === "accepted") this.accept(frame);
-      else if (frame.type === "position") this.show("queued", describePlace(frame.position));
+      else if (frame.type === "position") this.show("queued", describePosition(frame.position));
       else if (frame.type === "dispatched") this.show("batched");
       else if (frame.type === "text") this.write(frame.content);
       else if (frame.type === "restart") this.restart();
       else if (frame.type === "done") this.finish(frame);
       else if (frame.type === "error") this.fail(frame);
-      else if (frame.type === "cancel" && frame.code) this.say(`Not cancelled: ${frame.detail}`);
+      else if (frame.type === "cancel" && frame.code) this.setNote(`Not cancelled: ${frame.detail}`);
     }
 
-    /** Begins anew under the same id: what is answered comes again, what runs is joined. */
+    /** Sends the request again under the same id: a stored answer is sent again, a running one is joined. */
     renew() {
       this.text.data = "";
-      this.say("");
+      this.setNote("");
       this.show("sending");
     }
 
     accept(frame) {
       if (frame.position === null) this.show("batched");
-      else this.show("queued", describePlace(frame.position));
+      else this.show("queued", describePosition(frame.position));
     }
 
     write(content) {
@@ -111,44 +111,44 @@
       this.text.data = "";
       this.element.dataset.restarted = "yes";
       this.show("batched");
-      this.say("The answer broke off and is asked for again; what stood here is void.");
+      this.setNote("The answer broke off and is requested again. Ignore the text so far.");
     }
 
     finish(frame) {
       this.batchId = frame.batch_id;
       this.show("done");
       this.answer.scrollTop = 0;
-      this.letScroll();
+      this.makeScrollable();
       const about = frame.usage && frame.usage.estimated ? "about " : "";
-      const again = this.element.dataset.restarted ? " It broke off once and was asked for again." : "";
-      this.say(
+      const retried = this.element.dataset.restarted ? " It broke off once and was requested again." : "";
+      this.setNote(
         `${seconds(frame.latency_ms)}, ${seconds(frame.queue_ms)} of it waiting; ` +
-          `${about}${frame.tokens_used} tokens.${again}`,
+          `${about}${frame.tokens_used} tokens.${retried}`,
       );
     }
 
     fail(frame) {
       this.text.data = "";
-      const fields = Object.entries(frame.errors || {}).map(([name, words]) => `${name}: ${words}`);
+      const fields = Object.entries(frame.errors || {}).map(([name, reason]) => `${name}: ${reason}`);
       const later = frame.retry_after_s ? `Try again in ${frame.retry_after_s} s.` : "";
-      const words = [...(fields.length ? fields : [frame.detail]), later].filter(Boolean).join(" ");
+      const text = [...(fields.length ? fields : [frame.detail]), later].filter(Boolean).join(" ");
       if (frame.code === "cancelled") {
         this.show("cancelled");
-        this.say(words);
+        this.setNote(text);
         return;
       }
       this.show("failed", frame.code);
-      this.say(words, true);
+      this.setNote(text, true);
     }
 
-    lose(words) {
+    lose(text) {
       if (this.ended) return;
       this.show("lost");
-      this.say(words, true);
+      this.setNote(text, true);
     }
 
-    /** What is longer than its place can be scrolled with the keyboard too. */
-    letScroll() {
+    /** Makes an answer that is longer than its box scrollable with the keyboard. */
+    makeScrollable() {
       if (this.answer.scrollHeight <= this.answer.clientHeight) return;
       this.answer.tabIndex = 0;
       this.answer.setAttribute("role", "group");
@@ -156,8 +156,8 @@
     }
   }
 
-  function describePlace(position) {
-    return position === null ? "" : `place ${position}`;
+  function describePosition(position) {
+    return position === null ? "" : `position ${position}`;
   }
 
   function seconds(ms) {

@@ -1,23 +1,23 @@
-// The programs that send what the playground has sent. Text in, text out; no page in it.
+// Writes programs that send the playground's requests. It does not touch the page.
 "use strict";
 
 (() => {
-  const PLACE = "{n}";
-  const LEAST_TIMEOUT_S = 60;
+  const PLACEHOLDER = "{n}";
+  const MIN_TIMEOUT_S = 60;
 
   const quoteShell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-  // A JSON string is a Python string too: same quotes, same escapes.
+  // A JSON string is also a Python string: it has the same quotes and escapes.
   const quotePython = (text) => JSON.stringify(text);
   const inner = (text) => JSON.stringify(text).slice(1, -1);
-  const numbered = (sent) => sent.count > 1 && sent.prompt.includes(PLACE);
-  const first = (prompt) => prompt.replaceAll(PLACE, "1");
-  const timeout = (sent) => Math.max(LEAST_TIMEOUT_S, Math.ceil(sent.patienceS) + 10);
+  const numbered = (sent) => sent.count > 1 && sent.prompt.includes(PLACEHOLDER);
+  const first = (prompt) => prompt.replaceAll(PLACEHOLDER, "1");
+  const timeout = (sent) => Math.max(MIN_TIMEOUT_S, Math.ceil(sent.patienceS) + 10);
 
   function writeCurl(sent) {
     const name = `{"username": ${JSON.stringify(sent.username)}, "prompt": "`;
     const end = `", "priority": "${sent.priority}"}`;
-    // Within the loop the shell puts each number between two quoted pieces.
-    const parts = numbered(sent) ? sent.prompt.split(PLACE) : [first(sent.prompt)];
+    // In the loop the shell puts the number between two quoted pieces.
+    const parts = numbered(sent) ? sent.prompt.split(PLACEHOLDER) : [first(sent.prompt)];
     const pieces = parts.map(inner);
     pieces[0] = name + pieces[0];
     pieces[pieces.length - 1] += end;
@@ -29,7 +29,7 @@
     ];
     if (sent.count === 1) return `${lines.join(" \\\n")}\n`;
     const body = lines.map((line) => `  ${line}`).join(" \\\n");
-    // Each answer becomes a line of its own, written at once.
+    // awk prints each answer on a line of its own.
     return `for n in $(seq ${sent.count}); do\n${body} | awk 1 &\ndone; wait\n`;
   }
 
@@ -49,7 +49,7 @@
   }
 
   function writeBody(sent) {
-    const prompt = numbered(sent) ? `PROMPT.replace("${PLACE}", str(n))` : "PROMPT";
+    const prompt = numbered(sent) ? `PROMPT.replace("${PLACEHOLDER}", str(n))` : "PROMPT";
     return `{"username": ${quotePython(sent.username)}, "prompt": ${prompt}, "priority": "${sent.priority}"}`;
   }
 

@@ -1,21 +1,21 @@
-// What was sent by one press of the button: its socket, its cards, and the batches they left in.
+// The requests of one press of the button: their socket, their cards and their batches.
 "use strict";
 
 (() => {
-  const LOOK_MS = 60; // dispatches that come together are looked up together
+  const LOOKUP_MS = 60; // dispatches within this time are looked up together
   const TONES = 6;
   const LOGGED_OUT = [4401, 4403];
   const plural = (count, noun, more = `${noun}s`) => `${count} ${count === 1 ? noun : more}`;
 
   class Round {
-    /** `changed(round)` after every change of a state; `stopped(round, words, mustLogIn)` when the connection failed. */
-    constructor(sent, places, { changed, stopped }) {
+    /** Calls `changed(round)` after every change of a state, `stopped(round, text, mustLogIn)` when the connection fails. */
+    constructor(sent, urls, { changed, stopped }) {
       this.sent = sent;
-      this.places = places;
+      this.urls = urls;
       this.changed = changed;
       this.stopped = stopped;
       this.groups = new Map();
-      this.taken = {};
+      this.batches = {};
       this.cards = Array.from({ length: sent.count }, (_, i) => {
         const prompt = sent.prompt.replaceAll("{n}", String(i + 1));
         return new window.PlaygroundCard(i + 1, prompt, (card) => this.cancel(card));
@@ -46,7 +46,7 @@
       return this.cards.every((card) => card.ended);
     }
 
-    /** Sends every card that has no answer; under their old ids, so nothing is asked twice. */
+    /** Sends every card without an answer under its old id, so that no prompt is answered twice. */
     send() {
       for (const card of this.cards) if (card.state === "lost") card.renew();
       const address = new URL("/ws/query", location.href);
@@ -54,9 +54,9 @@
       const socket = new WebSocket(address);
       this.socket = socket;
       this.opened = false;
-      this.trouble = "";
+      this.problem = "";
       socket.onopen = () => this.ask();
-      socket.onmessage = (message) => this.socket === socket && this.hear(JSON.parse(message.data));
+      socket.onmessage = (message) => this.socket === socket && this.handleFrame(JSON.parse(message.data));
       socket.onclose = (closing) => this.socket === socket && this.stop(closing.code, closing.reason);
       this.patience = setTimeout(() => this.giveUp(), (this.sent.patienceS + 10) * 1000);
       this.draw();
@@ -68,42 +68,42 @@
       for (const card of this.cards) {
         if (card.ended) continue;
         const query = { username, priority, prompt: card.prompt, request_id: card.id };
-        this.tell({ type: "query", stream: true, ref: String(card.number), ...query });
+        this.sendFrame({ type: "query", stream: true, ref: String(card.number), ...query });
       }
     }
 
-    tell(frame) {
+    sendFrame(frame) {
       this.socket.send(JSON.stringify(frame));
     }
 
     cancel(card) {
       const { username } = this.sent;
-      this.tell({ type: "cancel", request_id: card.id, username, ref: String(card.number) });
+      this.sendFrame({ type: "cancel", request_id: card.id, username, ref: String(card.number) });
     }
 
-    hear(frame) {
+    handleFrame(frame) {
       const card = this.cards[Number(frame.ref) - 1];
       if (!card) {
-        if (frame.type === "error") this.trouble = frame.detail;
+        if (frame.type === "error") this.problem = frame.detail;
         return;
       }
       const before = card.state;
-      if (!card.ended) card.hear(frame);
+      if (!card.ended) card.handleFrame(frame);
       if (card.state === before) return;
-      if (frame.type === "done") this.learn(card, frame);
-      if (card.batchId === null && !card.waiting) this.lookSoon();
+      if (frame.type === "done") this.recordBatch(card, frame);
+      if (card.batchId === null && !card.waiting) this.lookUpSoon();
       if (this.ended) this.finish();
       this.draw();
     }
 
-    learn(card, frame) {
-      this.taken[frame.batch_id] ||= { size: frame.batch_size, calls: 1 };
-      this.place(card, frame.batch_id);
+    recordBatch(card, frame) {
+      this.batches[frame.batch_id] ||= { size: frame.batch_size, calls: 1 };
+      this.moveToBatch(card, frame.batch_id);
     }
 
     finish() {
       this.leave();
-      this.look(); // what is known of the calls now is final
+      this.lookUp(); // the number of calls is final now
     }
 
     leave() {
@@ -114,46 +114,46 @@
     }
 
     giveUp() {
-      this.stop(0, "The gateway said nothing for too long.");
+      this.stop(0, "The gateway sent nothing for too long.");
     }
 
     stop(code, reason) {
-      const away = this.opened ? "The connection broke." : "The gateway cannot be reached.";
-      const words = this.trouble || reason || away;
-      this.abandon(words);
-      this.stopped(this, words, LOGGED_OUT.includes(code));
+      const fallback = this.opened ? "The connection broke." : "The gateway cannot be reached.";
+      const text = this.problem || reason || fallback;
+      this.abandon(text);
+      this.stopped(this, text, LOGGED_OUT.includes(code));
     }
 
-    abandon(words = "The page was left.") {
+    abandon(text = "The page was closed.") {
       this.leave();
-      for (const card of this.cards) card.lose(words);
+      for (const card of this.cards) card.lose(text);
       this.draw();
     }
 
-    lookSoon() {
-      this.looking ||= setTimeout(() => {
-        this.looking = 0;
-        this.look();
-      }, LOOK_MS);
+    lookUpSoon() {
+      this.lookup ||= setTimeout(() => {
+        this.lookup = 0;
+        this.lookUp();
+      }, LOOKUP_MS);
     }
 
-    /** Asks which batches the cards left in; without an answer the cards themselves say it at their end. */
-    async look() {
+    /** Looks up the batches of the cards. If that fails, each answer names its own batch. */
+    async lookUp() {
       const query = new URLSearchParams(this.cards.map((card) => ["id", card.id]));
       try {
-        const reply = await fetch(`${this.places.batches}?${query}`);
+        const reply = await fetch(`${this.urls.batches}?${query}`);
         const known = await reply.json();
-        Object.assign(this.taken, known.batches);
+        Object.assign(this.batches, known.batches);
         for (const card of this.cards) {
-          if (known.requests[card.id]) this.place(card, known.requests[card.id]);
+          if (known.requests[card.id]) this.moveToBatch(card, known.requests[card.id]);
         }
       } catch {
-        return; // the gateway is away, or the session: the socket will say so
+        return; // the socket reports that the gateway or the session is gone
       }
       this.draw();
     }
 
-    place(card, batchId) {
+    moveToBatch(card, batchId) {
       card.batchId = batchId;
       let group = this.groups.get(batchId);
       if (!group) {
@@ -167,16 +167,16 @@
       if (card.element.parentNode === group.list) return;
       const later = [...group.list.children].find((other) => Number(other.dataset.number) > card.number);
       card.element.dataset.number = String(card.number);
-      const held = document.activeElement;
+      const focused = document.activeElement;
       group.list.insertBefore(card.element, later || null);
-      if (held && card.element.contains(held)) held.focus();
+      if (focused && card.element.contains(focused)) focused.focus();
     }
 
     draw() {
       const alone = this.cards.filter((card) => card.batchId === null);
       const waiting = alone.filter((card) => !card.ended).length;
       this.waiting.element.hidden = !alone.length;
-      this.waiting.title.textContent = waiting ? `waiting in ${this.sent.priority}: ${waiting}` : "in no batch";
+      this.waiting.title.textContent = waiting ? `waiting in ${this.sent.priority}: ${waiting}` : "not in a batch";
       for (const [id, group] of this.groups) {
         if (group.list.children.length) this.drawTitle(id, group);
         else this.drop(id, group);
@@ -185,26 +185,26 @@
       this.changed(this);
     }
 
-    /** Its requests were taken back, and left in another batch. */
+    /** Removes a batch whose requests were returned to the queue and left in another batch. */
     drop(id, group) {
       group.element.remove();
       this.groups.delete(id);
     }
 
     drawTitle(id, group) {
-      const taken = this.taken[id];
-      const mine = group.list.children.length;
-      const others = taken.size - mine;
-      group.element.classList.toggle("wide", mine > 4);
-      const calls = taken.calls > 1 ? plural(taken.calls, "model call") : "one model call";
-      const shared = others > 0 ? ` (${others} not of these)` : "";
-      const words = `: ${plural(taken.size, "request")}${shared}, ${calls}`;
-      if (group.title.textContent === `batch ${id}${words}`) return;
+      const batch = this.batches[id];
+      const own = group.list.children.length;
+      const others = batch.size - own;
+      group.element.classList.toggle("wide", own > 4);
+      const calls = batch.calls > 1 ? plural(batch.calls, "model call") : "one model call";
+      const shared = others > 0 ? ` (${others} not shown here)` : "";
+      const text = `: ${plural(batch.size, "request")}${shared}, ${calls}`;
+      if (group.title.textContent === `batch ${id}${text}`) return;
       const link = group.title.querySelector("a") || window.makeElement("a", "", `batch ${id}`);
-      link.href = this.places.batch.replace(/0$/, id);
+      link.href = this.urls.batch.replace(/0$/, id);
       if (!link.parentNode) group.title.append(link);
       while (link.nextSibling) link.nextSibling.remove();
-      group.title.append(words);
+      group.title.append(text);
     }
 
     count(...states) {
@@ -214,27 +214,27 @@
     describe() {
       if (this.ended) return this.conclude();
       const parts = [
-        [this.count("sending"), "on the way"],
+        [this.count("sending"), "being sent"],
         [this.count("queued"), "waiting"],
         [this.count("batched", "writing"), "being answered"],
         [this.count("done"), "answered"],
         [this.count("failed", "lost"), "failed"],
         [this.count("cancelled"), "cancelled"],
       ];
-      return parts.filter(([count]) => count).map(([count, words]) => `${count} ${words}`).join(", ");
+      return parts.filter(([count]) => count).map(([count, label]) => `${count} ${label}`).join(", ");
     }
 
     conclude() {
       const ids = [...this.groups.keys()];
-      const calls = ids.reduce((sum, id) => sum + this.taken[id].calls, 0);
-      const left = this.cards.filter((card) => card.batchId !== null).length;
-      const saved = left - calls;
+      const calls = ids.reduce((sum, id) => sum + this.batches[id].calls, 0);
+      const batched = this.cards.filter((card) => card.batchId !== null).length;
+      const saved = batched - calls;
       const ends = [
         [this.count("failed"), "failed"],
         [this.count("cancelled"), "cancelled"],
         [this.count("lost"), "without an answer"],
       ];
-      const bad = ends.filter(([count]) => count).map(([count, words]) => `, ${count} ${words}`).join("");
+      const bad = ends.filter(([count]) => count).map(([count, label]) => `, ${count} ${label}`).join("");
       const sum = [
         plural(this.cards.length, "request"),
         plural(ids.length, "batch", "batches"),

@@ -1,34 +1,34 @@
-// Writes moments in the viewer's zone; the title keeps UTC. Without scripts the pages say UTC.
+// Shows timestamps in the viewer's time zone; the title keeps UTC. Without scripts the pages show UTC.
 "use strict";
 
 function twoDigits(number) {
   return String(number).padStart(2, "0");
 }
 
-function writeLocal(moment) {
-  const day = [moment.getFullYear(), twoDigits(moment.getMonth() + 1), twoDigits(moment.getDate())];
-  const time = [moment.getHours(), moment.getMinutes(), moment.getSeconds()].map(twoDigits);
+function formatLocal(timestamp) {
+  const day = [timestamp.getFullYear(), twoDigits(timestamp.getMonth() + 1), twoDigits(timestamp.getDate())];
+  const time = [timestamp.getHours(), timestamp.getMinutes(), timestamp.getSeconds()].map(twoDigits);
   return `${day.join("-")} ${time.join(":")}`;
 }
 
-function localizeElement(element, moment, utc) {
-  if (Number.isNaN(moment.getTime())) return;
-  element.textContent = writeLocal(moment);
+function localizeElement(element, timestamp, utc) {
+  if (Number.isNaN(timestamp.getTime())) return;
+  element.textContent = formatLocal(timestamp);
   element.title = utc;
 }
 
-/** Every <time datetime> inside `root`; pages that add some later call it again. */
+/** Localizes every <time datetime> inside `root`. Pages that add some later call it again. */
 function localizeTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([title])")) {
     localizeElement(element, new Date(element.dateTime), element.textContent);
   }
 }
 
-/** The admin writes moments as plain text, in columns and fields that go by their names. */
+/** Localizes the timestamps of the admin, which are plain text in columns and fields with known names. */
 function localizeAdmin() {
   const named = ["_at", "expiry_date", "last_login", "date_joined", "attempt_time"];
-  const places = named.map((name) => [`td[class*="${name}"]`, `th[class*="${name}"]`, `[class*="${name}"] .readonly`]);
-  const cells = places.flat().join();
+  const selectors = named.map((name) => [`td[class*="${name}"]`, `th[class*="${name}"]`, `[class*="${name}"] .readonly`]);
+  const cells = selectors.flat().join();
   for (const cell of document.querySelectorAll(cells)) {
     const inner = cell.querySelector("a") || cell;
     const text = inner.textContent.trim();
@@ -38,12 +38,12 @@ function localizeAdmin() {
   }
 }
 
-/** "Europe/Berlin", which holds in summer and in winter. */
+/** The name of the zone, such as "Europe/Berlin", which is the same in summer and in winter. */
 function nameZone() {
   return new Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
-/** Fields for a moment hold UTC; the viewer reads and writes them in the viewer's zone. */
+/** Shows a field that holds UTC in the viewer's zone, and sends UTC. */
 function localizeField(field) {
   const sent = document.createElement("input");
   sent.type = "hidden";
@@ -51,10 +51,10 @@ function localizeField(field) {
   sent.value = field.value;
   field.removeAttribute("name");
   field.after(sent);
-  if (field.value) field.value = writeLocal(new Date(`${field.value}Z`)).replace(" ", "T");
+  if (field.value) field.value = formatLocal(new Date(`${field.value}Z`)).replace(" ", "T");
   field.addEventListener("input", () => {
-    const moment = new Date(field.value); // the browser refuses to send what is no moment
-    sent.value = Number.isNaN(moment.getTime()) ? "" : moment.toISOString().slice(0, 19);
+    const timestamp = new Date(field.value); // the browser does not send an invalid timestamp
+    sent.value = Number.isNaN(timestamp.getTime()) ? "" : timestamp.toISOString().slice(0, 19);
   });
 }
 
@@ -62,4 +62,4 @@ window.localizeTimes = localizeTimes;
 localizeTimes(document);
 localizeAdmin();
 document.querySelectorAll("input[data-utc]").forEach(localizeField);
-for (const place of document.querySelectorAll("[data-zone]")) place.textContent = nameZone();
+for (const element of document.querySelectorAll("[data-zone]")) element.textContent = nameZone();

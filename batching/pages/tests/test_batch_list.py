@@ -65,7 +65,7 @@ def test_running_batch_has_no_end_yet(client):
 
 
 def test_pages_lead_through_all_newest_first(client, monkeypatch):
-    monkeypatch.setattr(batch_list, "LISTED_AT_ONCE", 2)
+    monkeypatch.setattr(batch_list, "PAGE_SIZE", 2)
     made = [make_batch(Priority.LOW).pk for _ in range(5)]
     make_batch(Priority.HIGH)
     pages = [client.get("/batches", {"priority": "low"}).text]

@@ -1,8 +1,8 @@
-"""Where columns and bars lie, counted by hand."""
+"""The positions of columns and bars, against values computed by hand."""
 
 import pytest
 
-from batching.pages.charts import Entry, Series, draw_bars, draw_columns, format_number
+from batching.pages.charts import Bar, Series, draw_bars, draw_columns, format_number
 from batching.templatetags.figures import breakable
 
 
@@ -15,18 +15,18 @@ def test_columns_below_zero_hang_from_the_axis():
     assert (down.x, down.y, down.height) == (55, 75, 25)
 
 
-def test_columns_of_zeros_lie_on_the_axis():
+def test_columns_of_zeros_have_no_height():
     chart = draw_columns("None", labels=["Mon"], series=[Series("n", "c", ["a"], [0])])
     assert [(column.y, column.height) for column in chart.columns] == [(0, 0)]
 
 
 def test_bars_share_one_scale_with_their_targets():
-    entries = [
-        Entry("p50", "a", 100.0, "c", target=400),
-        Entry("p95", "b", 200.0, "c"),
-        Entry("p99", "d", None, "c"),
+    bars = [
+        Bar("p50", "a", 100.0, "c", target=400),
+        Bar("p95", "b", 200.0, "c"),
+        Bar("p99", "d", None, "c"),
     ]
-    chart = draw_bars("Latency", entries=entries)
+    chart = draw_bars("Latency", bars=bars)
     assert [(bar.width, bar.mark) for bar in chart.bars] == [(25, 100), (50, None), (0, None)]
     assert [bar.text for bar in chart.bars] == ["100", "200", "–"]
 
@@ -35,10 +35,10 @@ def test_bars_share_one_scale_with_their_targets():
     ("value", "text"),
     [(0, "0"), (1234, "1,234"), (3.0, "3"), (2.256, "2.26"), (2260.45, "2,260"), (None, "–")],
 )
-def test_numbers_in_words(value, text):
+def test_numbers_are_formatted(value, text):
     assert format_number(value) == text
 
 
-def test_long_code_breaks_behind_its_underscores_and_is_escaped():
+def test_long_code_breaks_after_its_underscores_and_is_escaped():
     assert breakable("missing_answer") == "missing_<wbr>answer"
     assert breakable("<b>") == "&lt;b&gt;"

@@ -1,4 +1,4 @@
-"""The figures against the period before, the rows behind them, and what batching was worth."""
+"""The figures against the period before, the rows behind them, and the savings."""
 
 import json
 import re
@@ -11,10 +11,9 @@ from batching.analytics.rollup import fold_pending
 from batching.analytics.summary import summarize
 from batching.models import CallStatus
 from batching.pages import views
-from batching.pages.figures import METRICS, Metric, compare, find_value
+from batching.pages.figures import METRICS, Metric, compare, find_value, summarize_savings
 from batching.pages.links import RowLinks
 from batching.pages.periods import Period
-from batching.pages.savings import summarize_savings
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
 from chats.tests.rows import make_chat
@@ -34,14 +33,14 @@ SAVED = Metric("calls_saved", "Calls saved", "calls", better="more")
     [
         (120, 100, COUNT, "+20 %, more", "plain"),
         (80, 100, COUNT, "−20 %, fewer", "plain"),
-        (1001, 1000, COUNT, "almost as before", "plain"),
-        (0.5001, 0.5, SHARE, "almost as before", "plain"),
-        (7, 7, COUNT, "as before", "plain"),
+        (1001, 1000, COUNT, "almost no change", "plain"),
+        (0.5001, 0.5, SHARE, "almost no change", "plain"),
+        (7, 7, COUNT, "no change", "plain"),
         (5, 0, COUNT, "+5, more", "plain"),
         (900.0, 600.0, LATENCY, "+50 %, worse", "worse"),
         (300.0, 600.0, LATENCY, "−50 %, better", "better"),
-        (300.0, None, LATENCY, "none before", "plain"),
-        (None, 300.0, LATENCY, "none now", "plain"),
+        (300.0, None, LATENCY, "no earlier value", "plain"),
+        (None, 300.0, LATENCY, "no value now", "plain"),
         (0.5, 0.375, SHARE, "+12.5 points, better", "better"),
         (0.25, 0.375, SHARE, "−12.5 points, worse", "worse"),
         (3, -2, SAVED, "+5, better", "better"),
@@ -63,7 +62,7 @@ def test_change_has_a_sign_and_a_word(value, before, metric, text, css):
         (date.min, date.min, None),
     ],
 )
-def test_period_before_has_as_many_days_and_ends_where_the_other_begins(first, last, before):
+def test_period_before_has_the_same_length_and_ends_the_day_before(first, last, before):
     found = Period(first, last).before
     assert (found and (found.first, found.last)) == before
 
@@ -90,21 +89,21 @@ def two_weeks(db, settings, monkeypatch):
 
 
 def read_cells(page: str) -> dict[str, list[str]]:
-    """By the figure's name, what stands with it: its text and its change."""
+    """The words of each figure's text and change, by the figure's name."""
     table = page.partition('<table class="lanes">')[2] + page.partition('id="by-lane"')[2]
     cells = re.findall(r'data-figure="([^"]+)"[^>]*>(.*?)</td>', table, re.S)
     return {name: re.sub(r"<[^>]+>", " ", text).split() for name, text in cells}
 
 
 @pytest.mark.usefixtures("two_weeks")
-def test_each_lane_stands_beside_its_week_before(client):
+def test_each_lane_shows_its_change_against_the_week_before(client):
     page = client.get("/dashboard").text
     cells = read_cells(page)
     assert cells["by_priority.HIGH.requests"] == ["4", "+100", "%,", "more"]
-    assert cells["by_priority.HIGH.fill"] == ["50.0", "%", "as", "before"]
+    assert cells["by_priority.HIGH.fill"] == ["50.0", "%", "no", "change"]
     assert cells["by_priority.HIGH.calls_saved"] == ["2", "+100", "%,", "better"]
     assert cells["by_priority.LOW.failed"] == ["2", "+2,", "worse"]
-    assert cells["by_priority.MEDIUM.latency_ms.p95"] == ["–", "none", "now"]
+    assert cells["by_priority.MEDIUM.latency_ms.p95"] == ["–", "no", "value", "now"]
     assert cells["requests"] == ["7", "+250", "%,", "more"]
     assert "2026-02-27 to 2026-03-05" in page
     wanted = {m.name for m in METRICS}
@@ -136,7 +135,7 @@ def test_every_link_leads_to_as_many_rows_as_its_figure_says(admin_client):
 
 @pytest.mark.usefixtures("two_weeks")
 @pytest.mark.parametrize("viewer", ["client", "admin_client"])
-def test_every_figure_that_is_something_has_its_link(request, viewer):
+def test_every_figure_with_a_value_has_a_link(request, viewer):
     page = request.getfixturevalue(viewer).get("/dashboard").text
     figures = re.findall(r'data-figure="([^"]+)" data-value="([^"]+)">(<a href)?', page)
     linked = {name for name, _, link in figures if link}
@@ -146,7 +145,7 @@ def test_every_figure_that_is_something_has_its_link(request, viewer):
 
 
 @pytest.mark.usefixtures("two_weeks")
-def test_staff_who_may_not_see_calls_are_led_to_their_batches(client, django_user_model):
+def test_staff_without_access_to_calls_get_links_to_batches(client, django_user_model):
     client.force_login(django_user_model.objects.create_user("ann", is_staff=True))
     page = client.get("/dashboard").text
     links = {unescape(link) for link in re.findall(r'"><a href="([^"]+)"', page)}
@@ -155,7 +154,7 @@ def test_staff_who_may_not_see_calls_are_led_to_their_batches(client, django_use
 
 
 @pytest.mark.usefixtures("two_weeks")
-def test_column_of_a_day_leads_to_the_rows_of_that_day(client):
+def test_column_of_a_day_links_to_the_rows_of_that_day(client):
     page = client.get("/dashboard").text
     links = re.findall(
         r'data-figure="request_count_over_time.\d+.count" data-value="(\d+)"><a href="([^"]+)"',
@@ -175,17 +174,17 @@ def test_reader_without_an_account_gets_only_links_that_open(client):
 
 
 @pytest.mark.usefixtures("two_weeks")
-def test_worth_names_savings_and_costs_of_the_same_document(client):
+def test_savings_and_their_costs_come_from_the_same_document(client):
     summary = summarize(first=date(2026, 3, 6), last=TODAY)
-    decision = summarize_savings(summary, links=LINKS).decision
-    assert "would have been 6 calls; 2 (33 %) were saved" in decision
+    sentence = summarize_savings(summary, links=LINKS).sentence
+    assert "would have been 6 calls. Batching saved 2 of them (33 %)." in sentence
     each = summary["combining"]["overhead_tokens"] // 2
     assert (
         f"cost 0.6 s of waiting, spread over the requests, and about {each:,} tokens (an"
-        in decision
+        in sentence
     )
     page = unescape(client.get("/dashboard").text)
-    assert decision in page
+    assert sentence in page
     assert "is an estimate" in page
     cells = read_cells(page)
     assert cells["combining.waited_s"] == ["1.2", "s"]
@@ -194,13 +193,13 @@ def test_worth_names_savings_and_costs_of_the_same_document(client):
 
 
 @pytest.mark.django_db
-def test_worth_of_nothing_and_of_a_bad_day_is_said_plainly():
+def test_savings_of_an_empty_period_and_of_a_bad_day_are_explained():
     assert (
-        summarize_savings(summarize(), links=LINKS).decision
+        summarize_savings(summarize(), links=LINKS).sentence
         == "No model call was made in this period."
     )
     batch = make_batch()
     for _ in range(2):
         make_call(batch, status=CallStatus.FAILED)
     fold_pending()
-    assert summarize_savings(summarize(), links=LINKS).decision.startswith("No call was saved")
+    assert summarize_savings(summarize(), links=LINKS).sentence.startswith("No call was saved")

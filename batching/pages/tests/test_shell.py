@@ -1,4 +1,4 @@
-"""What every page carries, and the pages for errors."""
+"""The navigation and notices of every page, and the error pages."""
 
 import re
 
@@ -8,7 +8,7 @@ from django.views.defaults import server_error
 
 from batching.engine.capacity import Capacity
 from batching.models import CallStatus
-from batching.templatetags.shell import moment
+from batching.templatetags.shell import timestamp
 from batching.tests.rows import make_batch, make_call
 from chats.tests.rows import NOON
 from settings_app.snapshot import refresh_snapshot
@@ -27,7 +27,7 @@ def read_nav(page: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_leads_to_the_others_and_none_nowhere(admin_client, path):
+def test_every_page_links_to_the_others_and_every_link_opens(admin_client, path):
     links = read_nav(admin_client.get(path).text)
     assert {"/dashboard", "/admin/"} <= {link for link, _ in links}
     for link, _ in links:
@@ -46,7 +46,7 @@ def test_banner_is_on_every_page_once(admin_client, settings, path):
     assert admin_client.get(path).text.count("503 no_api_key") == 1
 
 
-def test_strangers_see_no_banner(client, settings):
+def test_viewers_without_access_see_no_notice(client, settings):
     settings.API_ACCESS, settings.GEMINI_API_KEY = "key", "test-key-0123456789"
     detail = {"error_code": "upstream_error", "error_detail": "secret words"}
     make_call(make_batch(), status=CallStatus.FAILED, **detail)
@@ -56,24 +56,24 @@ def test_strangers_see_no_banner(client, settings):
     assert "secret words" in client.get("/dashboard").text
 
 
-def test_moment_of_a_failed_call_names_its_zone(client, settings):
+def test_timestamp_of_a_failed_call_names_its_zone(client, settings):
     settings.API_ACCESS, settings.GEMINI_API_KEY = "open", "test-key-0123456789"
     make_call(make_batch(), at=NOON, status=CallStatus.FAILED, error_code="upstream_error")
     written = '<time datetime="2026-03-10T12:00:00Z">2026-03-10 12:00:00 UTC</time>'
     assert written in client.get("/dashboard").text
-    assert moment(None) == "–"
+    assert timestamp(None) == "–"
 
 
-def test_unknown_page_says_so_in_words(client):
+def test_unknown_page_is_explained(client):
     response = client.get("/nothing")
     assert "There is no such page" in response.text
     assert response.status_code == 404
 
 
-def test_page_of_a_failure_needs_no_database(django_assert_num_queries):
+def test_error_page_needs_no_database(django_assert_num_queries):
     with django_assert_num_queries(0):
         response = server_error(RequestFactory().get("/dashboard"))
-    assert "The page could not be made" in response.text
+    assert "The page could not be created" in response.text
     assert response.status_code == 500
 
 
@@ -95,7 +95,7 @@ STATES = {
 
 
 @pytest.mark.parametrize(("state", "words"), STATES.items())
-def test_state_of_the_model_stands_on_each_page(admin_client, settings, monkeypatch, state, words):
+def test_state_of_the_model_is_on_each_page(admin_client, settings, monkeypatch, state, words):
     if state in ("simulated", "no_api_key"):
         settings.GEMINI_API_KEY, settings.GEMINI_BASE_URL = "", ""
         settings.DEBUG = state == "simulated"

@@ -1,4 +1,4 @@
-"""The live page in a browser, before a real server with the simulated model."""
+"""The live page in a browser, against a real server with the simulated model."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,19 +6,16 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from llmbatch.tests.fixtures.browser import browser_marks, open_page
+from llmbatch.tests.fixtures.browser import browser_marks, find_faults, open_page
 from llmbatch.tests.fixtures.server import PATIENT, Server
 
 pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
+# The window of LOW is long enough to inspect the waiting requests.
 WINDOW = f"{PATIENT}; UPDATE settings_app_lane SET window_s = 12 WHERE priority = 0"
-"""time enough to look at what waits"""
-
-
-# Looked for within the page, because a batch of the simulated model is soon over.
+# A script in the page, because a batch of the simulated model ends soon.
 FIRST_BATCH = """() => new Promise((found) => {
   const look = () => {
     const batch = document.querySelector("#running .batch");
@@ -48,7 +45,7 @@ async def open_live(server: Server, page: Page) -> None:
     await expect(page.locator("#link")).to_have_text("Live")
 
 
-async def test_page_shows_requests_wait_leave_and_end_and_lives_through_a_restart(
+async def test_page_shows_requests_wait_leave_and_end_and_survives_a_restart(
     browser: Browser, simulated: Server
 ):
     async with open_page(browser) as (page, complaints):
@@ -62,7 +59,7 @@ async def test_page_shows_requests_wait_leave_and_end_and_lives_through_a_restar
         await expect(low.locator(".depth")).to_have_text("3 waiting")
         await expect(low.locator(".due")).to_contain_text("due in")
         await expect(page.locator("#empty")).to_be_hidden()
-        assert "batch 1 LOW, left after its window" in await page.evaluate(FIRST_BATCH)
+        assert "batch 1 LOW, sent after its window" in await page.evaluate(FIRST_BATCH)
         await expect(low.locator(".chip")).to_have_count(0)
         await asking
         await expect(page.locator("#outcomes a").first).to_have_attribute("href", "/batches/1")
@@ -74,8 +71,8 @@ async def test_page_shows_requests_wait_leave_and_end_and_lives_through_a_restar
         simulated.process.kill()
         simulated.process.wait()
         await expect(page.locator("#link")).to_contain_text("Not live.")
-        await expect(page.locator("#link")).to_contain_text("What is shown is of")
-        await expect(page.locator("#link-next")).to_contain_text("Trying again in")
+        await expect(page.locator("#link")).to_contain_text("The page shows the state of")
+        await expect(page.locator("#link-next")).to_contain_text("Reconnecting in")
         await asyncio.to_thread(simulated.start)
         await expect(page.locator("#link")).to_have_text("Live")
         asking = asyncio.create_task(ask(simulated, ["dora"] * 6, "HIGH"))
@@ -96,9 +93,7 @@ async def test_page_on_a_phone_has_no_serious_fault(browser: Browser, gateway: S
         for scheme in ("light", "dark"):
             await page.emulate_media(color_scheme=scheme)
             assert await page.evaluate("document.documentElement.scrollWidth") == 360
-            violations = (await Axe().run(page)).response["violations"]
-            serious = [v for v in violations if v["impact"] in ("serious", "critical")]
-            assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in serious] == []
+            assert await find_faults(page) == []
         asking.cancel()
         await asyncio.wait([asking])
         await expect(page.locator('[data-lane="LOW"] .chip')).to_have_count(0)

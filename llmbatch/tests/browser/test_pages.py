@@ -1,14 +1,14 @@
-"""Every page in a real browser: quiet console, own files only, readable, fit for a phone."""
+"""Every page logs no console errors, loads only own files, is accessible and fits a phone."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
-from llmbatch.tests.fixtures.browser import browser_marks, follow, open_page
+from llmbatch.tests.fixtures.browser import browser_marks, find_faults, follow, open_page
+from llmbatch.tests.fixtures.page_actions import LANES, PASSWORD, create_admin, log_in
 from llmbatch.tests.fixtures.server import Server
 
 pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
@@ -24,7 +24,6 @@ OWN_PAGES = [
     "/nothing",
 ]
 DOCS = "/v1/docs"
-LANES = "/admin/settings_app/lane/"
 ADMIN_PAGES = [
     "/admin/",
     LANES,
@@ -48,79 +47,61 @@ ADMIN_PAGES = [
 ]
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
-ALIKE = {path for path in ADMIN_PAGES if "/batching/" in path or "/add/" in path} | {
+# Pages that look in the dark theme like others that are checked there.
+SAME_IN_THE_DARK = {path for path in ADMIN_PAGES if "/batching/" in path or "/add/" in path} | {
     "/admin/settings_app/apiclient/",
     "/admin/axes/accessattempt/",
     "/chats?search=the&limit=5",
 }
-"""in the dark as others that are looked at"""
-IN_THE_DARK = {"runOnly": ["color-contrast"]}
+CONTRAST_ONLY = {"runOnly": ["color-contrast"]}
 WIDTH = "[document.documentElement.scrollWidth, window.innerWidth]"
-PASSWORD = "a-password-for-tests-0123"
 
 
 @pytest.fixture(scope="session")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("pages")
     with Server(folder, GEMINI_API_KEY="", DJANGO_SUPERUSER_PASSWORD=PASSWORD) as server:
-        server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
+        create_admin(server)
         server.manage("seed_demo", "--chats", "2000", "--weeks", "2")
         yield server
-
-
-async def log_in(page, server) -> None:
-    await page.goto(f"{server.url}/admin/login/")
-    await page.fill("#id_username", "ann")
-    await page.fill("#id_password", PASSWORD)
-    await page.click("[type=submit]")
-    await page.wait_for_selector(".front-page")
-
-
-async def find_faults(page, path: str, **options) -> list[str]:
-    """What axe-core calls serious or critical on the open page, whoever wrote that part of it."""
-    found = await Axe().run(page, options={"resultTypes": ["violations"]} | options)
-    return [
-        f"{path}: {fault['id']}: {fault['nodes'][0]['html'][:200]}"
-        for fault in found.response["violations"]
-        if fault["impact"] in ("serious", "critical")
-    ]
 
 
 async def visit(
     browser: Browser, server: Server, paths: list[str], *, staff: bool, dark: bool = True
 ) -> list[str]:
-    """Opens each page, in the light, in the dark and on a phone; gives what is wrong with any."""
-    wrong: list[str] = []
+    """Opens each page in the light and the dark theme and on a phone, and returns all faults."""
+    faults: list[str] = []
     async with open_page(browser, reduced_motion="reduce", viewport=DESK) as (page, complaints):
         hosts: set[str] = set()
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         if staff:
             await page.goto(f"{server.url}/admin/login/")
-            wrong += await find_faults(page, "login")
+            faults += [f"login: {fault}" for fault in await find_faults(page)]
             await log_in(page, server)
         for path in paths:
             complaints.clear()
-            answer = await page.goto(server.url + path)
+            response = await page.goto(server.url + path)
             await page.wait_for_load_state("networkidle" if path == DOCS else "load")
-            # A browser complains of a page's own status; anything else is the page's fault.
-            wrong += [f"{path}: {c}" for c in complaints if answer.ok or "status of 4" not in c]
-            if answer.status >= 500:
-                wrong.append(f"{path}: {answer.status}")
-            wrong += await find_faults(page, path)
-            if dark and path not in ALIKE:
+            # The console also reports the status of the page itself, which is not a fault here.
+            faults += [f"{path}: {c}" for c in complaints if response.ok or "status of 4" not in c]
+            if response.status >= 500:
+                faults.append(f"{path}: {response.status}")
+            faults += [f"{path}: {fault}" for fault in await find_faults(page)]
+            if dark and path not in SAME_IN_THE_DARK:
                 await page.emulate_media(color_scheme="dark")
-                wrong += await find_faults(page, f"{path} in the dark", **IN_THE_DARK)
+                dark_faults = await find_faults(page, **CONTRAST_ONLY)
+                faults += [f"{path} in the dark: {fault}" for fault in dark_faults]
             await page.set_viewport_size(PHONE)
             width, room = await page.evaluate(WIDTH)
             if width > room:
-                wrong.append(f"{path}: {width} px in {room}")
+                faults.append(f"{path}: {width} px in {room}")
             await page.emulate_media(color_scheme="light")
             await page.set_viewport_size(DESK)
         assert hosts == {urlsplit(server.url).netloc}
-    return wrong
+    return faults
 
 
-async def test_first_visit_with_nothing_stored(browser: Browser, tmp_path: Path) -> None:
+async def test_pages_without_data_are_readable(browser: Browser, tmp_path: Path) -> None:
     pages = ["/dashboard", "/chats", "/batches", "/live", "/playground"]
     with Server(tmp_path, GEMINI_API_KEY="") as server:
         assert await visit(browser, server, pages, staff=False, dark=False) == []
@@ -128,19 +109,21 @@ async def test_first_visit_with_nothing_stored(browser: Browser, tmp_path: Path)
 
 async def test_every_page_is_readable_and_fits_a_phone(browser: Browser, seeded: Server) -> None:
     batch = await find_batch(browser, seeded)
-    story = f"/admin/batching/batch/{batch.rpartition('/')[2]}/change/"
-    pages = [*OWN_PAGES, batch, DOCS, *ADMIN_PAGES, story]
+    record = f"/admin/batching/batch/{batch.rpartition('/')[2]}/change/"
+    pages = [*OWN_PAGES, batch, DOCS, *ADMIN_PAGES, record]
     assert await visit(browser, seeded, pages, staff=True) == []
 
 
 async def find_batch(browser: Browser, server: Server) -> str:
-    """One in which something failed."""
+    """The page of a batch with a failed request."""
     async with open_page(browser) as (page, _):
         await page.goto(f"{server.url}/chats?error_code=any")
         return await page.get_attribute('.facts a[href^="/batches/"]', "href")
 
 
-async def test_times_are_the_viewers_and_the_title_keeps_utc(browser, seeded):
+async def test_timestamps_are_in_the_viewers_zone_and_the_title_keeps_utc(
+    browser: Browser, seeded: Server
+) -> None:
     async with open_page(browser, timezone_id="Asia/Kolkata") as (page, _):
         await page.goto(f"{seeded.url}/chats")
         shown = page.locator(".chats time").first
@@ -151,7 +134,7 @@ async def test_times_are_the_viewers_and_the_title_keeps_utc(browser, seeded):
         assert title == f"{iso[:19].replace('T', ' ')} UTC"
 
 
-async def test_admin_lists_write_the_viewers_time_too(browser, seeded):
+async def test_admin_lists_show_the_viewers_zone(browser: Browser, seeded: Server) -> None:
     async with open_page(browser, timezone_id="Asia/Kolkata") as (page, _):
         await log_in(page, seeded)
         await page.goto(f"{seeded.url}/admin/chats/chat/")
@@ -160,7 +143,9 @@ async def test_admin_lists_write_the_viewers_time_too(browser, seeded):
         assert await cell.text_content() != (await cell.get_attribute("title"))[:19]
 
 
-async def test_filter_takes_moments_of_the_viewers_zone(browser, seeded):
+async def test_filter_takes_timestamps_of_the_viewers_zone(
+    browser: Browser, seeded: Server
+) -> None:
     async with open_page(browser, timezone_id="Asia/Kolkata") as (page, _):
         await page.goto(f"{seeded.url}/chats?from=2026-01-01T00:00:00")
         field = page.get_by_label("From (Asia/")  # Kolkata, or Calcutta by its older name
@@ -171,7 +156,7 @@ async def test_filter_takes_moments_of_the_viewers_zone(browser, seeded):
         assert await field.input_value() == "2026-01-02T00:00"
 
 
-async def test_year_that_nobody_means_is_not_sent(browser, seeded):
+async def test_year_with_five_digits_is_not_sent(browser: Browser, seeded: Server) -> None:
     async with open_page(browser) as (page, complaints):
         await page.goto(f"{seeded.url}/batches?from=2026-05-05T10:00:00")
         field = page.locator("input[data-utc]").first
@@ -184,7 +169,9 @@ async def test_year_that_nobody_means_is_not_sent(browser, seeded):
         assert complaints == []
 
 
-async def test_key_expires_at_the_moment_that_the_viewer_entered(browser, seeded):
+async def test_key_expires_at_the_time_that_the_viewer_entered(
+    browser: Browser, seeded: Server
+) -> None:
     async with open_page(browser, timezone_id="Asia/Kolkata") as (page, _):
         await log_in(page, seeded)
         await page.goto(f"{seeded.url}/admin/settings_app/apikey/add/")
@@ -199,7 +186,7 @@ async def test_key_expires_at_the_moment_that_the_viewer_entered(browser, seeded
         assert await page.locator("td.field-expiry_date").inner_text() == "2031-01-02 00:00:00"
 
 
-async def test_choice_of_light_or_dark_holds_for_all_pages(browser, seeded):
+async def test_chosen_theme_applies_to_all_pages(browser: Browser, seeded: Server) -> None:
     async with open_page(browser, color_scheme="light") as (page, _):
         await page.goto(f"{seeded.url}/chats")
         await page.click(".theme-toggle")
@@ -209,18 +196,20 @@ async def test_choice_of_light_or_dark_holds_for_all_pages(browser, seeded):
             assert colour in ("rgb(18, 24, 29)", "rgb(22, 29, 35)"), (path, colour)
 
 
-async def test_operation_that_is_opened_in_the_reference_is_readable(browser, seeded):
+async def test_opened_operation_in_the_reference_is_readable(
+    browser: Browser, seeded: Server
+) -> None:
     async with open_page(browser, reduced_motion="reduce") as (page, complaints):
         await page.goto(seeded.url + DOCS)
         await page.locator(".opblock-summary-control").first.click()
         await page.locator(".examples-select-element").nth(3).wait_for()
-        assert await find_faults(page, DOCS) == []
+        assert await find_faults(page) == []
         await page.emulate_media(color_scheme="dark")
-        assert await find_faults(page, DOCS, **IN_THE_DARK) == []
+        assert await find_faults(page, **CONTRAST_ONLY) == []
         assert complaints == []
 
 
-async def test_words_of_a_lane_follow_what_is_typed(browser, seeded):
+async def test_help_of_a_lane_follows_the_typed_number(browser: Browser, seeded: Server) -> None:
     async with open_page(browser) as (page, complaints):
         await log_in(page, seeded)
         await page.goto(f"{seeded.url}{LANES}1/change/")
@@ -231,7 +220,7 @@ async def test_words_of_a_lane_follow_what_is_typed(browser, seeded):
         assert complaints == []
 
 
-async def test_keyboard_reaches_the_content_first(browser, seeded):
+async def test_keyboard_reaches_the_content_first(browser: Browser, seeded: Server) -> None:
     async with open_page(browser) as (page, _):
         await page.goto(f"{seeded.url}/chats")
         await page.keyboard.press("Tab")

@@ -1,4 +1,4 @@
-"""The playground in a browser, before a real server with a model server behind it."""
+"""The playground in a browser, against a real server and a model server."""
 
 import asyncio
 import json
@@ -11,21 +11,26 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from llmbatch.tests.fixtures.browser import browser_marks, open_page
+from llmbatch.tests.fixtures.browser import browser_marks, find_faults, open_page
+from llmbatch.tests.fixtures.page_actions import (
+    PASSWORD,
+    create_admin,
+    fill_login,
+    newest,
+    send,
+)
 from llmbatch.tests.fixtures.server import LONG_WINDOWS, PATIENCE_S, Server
 
 pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
-PASSWORD = "a-password-for-tests-0123"
 QUICK_PAIRS = f"""{LONG_WINDOWS};
     UPDATE settings_app_lane SET window_s = 3, max_batch = 2 WHERE priority = 2"""
 PHONE = {"width": 360, "height": 740}
 HARD_PROMPT = 'It\'s "hard" \\ \\n $HOME `id` !! %s\n{n}: é 日本 🚀 </script> \'"$n"\''
 
-# What cards go through is soon over, so it is written down within the page.
+# Records the states of the cards within the page, because they change quickly.
 WATCH = """() => {
   window.seen = [];
   const note = ({ target }) => {
@@ -42,22 +47,11 @@ WATCH = """() => {
 
 @pytest.fixture
 def guarded(model_url: str, tmp_path: Path) -> Iterator[Server]:
-    """Lets in who has a key or an account; ann has one."""
+    """A server that requires a key or an account; ann has an account."""
     access = {"API_ACCESS": "key", "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
     with Server(tmp_path, prepare=QUICK_PAIRS, GEMINI_BASE_URL=model_url, **access) as server:
-        server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
+        create_admin(server)
         yield server
-
-
-async def send(page: Page, prompt: str, *, priority: str = "HIGH", count: int = 1) -> None:
-    await page.fill("#prompt", prompt)
-    await page.select_option("#priority", priority)
-    await page.fill("#count", str(count))
-    await page.click("text=/^Send$/")
-
-
-def newest(page: Page, selector: str):
-    return page.locator(".round").first.locator(selector)
 
 
 async def read_program(page: Page, kind: str) -> str:
@@ -66,7 +60,7 @@ async def read_program(page: Page, kind: str) -> str:
 
 
 async def run_program(text: str, **variables: str) -> tuple[int | None, str]:
-    """Its exit code, and what it wrote."""
+    """The exit code and the output."""
     command = ["bash", "-c"] if text.startswith(("curl", "for")) else [sys.executable, "-c"]
     run = await asyncio.create_subprocess_exec(
         *command,
@@ -80,17 +74,11 @@ async def run_program(text: str, **variables: str) -> tuple[int | None, str]:
 
 
 async def list_prompts(model_url: str) -> list[str]:
-    """Those of the model's calls since it forgot them last, which it does now."""
+    """The prompts of the model's calls since the last deletion; deletes the calls."""
     async with httpx2.AsyncClient(timeout=60) as client:
         calls = (await client.get(f"{model_url}/calls")).json()["calls"]
         await client.delete(f"{model_url}/calls")
     return [prompt for call in calls for prompt in call["prompts"].values()]
-
-
-async def find_faults(page: Page) -> list[str]:
-    violations = (await Axe().run(page)).response["violations"]
-    serious = [v for v in violations if v["impact"] in ("serious", "critical")]
-    return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in serious]
 
 
 async def test_twenty_share_batches_and_each_gets_its_own_answer(browser: Browser, gateway: Server):
@@ -107,7 +95,7 @@ async def test_twenty_share_batches_and_each_gets_its_own_answer(browser: Browse
         summary = page.locator(".summary")
         saved = "20 requests, 5 batches, 5 model calls; 15 calls saved."
         await expect(summary).to_have_text(saved)
-        await expect(page.locator("#said")).to_have_text(saved)
+        await expect(page.locator("#announcement")).to_have_text(saved)
         seen = await page.evaluate("seen")
         assert {"queued", "batched", "writing in a batch", "done in a batch"} <= set(seen)
         titles = await page.locator(".batch h4").all_text_contents()
@@ -134,9 +122,9 @@ async def test_broken_blocked_and_cancelled_requests_say_so(browser: Browser, ga
         await send(page, "A story [[fault:reset:1]] [[words:40]]")
         restarted = newest(page, ".card[data-restarted]")
         note = restarted.locator(".note")
-        await expect(note).to_contain_text("It broke off once and was asked for again.")
-        void = "The answer broke off and is asked for again; what stood here is void."
-        assert void in await page.evaluate("seen")
+        await expect(note).to_contain_text("It broke off once and was requested again.")
+        restarted_note = "The answer broke off and is requested again. Ignore the text so far."
+        assert restarted_note in await page.evaluate("seen")
         await expect(newest(page, "h4")).to_contain_text(["1 request, 2 model calls"])
         text = await restarted.locator(".answer").text_content()
         assert text.count("[simulated]") == 1
@@ -148,7 +136,7 @@ async def test_broken_blocked_and_cancelled_requests_say_so(browser: Browser, ga
         await expect(newest(page, ".summary")).to_contain_text("1 failed")
 
         await send(page, "Never mind", priority="LOW")
-        await expect(newest(page, ".badge")).to_have_text("waiting, place 1")
+        await expect(newest(page, ".badge")).to_have_text("waiting, position 1")
         await newest(page, ".cancel").click()
         await expect(newest(page, ".card[data-state=cancelled]")).to_be_visible()
         assert await page.evaluate("document.activeElement.className") == "card"
@@ -177,12 +165,12 @@ async def test_broken_blocked_and_cancelled_requests_say_so(browser: Browser, ga
     assert complaints == []
 
 
-async def test_what_waits_is_dropped_when_the_page_is_left(browser: Browser, gateway: Server):
+async def test_waiting_request_is_dropped_when_the_page_is_left(browser: Browser, gateway: Server):
     async with open_page(browser) as (page, _):
         await page.goto(f"{gateway.url}/playground")
         await page.fill("#username", "leaver")
         await send(page, "Not for long", priority="LOW")
-        await expect(newest(page, ".badge")).to_have_text("waiting, place 1")
+        await expect(newest(page, ".badge")).to_have_text("waiting, position 1")
         await page.goto(f"{gateway.url}/nothing")
         async with (
             httpx2.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client,
@@ -195,7 +183,7 @@ async def test_what_waits_is_dropped_when_the_page_is_left(browser: Browser, gat
         assert chat["error"]["code"] == "cancelled"
 
 
-async def test_keyboard_alone_on_a_phone_in_both_schemes(browser: Browser, gateway: Server):
+async def test_keyboard_alone_suffices_on_a_phone_in_both_themes(browser: Browser, gateway: Server):
     async with open_page(browser, viewport=PHONE, reduced_motion="reduce") as (page, complaints):
         await page.goto(f"{gateway.url}/playground")
         for scheme in ("light", "dark"):
@@ -223,9 +211,9 @@ async def test_keyboard_alone_on_a_phone_in_both_schemes(browser: Browser, gatew
     assert complaints == []
 
 
-async def test_programs_do_what_was_just_done(browser: Browser, gateway: Server, model_url: str):
+async def test_programs_send_the_same_requests(browser: Browser, gateway: Server, model_url: str):
     if not shutil.which("curl"):
-        assert not os.environ.get("CI"), "CI demands curl"
+        assert not os.environ.get("CI"), "CI requires curl"
         pytest.skip("no curl")
     async with open_page(browser, permissions=["clipboard-read", "clipboard-write"]) as (page, _):
         await page.goto(f"{gateway.url}/playground")
@@ -252,13 +240,13 @@ async def test_programs_do_what_was_just_done(browser: Browser, gateway: Server,
     assert outputs[5].count("'type': 'done'") == 3
 
 
-async def test_staff_may_play_while_gateway_and_session_last(browser: Browser, guarded: Server):
+async def test_staff_may_send_while_the_gateway_runs_and_the_session_is_valid(
+    browser: Browser, guarded: Server
+):
     key = (await asyncio.to_thread(guarded.manage, "create_api_key", "play")).split()[-1]
     async with open_page(browser) as (page, complaints):
         await page.goto(f"{guarded.url}/playground")
-        await page.fill("#id_username", "ann")
-        await page.fill("#id_password", PASSWORD)
-        await page.click("[type=submit]")
+        await fill_login(page)
         assert await page.input_value("#username") == "ann"
         await send(page, "Hello", count=2)
         await expect(page.locator(".summary")).to_contain_text("2 requests, 1 batch, 1 model call")
@@ -270,21 +258,21 @@ async def test_staff_may_play_while_gateway_and_session_last(browser: Browser, g
         assert complaints == []
 
         await send(page, "A question that waits", priority="LOW")
-        await expect(newest(page, ".badge")).to_have_text("waiting, place 1")
+        await expect(newest(page, ".badge")).to_have_text("waiting, position 1")
         guarded.process.kill()
         guarded.process.wait()
-        await expect(page.locator("#trouble")).to_contain_text("The connection broke.")
+        await expect(page.locator("#problem")).to_contain_text("The connection broke.")
         await expect(newest(page, ".badge")).to_have_text("no answer")
         await send(page, "Is anybody there?")
-        await expect(page.locator("#trouble")).to_contain_text("cannot be reached")
+        await expect(page.locator("#problem")).to_contain_text("cannot be reached")
         await asyncio.to_thread(guarded.start)
-        await page.click("#trouble button")
+        await page.click("#problem button")
         await expect(newest(page, ".card[data-state=done]")).to_be_visible()
-        await expect(page.locator("#trouble")).to_be_empty()
+        await expect(page.locator("#problem")).to_be_empty()
 
         await page.context.clear_cookies()
         await send(page, "Hello again")
-        login = page.locator("#trouble a")
+        login = page.locator("#problem a")
         await expect(login).to_have_attribute("href", "/admin/login/?next=/playground")
         await expect(newest(page, ".card")).to_have_attribute("data-state", "lost")
     assert [text for text in complaints if "WebSocket connection to" not in text] == []

@@ -1,4 +1,4 @@
-"""One visit through the pages: play, watch, change a lane, see it obeyed, see a key refused."""
+"""A visit to several pages: sends prompts, watches them, edits a lane, and has a key refused."""
 
 from pathlib import Path
 
@@ -6,20 +6,26 @@ import httpx2
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from llmbatch.tests.browser.test_pages import LANES, PASSWORD, log_in
-from llmbatch.tests.browser.test_playground import newest, send
 from llmbatch.tests.fixtures.browser import browser_marks, open_page
+from llmbatch.tests.fixtures.page_actions import (
+    LANES,
+    PASSWORD,
+    create_admin,
+    log_in,
+    newest,
+    send,
+)
 from llmbatch.tests.fixtures.server import LONG_WINDOWS, PATIENCE_S, Server
 
 pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_lane_that_is_edited_is_obeyed_and_a_refused_key_is_told(
+async def test_edited_lane_takes_effect_and_a_refused_key_is_reported(
     browser: Browser, model_url: str, tmp_path: Path
 ) -> None:
     variables = {"GEMINI_BASE_URL": model_url, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
     with Server(tmp_path, prepare=LONG_WINDOWS, **variables) as server:
-        server.manage("createsuperuser", "--noinput", "--username=ann", "--email=a@example.org")
+        create_admin(server)
         async with (
             open_page(browser) as (play, complaints),
             open_page(browser) as (live, live_complaints),
@@ -27,18 +33,18 @@ async def test_lane_that_is_edited_is_obeyed_and_a_refused_key_is_told(
             await live.goto(f"{server.url}/live")
             await expect(live.locator("#link")).to_have_text("Live")
             await log_in(play, server)
-            await play_while_watching(play, live, server)
+            await send_while_watching(play, live, server)
             await edit_lane(play, server)
             await play.goto(f"{server.url}/playground")
             await send(play, "Number {n}", priority="LOW", count=4)
             await expect(play.locator(".batch h4")).to_have_text(
                 ["batch 2: 2 requests, one model call", "batch 3: 2 requests, one model call"]
             )
-            await see_key_refused(play, server)
+            await check_refused_key(play, server)
         assert complaints + live_complaints == []
 
 
-async def play_while_watching(play: Page, live: Page, server: Server) -> None:
+async def send_while_watching(play: Page, live: Page, server: Server) -> None:
     await play.goto(f"{server.url}/playground")
     await send(play, "Number {n}", priority="LOW", count=3)
     low = live.locator('[data-lane="LOW"]')
@@ -59,7 +65,7 @@ async def edit_lane(page: Page, server: Server) -> None:
     await expect(page.locator(".messagelist .success")).to_be_visible()
 
 
-async def see_key_refused(page: Page, server: Server) -> None:
+async def check_refused_key(page: Page, server: Server) -> None:
     await send(page, "[[fault:status-400-key]]")
     failed = newest(page, '.card[data-state="failed"]')
     await expect(failed).to_contain_text("upstream_rejected_key")

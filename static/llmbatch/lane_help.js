@@ -1,4 +1,4 @@
-// Says what a lane's number means while it is typed; the sentences come from the server.
+// Updates the explanation of a lane's number while the number is typed. The sentences come from the server.
 "use strict";
 
 function followField(effect) {
@@ -10,7 +10,7 @@ function followField(effect) {
   });
 }
 
-// The admin loads a form's scripts before its fields.
+// The admin loads the scripts of a form before its fields.
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("[data-effect]").forEach(followField);
 });
