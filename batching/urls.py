@@ -1,13 +1,11 @@
-from django.urls import path, re_path
+"""The pages of `batching`; its endpoints are in `llmbatch/routes.py`."""
+
+from django.urls import path
 from django.views.generic import RedirectView
 
-from batching.api.views import AnalyticsView, QueryStateView
 from batching.pages import views
 
 urlpatterns = [
-    path("v1/analytics", AnalyticsView.as_view(), name="analytics"),
-    # An id may hold a slash, or anything else.
-    re_path(r"^v1/query/(?P<request_id>[\s\S]+)$", QueryStateView.as_view(), name="query-state"),
     path("", RedirectView.as_view(pattern_name="dashboard")),
     path("dashboard", views.dashboard, name="dashboard"),
     path("batches", views.batch_list, name="batches"),

@@ -1,4 +1,4 @@
-"""Every path but those that wait, which `asgi.py` answers in front of these."""
+"""The URL patterns of everything but the async endpoints, which `asgi.py` serves."""
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
@@ -6,7 +6,8 @@ from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from llmbatch.errors import json_error
-from llmbatch.openapi.views import SchemaView, docs
+from llmbatch.openapi.views import docs
+from llmbatch.routes import ROUTES
 from settings_app.access.login_throttle import log_in
 
 
@@ -16,10 +17,9 @@ def unknown_api_path(request: HttpRequest, rest: str = "") -> HttpResponse:
 
 
 urlpatterns = [
-    path("", include("settings_app.urls")),
+    *(route.to_url() for route in ROUTES if not route.is_async),
     path("", include("chats.urls")),
     path("", include("batching.urls")),
-    path("v1/schema", SchemaView.as_view(), name="schema"),
     path("v1/docs", docs, name="docs"),
     path("admin/login/", log_in),
     path("admin/", admin.site.urls),

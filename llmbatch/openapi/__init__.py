@@ -1,4 +1,4 @@
-"""The OpenAPI document: what each endpoint takes and answers.
+"""Describes the API as an OpenAPI document.
 
-A new endpoint needs its operations in a file of `operations/` and a line in `urls.py`.
+A new endpoint needs a description in `operations/`, which its line in `llmbatch/routes.py` names.
 """

@@ -1,0 +1,1 @@
+"""Descriptions of the operations, one module per group of endpoints."""

@@ -12,9 +12,9 @@ import yaml
 from django.core.management import call_command
 from drf_spectacular.generators import EndpointEnumerator
 
-from llmbatch.asgi import LEAN_VIEWS
 from llmbatch.openapi.operations.settings import DOCUMENT as SETTINGS
 from llmbatch.openapi.views import write_schema
+from llmbatch.routes import ROUTES
 
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text()
 PAGES = {"/v1/docs"}
@@ -39,13 +39,14 @@ def list_endpoints(urlconf: str) -> dict[tuple[str, str], type]:
 
 
 def list_served() -> dict[tuple[str, str], type]:
-    lean = {
-        (f"{path}{{name}}" if path.endswith("/") else path, method): view.cls
-        for path, view in LEAN_VIEWS.items()
-        for method in view.cls().allowed_methods
+    async_endpoints = {
+        (route.path, method): route.view
+        for route in ROUTES
+        if route.is_async
+        for method in route.view().allowed_methods
         if method != "OPTIONS"
     }
-    return {**lean, **list_endpoints("llmbatch.urls")}
+    return {**async_endpoints, **list_endpoints("llmbatch.urls")}
 
 
 def test_every_served_endpoint_is_described_and_no_other(document):

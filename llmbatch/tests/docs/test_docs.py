@@ -4,7 +4,7 @@ import re
 
 from batching.api.websocket.routes import SOCKETS
 from batching.engine.errors import ERRORS_BY_CODE
-from llmbatch.asgi import LEAN_VIEWS
+from llmbatch.routes import ROUTES
 from llmbatch.tests.docs.variables import ROOT, variables
 from llmbatch.tests.fixtures.scrape import promtool_mark, run_promtool
 
@@ -21,14 +21,7 @@ def test_every_variable_is_in_the_readme_and_in_the_example() -> None:
 
 
 def test_every_path_is_in_the_readme() -> None:
-    paths = {
-        *LEAN_VIEWS,
-        *SOCKETS,
-        "/v1/chat",
-        "/v1/settings",
-        "/v1/analytics",
-        "/v1/query/{request_id}",
-    }
+    paths = {*(route.path for route in ROUTES), *SOCKETS}
     assert {path for path in paths if f"`{path}" not in README} == set()
 
 
