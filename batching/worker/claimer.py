@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from django.db import DatabaseError
@@ -16,38 +15,31 @@ logger = logging.getLogger("batching")
 MAX_GROUP = 32
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    request: ClaimRequest
-    claimed: asyncio.Future[Claim] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-
 class Claimer:
-    """While one transaction runs, the requests for the next one gather."""
+    """Gathers claim requests while a transaction runs, and handles them in the next one."""
 
     def __init__(self, *, database: DatabaseThreads, owner: str) -> None:
         self._database = database
         self._owner = owner
-        self._pending: list[_Pending] = []
+        self._pending: list[tuple[ClaimRequest, asyncio.Future[Claim]]] = []
         self._arrived = asyncio.Event()
+        # The ids of the chats that a pending or running transaction will claim.
         self.claiming: set[int] = set()
-        """the chats whose claim is under way"""
 
     async def claim(self, request: ClaimRequest) -> Claim:
-        """An empty claim if the database failed: then the rows wait on, and the sweep sees them."""
-        pending = _Pending(request)
+        """Returns an empty claim if the database fails. Then the sweep finds the rows again."""
+        claimed: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         ids = {item.id for item in request.planned.items}
         self.claiming |= ids
-        self._pending.append(pending)
+        self._pending.append((request, claimed))
         self._arrived.set()
         try:
-            return await pending.claimed
+            return await claimed
         finally:
             self.claiming -= ids
 
     async def run(self) -> None:
+        """Claims until it is cancelled."""
         while True:
             await self._arrived.wait()
             group = self._pending[:MAX_GROUP]
@@ -58,17 +50,17 @@ class Claimer:
             try:
                 claims = await self._database.run(
                     claim_batches,
-                    [pending.request for pending in group],
+                    [request for request, _ in group],
                     owner=self._owner,
                     now=datetime.now(UTC),
                 )
             except DatabaseError:
-                items = [item for pending in group for item in pending.request.planned.items]
+                items = [item for request, _ in group for item in request.planned.items]
                 logger.exception(
-                    "Batches could not be claimed; the sweep will see them again.",
+                    "Batches could not be claimed. The sweep will find their requests again.",
                     extra={"request_ids": [item.request_id for item in items]},
                 )
             finally:
-                for pending, claim in zip(group, claims, strict=True):
-                    if not pending.claimed.done():
-                        pending.claimed.set_result(claim)
+                for (_, claimed), claim in zip(group, claims, strict=True):
+                    if not claimed.done():
+                        claimed.set_result(claim)

@@ -1,15 +1,14 @@
-"""The background consumer: hears what was accepted, plans, claims, and runs batches."""
+"""The batch consumer: receives accepted requests, plans their batches, claims and runs them."""
 
 import asyncio
 import contextvars
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import DatabaseError
 
 from batching.engine.dispatcher import Dispatcher
@@ -23,35 +22,37 @@ from batching.messages import (
     Send,
     cancelled_message,
     dispatched_message,
-    finished_message,
     parse_accepted,
 )
 from batching.store import queue
 from batching.store.cancellation import expire_items
 from batching.store.claiming import Claim, ClaimRequest
 from batching.store.lane_rules import current_rules
-from batching.store.recovery import give_up, take_back_earlier, take_back_expired
+from batching.store.recovery import give_up
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import steps
 from batching.telemetry.log_context import bind
 from batching.worker.claimer import Claimer
 from batching.worker.delta_relay import DeltaRelay
+from batching.worker.leases import LeaseKeeper
 from batching.worker.pending_writes import RunningRequest
 from batching.worker.recorder import DatabaseRecorder
-from chats.leases import Recovery, renew_leases
 from chats.services import Requester
 from settings_app.snapshot import current_snapshot, refresh_if_stale
 
 logger = logging.getLogger("batching")
 
 SWEEP_INTERVAL_S = 0.5
-ROWS_AT_ONCE = 500
+MAX_ROWS = 500
 STOP_TIMEOUT_S = 5.0
-OWNER_LENGTH = 64
+MAX_OWNER_LENGTH = 64
 
 
 class BatchConsumer:
-    """One per process. A supervisor keeps its loops alive."""
+    """A background task of one process, not a Channels consumer class.
+
+    A supervisor runs its loops (`receive`, `sweep`, and those of its parts) and restarts them.
+    """
 
     def __init__(
         self,
@@ -70,12 +71,11 @@ class BatchConsumer:
         self._send = send
         self._database = database
         self._process = process
-        self._name = name
         self._shared = shared
-        self.owner = f"{name}#{process}"[-OWNER_LENGTH:]
+        self.owner = f"{name}#{process}"[-MAX_OWNER_LENGTH:]
         self._clock = clock
-        self._batches: set[asyncio.Task[None]] = set()
-        self._suspects: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unknown: set[int] = set()
         self.rules: Mapping[Priority, LaneRule] = current_rules()
         self.dispatcher = Dispatcher(
             planner=Planner(self.rules, budget=DEFAULT_BUDGET),
@@ -89,8 +89,16 @@ class BatchConsumer:
         self.recorder = DatabaseRecorder(
             database=database,
             owner=self.owner,
-            tell=self._tell_finished,
-            on_delta=self.delta_relay.tell,
+            send=send,
+            relay_delta=self.delta_relay.add,
+            clock=clock,
+        )
+        self.leases = LeaseKeeper(
+            database=database,
+            recorder=self.recorder,
+            name=name,
+            owner=self.owner,
+            cancel_batches=self._cancel_tasks,
             clock=clock,
         )
         self._runner = BatchRunner(
@@ -103,7 +111,7 @@ class BatchConsumer:
 
     @property
     def running_batches(self) -> int:
-        return len(self._batches)
+        return len(self._tasks)
 
     async def receive(self) -> None:
         while True:
@@ -111,97 +119,47 @@ class BatchConsumer:
             try:
                 await self._handle_message(message)
             except Exception:
-                # One message that cannot be understood must not end the listening.
+                # One malformed message must not end the loop.
                 logger.exception("A message on the batching channel could not be handled.")
 
     async def sweep(self) -> None:
-        """Makes good what a lost message left undone, and shows that the dispatch loop turns."""
+        """Makes up for lost messages and wakes the dispatcher, which thereby shows a heartbeat."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self.dispatcher.wake()
             await self._apply_settings()
             await self._push_unannounced()
 
-    async def renew(self) -> None:
-        """Holds the leases of what runs here. Who cannot renew must not go on: others take over."""
-        held_until = self._clock() + settings.LEASE_S
-        while True:
-            await asyncio.sleep(settings.LEASE_S / 4)
-            try:
-                asked_at = self._clock()
-                async with asyncio.timeout(held_until - asked_at):  # a database may also hang
-                    await self._database.run(
-                        renew_leases,
-                        list(self.recorder.open_chats),
-                        owner=self.owner,
-                        until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
-                    )
-                held_until = asked_at + settings.LEASE_S
-            except (DatabaseError, TimeoutError):
-                logger.exception("The leases could not be renewed.", extra=self.recorder.trace)
-            if self._clock() >= held_until:
-                logger.error(
-                    "The leases ran out: %s batches are given up.",
-                    len(self._batches),
-                    extra=self.recorder.trace,
-                )
-                for task in self._batches:
-                    task.cancel()
-                held_until = self._clock() + settings.LEASE_S  # of what is claimed from here on
-
-    async def recover(self) -> None:
-        """Takes back what dead processes held; first what an earlier one of this name did."""
-        began = self._clock()
-        while True:
-            pause_s = settings.LEASE_S / 4
-            if self._clock() < began + settings.LEASE_S:
-                await self._take_back(take_back_earlier, self._name, own=self.owner)
-                pause_s = min(0.5, pause_s)
-            await self._take_back(take_back_expired, own=self.owner, busy=self.recorder.open_chats)
-            await asyncio.sleep(pause_s)
-
-    async def _take_back(
-        self, take_back: Callable[..., Recovery], *args: Any, **which: Any
-    ) -> None:
-        recovery = await self._database.run(take_back, *args, **which)
-        if recovery.requeued or recovery.exhausted:
-            logger.warning(
-                "%s requests of dead processes wait again, %s have no attempt left.",
-                len(recovery.requeued),
-                len(recovery.exhausted),
-                extra={"request_ids": recovery.request_ids},
-            )
-
     async def finish_running(self) -> None:
-        """Takes no further batch and returns when the running ones have ended."""
+        """Starts no further batch and returns when the running ones have ended."""
         self.dispatcher.close()
-        while self._batches:
-            await asyncio.wait(self._batches)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         await self.recorder.flush()
 
     async def stop(self) -> None:
-        """Cancels the running batches and puts their chats back into the queue."""
+        """Cancels the running batches and requeues their chats."""
         self.dispatcher.close()
-        left, fields = self.recorder.open_chats, self.recorder.trace
-        while self._batches:
-            for task in self._batches:
-                task.cancel()
-            await asyncio.wait(self._batches)
+        open_chats, log_fields = self.recorder.open_chats, self.recorder.log_fields
+        while self._tasks:
+            self._cancel_tasks()
+            await asyncio.wait(self._tasks)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.recorder.flush()
-                await self._database.run(give_up, left, owner=self.owner)
+                await self._database.run(give_up, open_chats, owner=self.owner)
         except (TimeoutError, DatabaseError):
-            logger.exception("What was running could not be put back in the queue.", extra=fields)
+            logger.exception("The running requests could not be requeued.", extra=log_fields)
 
     async def _push_unannounced(self) -> None:
-        """Queued rows that two sweeps in a row found unknown here: their announcement was lost."""
+        """Adds queued chats that the planner did not know at two sweeps in a row, because the
+        message that announced them was lost."""
         queued = await self._database.run(queue.list_queued_ids)
         claiming = self.claimer.claiming
-        unknown = {i for i in queued if i not in self.dispatcher.planner and i not in claiming}
-        lost, self._suspects = sorted(unknown & self._suspects), unknown
-        for start in range(0, len(lost), ROWS_AT_ONCE):
-            await self._push_queued(lost[start : start + ROWS_AT_ONCE])
+        unknown = {pk for pk in queued if pk not in self.dispatcher.planner and pk not in claiming}
+        lost, self._unknown = sorted(unknown & self._unknown), unknown
+        for start in range(0, len(lost), MAX_ROWS):
+            await self._push_queued(lost[start : start + MAX_ROWS])
 
     async def _push_queued(self, ids: Sequence[int]) -> None:
         rows = await self._database.run(queue.read_waiting, ids)
@@ -230,85 +188,85 @@ class BatchConsumer:
 
     def _start_batch(self, planned: Batch) -> None:
         steps.batch_dispatched(planned)
-        self._begin(self._run_batch(planned), name="batch")
+        self._start_task(self._run_batch(planned), name="batch")
 
     def _start_expiry(self, items: list[QueuedItem]) -> None:
-        self._begin(self._expire(items), name="expire")
+        self._start_task(self._expire(items), name="expire")
 
-    def _begin(self, work: Any, *, name: str) -> None:
+    def _start_task(self, body: Coroutine[Any, Any, None], *, name: str) -> None:
         context = contextvars.Context()
-        task = asyncio.create_task(work, name=name, context=context)
-        self._batches.add(task)
-        task.add_done_callback(self._end, context=context)  # it knows what its lines concern
+        task = asyncio.create_task(body, name=name, context=context)
+        self._tasks.add(task)
+        # In the task's context, so that log lines carry the fields that the task bound.
+        task.add_done_callback(self._end_task, context=context)
 
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._batches.discard(task)
+    def _end_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and task.exception():
-            logger.error("A batch broke off.", exc_info=task.exception())
+            logger.error("The task %s failed.", task.get_name(), exc_info=task.exception())
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     async def _run_batch(self, planned: Batch) -> None:
-        claim, runs = Claim(), False
+        claim, started = Claim(), False
         bind(request_ids=[item.request_id for item in planned.items])
         try:
             claim = await self.claimer.claim(
                 ClaimRequest(planned, self.rules[planned.priority], current_snapshot().model)
             )
             if claim.batch is not None:
-                self._open_tickets(planned, claim, claim.batch)
-                names = [work.request_id for work in claim.batch.items]
-                bind(batch_id=claim.batch.id, request_ids=names)
+                self._open_requests(planned, claim, claim.batch)
+                request_ids = [item.request_id for item in claim.batch.items]
+                bind(batch_id=claim.batch.id, request_ids=request_ids)
                 steps.batch_started(claim.batch, planned)
-                await self._tell_dispatched(claim.requesters)
-                runs = True  # from here on the runner gives the slot back
+                await self._send_dispatched(claim.requesters)
+                started = True  # From here on the runner releases the slot.
                 await self._runner.run(claim.batch)
         finally:
-            if not runs:
+            if not started:
                 self.dispatcher.slots.release(planned.priority, probe=planned.probe)
                 self.dispatcher.push(claim.left)
             if claim.batch is not None:
                 self.recorder.close(claim.batch)
 
-    def _open_tickets(self, planned: Batch, claim: Claim, batch: RunnableBatch) -> None:
+    def _open_requests(self, planned: Batch, claim: Claim, batch: RunnableBatch) -> None:
         now = self._clock()
-        items = {item.id: item for item in planned.items}
-        for work in batch.items:
-            item = items[work.id]
+        queued = {item.id: item for item in planned.items}
+        for item in batch.items:
             request = RunningRequest(
-                work,
-                claim.requesters[work.id],
-                item.accepted,
+                item,
+                claim.requesters[item.id],
+                planned.priority,
+                accepted=queued[item.id].accepted,
                 dispatched=now,
-                lane=planned.priority,
-                held_until=min(item.due, planned.at),
+                window_end=min(queued[item.id].due, planned.at),
             )
             self.recorder.open(batch, request)
 
-    async def _tell_dispatched(self, requesters: Mapping[int, Requester]) -> None:
+    async def _send_dispatched(self, requesters: Mapping[int, Requester]) -> None:
+        """Removes the chats from the planners of other workers, and notifies the requesters."""
         if self._shared:
-            await self._send(BATCHING_CHANNEL, cancelled_message(requesters))  # others forget them
+            await self._send(BATCHING_CHANNEL, cancelled_message(requesters))
         for origin in {requester.origin for requester in requesters.values()}:
-            ids = [
-                chat_id for chat_id, requester in requesters.items() if requester.origin == origin
-            ]
+            ids = [pk for pk, requester in requesters.items() if requester.origin == origin]
             await self._send(origin, dispatched_message(ids))
 
-    async def _tell_finished(self, origin: str, outcomes: dict[int, dict[str, Any]]) -> None:
-        await self._send(origin, finished_message(outcomes))
-
     async def _expire(self, items: list[QueuedItem]) -> None:
-        """Records what nobody waits for any more; each waiting view ends by its own clock."""
+        """Records requests whose deadline passed in the queue. Each waiting view has a timer of
+        its own."""
         bind(request_ids=[item.request_id for item in items])
         error = TimedOut("No call slot became free within the time this request may wait.")
         try:
             expired = await self._database.run(
-                expire_items,
-                items,
-                now=datetime.now(UTC),
-                code=error.code,
-                detail=str(error),
+                expire_items, items, now=datetime.now(UTC), code=error.code, detail=str(error)
             )
-            left = {item.id for item in items} - set(expired)
-            if left:  # whoever joined one waits on; found by the sweep, it would miss its window
+            # A client that joined such a request may wait longer. Until the sweep found it, its
+            # window would have passed.
+            if left := {item.id for item in items} - set(expired):
                 await self._push_queued(sorted(left))
         except DatabaseError:
-            logger.exception("Expired requests could not be recorded; the sweep sees them again.")
+            logger.exception(
+                "Expired requests could not be recorded. The sweep will find them again."
+            )

@@ -1,4 +1,4 @@
-"""Carries growing texts from where batches run to the processes whose clients read along."""
+"""Sends pieces of growing answers to the processes whose clients read a stream."""
 
 import asyncio
 from collections import defaultdict
@@ -8,25 +8,25 @@ from batching.messages import Send, delta_message
 
 
 class DeltaRelay:
-    """One message per process at a time, with everything that grew while the last one was sent.
+    """Sends a process one message at a time, with every delta that arrived during the last one.
 
-    A message may be lost: the reader sees the gap, and the whole answer fills it.
+    If a message is lost, the reader notices the gap, and the whole answer fills it.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._pieces: dict[str, list[TextDelta]] = defaultdict(list)
+        self._deltas: dict[str, list[TextDelta]] = defaultdict(list)
         self._arrived = asyncio.Event()
 
-    def tell(self, origin: str, delta: TextDelta) -> None:
-        self._pieces[origin].append(delta)
+    def add(self, origin: str, delta: TextDelta) -> None:
+        self._deltas[origin].append(delta)
         self._arrived.set()
 
     async def run(self) -> None:
-        """Sends for ever."""
+        """Sends until it is cancelled."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            pieces, self._pieces = self._pieces, defaultdict(list)
-            for origin, deltas in pieces.items():
+            by_origin, self._deltas = self._deltas, defaultdict(list)
+            for origin, deltas in by_origin.items():
                 await self._send(origin, delta_message(deltas))

@@ -1,4 +1,4 @@
-"""What the recorder holds of running chats, and what gathers there for one transaction."""
+"""The requests that run in this process, and the results that wait for the next transaction."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,72 +12,75 @@ from chats.services import Finish, Requester
 
 @dataclass(frozen=True, slots=True)
 class RunningRequest:
-    """What the recorder must know of a chat that runs. Times are the clock's seconds."""
+    """A request whose batch runs here. Times are seconds of the monotonic clock.
 
-    work: BatchItem
+    `window_end`: when the window of the request ended, or earlier when its batch was full.
+    """
+
+    item: BatchItem
     requester: Requester
+    lane: Priority
     accepted: float
     dispatched: float
-    lane: Priority
-    held_until: float
-    """the end of its window, or when its batch was full"""
+    window_end: float
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The end of one chat: what is stored, and what its client is told."""
+    """The end of a request: the columns to store and the outcome to send to its client.
+
+    `released`: when the answer or the failure was known.
+    """
 
     finish: Finish
-    prompt: str
-    requester: Requester
-    outcome: dict[str, Any]
     request: RunningRequest
+    outcome: dict[str, Any]
     released: float
-    """when its last call gave the answer, or the failure was known"""
 
     def added_s(self, *, now: float) -> float | None:
         """The time until `now` that was neither the window nor the model's; None if it failed."""
-        called = self.request.work.called
+        called = self.request.item.called
         if called is None or "error_code" in self.finish.values:
             return None
-        return called - self.request.held_until + now - self.released
+        return called - self.request.window_end + now - self.released
 
 
 @dataclass(slots=True)
 class PendingWrites:
-    """What gathered for one transaction."""
+    """What one transaction stores. `suspicions`: why an answer was not trusted, by chat id."""
 
     completions: dict[int, Completion] = field(default_factory=dict)
     reports: list[tuple[RunnableBatch, CallReport]] = field(default_factory=list)
-    ended: list[RunnableBatch] = field(default_factory=list)
-    suspects: dict[int, str] = field(default_factory=dict)
+    ended_batches: list[RunnableBatch] = field(default_factory=list)
+    suspicions: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.completions) + len(self.reports) + len(self.ended) + len(self.suspects)
+        parts = (self.completions, self.reports, self.ended_batches, self.suspicions)
+        return sum(len(part) for part in parts)
 
     @property
-    def trace(self) -> dict[str, Any]:
-        batches = {batch.id for batch in [*(b for b, _ in self.reports), *self.ended]}
-        return requester_fields(
-            [completion.requester for completion in self.completions.values()], batches
-        )
+    def log_fields(self) -> dict[str, Any]:
+        batches = [*(batch for batch, _ in self.reports), *self.ended_batches]
+        requests = [completion.request for completion in self.completions.values()]
+        return format_log_fields(requests, {batch.id for batch in batches})
 
-    def take_apart(self) -> Iterator["PendingWrites"]:
+    def split(self) -> Iterator["PendingWrites"]:
+        """Returns each entry on its own."""
         for chat_id, completion in self.completions.items():
             yield PendingWrites(completions={chat_id: completion})
         for report in self.reports:
             yield PendingWrites(reports=[report])
-        for batch in self.ended:
-            yield PendingWrites(ended=[batch])
-        for chat_id, reason in self.suspects.items():
-            yield PendingWrites(suspects={chat_id: reason})
+        for batch in self.ended_batches:
+            yield PendingWrites(ended_batches=[batch])
+        for chat_id, reason in self.suspicions.items():
+            yield PendingWrites(suspicions={chat_id: reason})
 
 
-def requester_fields(
-    requesters: Iterable[Requester], batch_ids: Collection[int] = ()
+def format_log_fields(
+    requests: Iterable[RunningRequest], batch_ids: Collection[int] = ()
 ) -> dict[str, Any]:
-    """The log fields of several chats."""
+    """The log fields of a line that concerns several requests."""
     return {
-        "request_ids": [requester.request_id for requester in requesters],
+        "request_ids": [request.item.request_id for request in requests],
         "batch_ids": sorted(batch_ids),
     }

@@ -1,10 +1,11 @@
-"""Writes down what the runner reports, many entries in one transaction, then tells who waits."""
+"""Stores what the runner reports, many entries in one transaction, then notifies the requesters."""
 
 import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from batching.engine.call import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError
 from batching.engine.runner import RunnableBatch
+from batching.messages import Send, finished_message
 from batching.store import calls
 from batching.store.responses import describe_answer, describe_error
 from batching.store.threads import DatabaseThreads
@@ -23,7 +25,7 @@ from batching.worker.pending_writes import (
     Completion,
     PendingWrites,
     RunningRequest,
-    requester_fields,
+    format_log_fields,
 )
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect, settle_shares
@@ -31,233 +33,213 @@ from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 logger = logging.getLogger("batching")
 
 RETRY_PAUSE_S = 0.5
-RECORDS_WAIT_S = 0.05
-
-Tell = Callable[[str, dict[int, dict[str, Any]]], Awaitable[None]]
+# No client waits for the ends of calls and batches: they may wait this long for an answer, so that
+# one transaction stores both.
+MAX_GATHER_S = 0.05
 
 
 class DatabaseRecorder:
-    """The runner's recorder over the ORM.
-
-    `tell(origin, outcomes)` hands finished chats over, `on_delta` what is written of others.
-    """
+    """The runner's recorder, which uses the ORM. `send` notifies the processes of the requesters;
+    `relay_delta(origin, delta)` passes on a piece of an answer that the model still writes."""
 
     def __init__(
         self,
         *,
         database: DatabaseThreads,
         owner: str,
-        tell: Tell,
-        on_delta: Callable[[str, TextDelta], None],
+        send: Send,
+        relay_delta: Callable[[str, TextDelta], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._owner = owner
-        self._tell = tell
-        self._on_delta = on_delta
+        self._send = send
+        self._relay_delta = relay_delta
         self._clock = clock
+        # By batch id and chat id, because a recovered chat may return in another batch.
         self._requests: dict[tuple[int, int], RunningRequest] = {}
-        """by batch and chat: a chat that was lost may have come back in another batch"""
         self._pending = PendingWrites()
-        self._written = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._urgent = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def open(self, batch: RunnableBatch, request: RunningRequest) -> None:
-        """Must come before anything is written about the chat."""
-        self._requests[batch.id, request.work.id] = request
+        """Registers a request. Call it before its batch runs."""
+        self._requests[batch.id, request.item.id] = request
 
     def close(self, batch: RunnableBatch) -> None:
-        """The batch runs no more, whatever became of its chats."""
+        """Forgets the requests of a batch that no longer runs."""
         for item in batch.items:
             self._requests.pop((batch.id, item.id), None)
 
     @property
     def open_chats(self) -> dict[int, int]:
-        """The chats that run here and have no end yet, and how many calls of each have ended."""
-        works = [request.work for request in self._requests.values()]
-        return {work.id: work.attempts - work.calling for work in works}
+        """The chats that run here, and how many calls of each have ended."""
+        items = [request.item for request in self._requests.values()]
+        return {item.id: item.attempts - item.calling for item in items}
 
     @property
-    def trace(self) -> dict[str, Any]:
-        """The log fields of all that runs here."""
-        return requester_fields(
-            [t.requester for t in self._requests.values()], {b for b, _ in self._requests}
+    def log_fields(self) -> dict[str, Any]:
+        """The log fields of all running requests."""
+        return format_log_fields(
+            self._requests.values(), {batch_id for batch_id, _ in self._requests}
         )
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
         now = datetime.now(UTC)
-        prepared = await self._database.run(
-            calls.start_call, batch, items, owner=self._owner, now=now
-        )
-        steps.retry_started(batch, prepared, items)
-        return prepared
+        call = await self._database.run(calls.start_call, batch, items, owner=self._owner, now=now)
+        steps.retry_started(batch, call, items)
+        return call
 
     def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None:
         request = self._requests.pop((batch.id, item.id), None)
         if request is None:
-            return  # it runs elsewhere by now
-        usage = answer.usage
-        document = {
+            return  # Another process runs it by now.
+        values = self._end_values(request, Status.DONE) | {
             "text": answer.text,
-            "tokens_used": usage.total,
-            "latency_ms": round((self._clock() - request.accepted) * 1000),
-            "completed_at": datetime.now(UTC),
-            "queue_ms": round((request.dispatched - request.accepted) * 1000),
+            "tokens_used": answer.usage.total,
             "finish_reason": answer.finish_reason,
-            "usage": {
-                "prompt_tokens": usage.prompt,
-                "output_tokens": usage.output,
-                "thoughts_tokens": usage.thoughts,
-                "cached_tokens": usage.cached,
-                "total_tokens": usage.total,
-            },
+            "usage": _describe_usage(answer),
         }
-        if answer.estimated:
-            document["usage"]["estimated"] = True
-        values = document | {"status": str(Status.DONE), "lease_until": None}
-        shown = describe_answer(document, batch_id=batch.id, batch_size=len(batch.items))
-        self._finish(item, request, values, {"answer": shown})
+        document = describe_answer(values, batch_id=batch.id, batch_size=len(batch.items))
+        self._complete(request, values, {"answer": document})
 
     def fail(self, batch: RunnableBatch, item: BatchItem, error: GatewayError) -> None:
         request = self._requests.pop((batch.id, item.id), None)
         if request is None:
-            return  # it runs elsewhere by now
-        values = {
-            "status": str(Status.FAILED),
-            "lease_until": None,
-            "completed_at": datetime.now(UTC),
-            "latency_ms": round((self._clock() - request.accepted) * 1000),
-            "queue_ms": round((request.dispatched - request.accepted) * 1000),
+            return  # Another process runs it by now.
+        values = self._end_values(request, Status.FAILED) | {
             "error_code": error.code,
             "error_detail": str(error),
         }
-        told = describe_error(error.code, str(error), error.retry_after_s)
-        self._finish(
-            item, request, values, {"error": told, "generation": request.requester.generation}
-        )
+        document = describe_error(error.code, str(error), error.retry_after_s)
+        generation = request.requester.generation
+        self._complete(request, values, {"error": document, "generation": generation})
 
     def suspect(self, batch: RunnableBatch, item: BatchItem, reason: str) -> None:
         steps.answer_suspected(batch, item, reason)
-        self._pending.suspects[item.id] = reason
+        self._pending.suspicions[item.id] = reason
         self._wake()
 
     def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None:
-        """Not written down: the whole answer will be."""
+        """Does not store the delta, because the whole answer will be stored."""
         request = self._requests.get((batch.id, delta.item_id))
         if request is not None:
-            self._on_delta(
-                request.requester.origin, replace(delta, generation=request.requester.generation)
-            )
+            requester = request.requester
+            self._relay_delta(requester.origin, replace(delta, generation=requester.generation))
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._pending.reports.append((batch, report))
         self._wake()
 
     def end_batch(self, batch: RunnableBatch) -> None:
-        self._pending.ended.append(batch)
+        self._pending.ended_batches.append(batch)
         self._wake()
 
     async def run(self) -> None:
-        """Commits pending writes until cancelled. Writes that fail are tried again."""
+        """Stores and reports, one transaction after another, until it is cancelled."""
         while True:
-            await self._written.wait()
-            await self._gather()
-            self._written.clear()
+            await self._arrived.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MAX_GATHER_S):
+                    await self._urgent.wait()
+            self._arrived.clear()
             self._urgent.clear()
             pending, self._pending = self._pending, PendingWrites()
-            while not await self._commit(pending):  # noqa: ASYNC110 - the database is waited for
-                await asyncio.sleep(RETRY_PAUSE_S)
+            await self._write(pending)
             if not self._pending:
                 self._idle.set()
 
-    async def _gather(self) -> None:
-        """Nobody waits for the ends of calls and batches: they go along with the next answers."""
-        try:
-            async with asyncio.timeout(RECORDS_WAIT_S):
-                await self._urgent.wait()
-        except TimeoutError:
-            pass
-
     async def flush(self) -> None:
-        """Returns when everything written so far is committed and told."""
+        """Returns when everything that was recorded is stored and the requesters are notified."""
         await self._idle.wait()
 
-    def _finish(
-        self,
-        item: BatchItem,
-        request: RunningRequest,
-        values: dict[str, Any],
-        outcome: dict[str, Any],
+    def _end_values(self, request: RunningRequest, status: Status) -> dict[str, Any]:
+        """The columns that every ended request sets."""
+        return {
+            "status": str(status),
+            "lease_until": None,
+            "completed_at": datetime.now(UTC),
+            "latency_ms": round((self._clock() - request.accepted) * 1000),
+            "queue_ms": round((request.dispatched - request.accepted) * 1000),
+        }
+
+    def _complete(
+        self, request: RunningRequest, values: dict[str, Any], outcome: dict[str, Any]
     ) -> None:
+        item = request.item
         finish = Finish(item.id, self._owner, item.attempts, values)
-        self._pending.completions[item.id] = Completion(
-            finish, item.prompt, request.requester, outcome, request, self._clock()
-        )
+        self._pending.completions[item.id] = Completion(finish, request, outcome, self._clock())
         self._urgent.set()
         self._wake()
 
     def _wake(self) -> None:
         self._idle.clear()
-        self._written.set()
+        self._arrived.set()
 
-    async def _commit(self, pending: PendingWrites) -> bool:
-        """False if the database is not there and the pending must be written again."""
-        try:
-            finished = await self._database.run(_write_pending, pending)
-        except (OperationalError, InterfaceError):
-            logger.exception(
-                "Answers could not be stored; the gateway keeps them and tries again.",
-                extra=pending.trace,
-            )
-            return False
-        except Exception:
-            logger.exception(
-                "A pending of %s entries could not be written.", len(pending), extra=pending.trace
-            )
-            return await self._commit_apart(pending)
-        await self._tell_origins(pending, finished)
+    async def _write(self, pending: PendingWrites) -> None:
+        """Stores and reports the entries; tries again for as long as the database is away."""
+        while True:
+            try:
+                finished = await self._database.run(_store, pending)
+                break
+            except (OperationalError, InterfaceError):
+                logger.exception(
+                    "Results could not be stored. They are kept and will be stored later.",
+                    extra=pending.log_fields,
+                )
+                await asyncio.sleep(RETRY_PAUSE_S)
+            except Exception:
+                logger.exception(
+                    "A transaction of %s entries failed.", len(pending), extra=pending.log_fields
+                )
+                # One entry that the database rejects must not affect the others. If it is the end
+                # of a request, lease recovery will requeue the request.
+                for entry in pending.split() if len(pending) > 1 else ():
+                    await self._write(entry)
+                return
+        await self._notify_requesters(pending, finished)
         try:
             # In a thread, because the steps write files.
             await self._database.run(_report_steps, pending, finished, now=self._clock())
         except Exception:
-            logger.exception(
-                "A pending of %s entries could not be logged.", len(pending), extra=pending.trace
-            )
-        return True
+            extra = pending.log_fields
+            logger.exception("%s entries could not be logged.", len(pending), extra=extra)
 
-    async def _commit_apart(self, pending: PendingWrites) -> bool:
-        """Entry by entry, so that one that no database takes costs the others nothing."""
-        for single in pending.take_apart():
-            if len(pending) == 1:
-                continue  # it was alone already: its chat is taken back by its lease
-            while not await self._commit(single):  # noqa: ASYNC110 - the database is waited for
-                await asyncio.sleep(RETRY_PAUSE_S)
-        return True
-
-    async def _tell_origins(self, pending: PendingWrites, finished: set[int]) -> None:
+    async def _notify_requesters(self, pending: PendingWrites, finished: set[int]) -> None:
         if lost := pending.completions.keys() - finished:
             logger.warning(
-                "The ends of %s chats came too late: they run elsewhere.",
+                "%s results came too late: another process runs their requests.",
                 len(lost),
-                extra=requester_fields(
-                    [pending.completions[chat_id].requester for chat_id in lost]
-                ),
+                extra=format_log_fields([pending.completions[pk].request for pk in lost]),
             )
         by_origin: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         for chat_id in finished:
             completion = pending.completions[chat_id]
-            by_origin[completion.requester.origin][chat_id] = completion.outcome
+            by_origin[completion.request.requester.origin][chat_id] = completion.outcome
         for origin, outcomes in by_origin.items():
-            await self._tell(origin, outcomes)
+            await self._send(origin, finished_message(outcomes))
 
 
-def _write_pending(pending: PendingWrites) -> set[int]:
+def _describe_usage(answer: Answer) -> dict[str, int | bool]:
+    usage = answer.usage
+    document: dict[str, int | bool] = {
+        "prompt_tokens": usage.prompt,
+        "output_tokens": usage.output,
+        "thoughts_tokens": usage.thoughts,
+        "cached_tokens": usage.cached,
+        "total_tokens": usage.total,
+    }
+    return document | ({"estimated": True} if answer.estimated else {})
+
+
+def _store(pending: PendingWrites) -> set[int]:
+    """Returns the ids of the chats that this process still owned and that have now ended."""
     reports = [report for _, report in pending.reports]
     with transaction.atomic():
         finished = finish_chats([completion.finish for completion in pending.completions.values()])
-        mark_suspect(pending.suspects)
+        mark_suspect(pending.suspicions)
         calls.end_calls(reports)
         settle_shares(
             [
@@ -266,22 +248,22 @@ def _write_pending(pending: PendingWrites) -> set[int]:
                 for chat_id, share in report.shares.items()
             ]
         )
-        calls.end_batches([batch.id for batch in pending.ended], now=datetime.now(UTC))
+        calls.end_batches([batch.id for batch in pending.ended_batches], now=datetime.now(UTC))
     return finished
 
 
 def _report_steps(pending: PendingWrites, finished: set[int], *, now: float) -> None:
-    """Reports what is committed, and since `now` known to the clients."""
+    """Reports what is stored; the requesters were notified at the time `now`."""
     for batch, report in pending.reports:
         steps.call_ended(batch, report)
     for chat_id in finished:
         completion = pending.completions[chat_id]
         steps.request_ended(
             completion.finish,
-            prompt=completion.prompt,
-            requester=completion.requester,
+            prompt=completion.request.item.prompt,
+            requester=completion.request.requester,
             lane=completion.request.lane,
             added_s=completion.added_s(now=now),
         )
-    for batch in pending.ended:
+    for batch in pending.ended_batches:
         steps.batch_ended(batch)

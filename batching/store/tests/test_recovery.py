@@ -1,20 +1,17 @@
 """What a dead process held is taken back; what a live one holds is left alone."""
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
 from batching.process.runtime import Runtime
 from batching.store.recovery import take_back_earlier, take_back_expired
 from batching.tests.harness import LIMIT_S, Harness, post_async, wait_until
-from batching.tests.model_gate import use_gate
 from batching.tests.rows import make_call
 from chats.leases import renew_leases
 from chats.models import Chat, Status
@@ -156,63 +153,3 @@ async def test_stop_puts_running_requests_back_with_their_attempt(harness: Harne
     await harness.runtime.consumer.stop()
     chat = await Chat.objects.aget()
     assert (chat.status, chat.attempt, chat.owner) == (Status.QUEUED, 0, "")
-
-
-def fail_to_renew(*args: Any, **kwargs: Any) -> None:
-    raise OperationalError("gone")
-
-
-def hang(*args: Any, **kwargs: Any) -> None:
-    time.sleep(1.5)
-
-
-@pytest.mark.parametrize("fail", [fail_to_renew, hang])
-async def test_process_that_cannot_renew_gives_its_batches_up(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any, fail: Any
-) -> None:
-    from batching.worker import consumer
-
-    monkeypatch.setattr(consumer, "renew_leases", fail)
-    settings.LEASE_S = 0.2
-    await post_async(harness, "[[fault:hang-before-headers]] Why?")
-    await wait_until(lambda: harness.server.calls)
-    renewing = asyncio.create_task(harness.runtime.consumer.renew())
-    await wait_until(lambda: harness.runtime.consumer.running_batches == 0)
-    renewing.cancel()
-    await harness.runtime.consumer.recorder.flush()
-    assert harness.runtime.consumer.recorder.open_chats == {}
-    assert harness.runtime.consumer.dispatcher.slots.running == 0
-    chat = await Chat.objects.aget()
-    assert chat.status in (Status.RUNNING, Status.QUEUED), "it is taken back by its lease"
-
-
-async def test_process_that_can_renew_again_keeps_what_it_claims_then(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    from batching.worker import consumer
-
-    gave_up, renewed = asyncio.Event(), []
-
-    def renew(chat_ids: list[int], **fields: Any) -> int:
-        if not gave_up.is_set():
-            raise OperationalError("gone")
-        renewed.extend(chat_ids)
-        return renew_leases(chat_ids, **fields)
-
-    def note_end(message: str, *args: Any, **kwargs: Any) -> None:
-        if message.startswith("The leases ran out"):
-            settings.LEASE_S = 6.0
-            gave_up.set()
-
-    monkeypatch.setattr(consumer, "renew_leases", renew)
-    monkeypatch.setattr(consumer.logger, "error", note_end)
-    settings.LEASE_S = 0.4
-    renewing = asyncio.create_task(harness.runtime.consumer.renew())
-    async with asyncio.timeout(LIMIT_S):
-        await gave_up.wait()
-    use_gate(monkeypatch, lambda written: renewed)
-    reply = await harness.ask("Why?")
-    renewing.cancel()
-    assert renewed
-    assert reply.status_code == 200
-    assert len(harness.server.calls) == 1
