@@ -1,7 +1,7 @@
 """Logarithmic histograms of whole milliseconds: small, mergeable, with bounded relative error.
 
-Bucket 0 holds zeros; bucket i > 0 holds what lies in (GROWTH^(i-2), GROWTH^(i-1)]. Every value of a
-bucket lies within `ERROR` of the bucket's estimate (DDSketch: Masson, Rim and Lee, VLDB 2019).
+Bucket 0 holds zeros; bucket i > 0 holds the values in (GROWTH^(i-2), GROWTH^(i-1)]. Each value of
+a bucket is within `ERROR` of the bucket's estimate (DDSketch: Masson, Rim and Lee, VLDB 2019).
 Keys are text because histograms are stored as JSON.
 """
 
@@ -22,7 +22,7 @@ def bucket_of(value: int) -> int:
 
 
 def estimate_of(bucket: int) -> float:
-    """The value that is off by at most `ERROR` for everything in the bucket."""
+    """The value whose error is at most `ERROR` for every value of the bucket."""
     return 0.0 if bucket == 0 else 2 * GROWTH ** (bucket - 1) / (GROWTH + 1)
 
 
@@ -43,7 +43,7 @@ def count_values(histogram: Mapping[str, int]) -> int:
 
 def percentile(histogram: Mapping[str, int], percent: int) -> float | None:
     """The nearest-rank percentile, 0 to 100; None for an empty histogram."""
-    # Ceiling division of whole numbers: 0.07 * 100 as floats would already be rank 8.
+    # Ceiling division of integers: with floats 0.07 * 100 would round up to rank 8.
     rank = max(1, -(-percent * count_values(histogram) // 100))
     seen = 0
     for bucket in sorted(int(key) for key in histogram):

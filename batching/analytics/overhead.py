@@ -1,20 +1,22 @@
-"""What combining costs in tokens: an estimate, because the model service counts calls as a whole.
+"""Estimates the tokens that combining adds; the model service reports only the tokens of a call.
 
-Beside the prompts a call carries the rules and the lane's style once, and for each request a key in
-the prompt and in the reply. Their tokens are estimated as everywhere (`estimate_tokens`), which
-errs upwards.
+Besides the prompts, a call carries the instruction with the lane's style once, and a key for each
+request in the prompt and in the reply. `estimate_tokens` counts their tokens, and rather too many.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
-from batching.engine.lanes import LaneRule, Priority, TokenBudget, estimate_tokens
+from batching.engine.lanes import Priority, TokenBudget, estimate_tokens
 from batching.engine.prompt import combine
 from batching.models import DailyStat
 from batching.store.lane_rules import current_rules
 
 SAMPLE_KEY = "0123456789"
+
+Lane = TypeVar("Lane", bound=int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,15 @@ def measure_frame(style: str) -> Frame:
     return Frame(estimate_tokens(prompt.system), estimate_tokens(prompt.contents))
 
 
-def estimate_overhead(
-    stats: Mapping[int, DailyStat], rules: Mapping[Priority, LaneRule] | None = None
-) -> dict[int, int]:
+def estimate_overhead(stats: Mapping[Lane, DailyStat]) -> dict[Lane, int]:
     """By priority: calls × instruction + 2 × requests × key, with today's style of the lane.
 
-    Requests that were asked for again count once, so retries make it a little too low.
+    The estimate is slightly too low after retries, because it counts a retried request once.
     """
-    rules = rules or current_rules()
-    frames = {priority: measure_frame(rules[Priority(priority)].style) for priority in stats}
+    rules = current_rules()
+    frames = {lane: measure_frame(rules[Priority(lane)].style) for lane in stats}
     return {
-        priority: stat.model_calls * frames[priority].instruction
-        + 2 * stat.batched_requests * frames[priority].key
-        for priority, stat in stats.items()
+        lane: stat.model_calls * frames[lane].instruction
+        + 2 * stat.batched_requests * frames[lane].key
+        for lane, stat in stats.items()
     }

@@ -1,4 +1,4 @@
-"""Counts what has ended into DailyStat, each row exactly once."""
+"""Counts finished chats, batches and calls into DailyStat, each row exactly once."""
 
 from datetime import UTC, date, datetime
 from typing import TypeVar
@@ -11,6 +11,7 @@ from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from chats.models import OPEN_STATUSES, Chat, Status
 from settings_app.models import Lane
 
+# Chats, batches and calls of one transaction each, so that it stays short.
 CHUNK = 200
 
 COUNTERS = (
@@ -35,33 +36,34 @@ DayAndLane = tuple[date, int]
 Row = TypeVar("Row", Chat, Batch, ModelCall)
 
 
-def fold_pending(*, limit: int = CHUNK) -> int:
-    """Folds chunk by chunk until nothing is left or `limit` rows are rolled_up; gives how many.
+def roll_up_pending(*, limit: int = CHUNK) -> int:
+    """Rolls up chunk by chunk until nothing is pending or `limit` rows are counted.
 
-    Safe to run anywhere at any time: a row is marked in the transaction that counts it. A chunk
-    takes as many chats, batches and calls each as one short write transaction may hold up others.
+    Returns the number of rows. Several processes may run it at the same time, because each row is
+    marked in the transaction that counts it.
     """
-    rolled_up = 0
-    while rolled_up < limit:
-        rows = _fold_chunk(min(CHUNK, limit))
+    count = 0
+    while count < limit:
+        rows = _roll_up_chunk(min(CHUNK, limit))
         if not rows:
             break
-        rolled_up += rows
-    return rolled_up
+        count += rows
+    return count
 
 
-def _fold_chunk(size: int) -> int:
-    pending = (_pending_chats(), _pending_batches(), _pending_calls())
-    if not any(rows.exists() for rows in pending):
+def _roll_up_chunk(size: int) -> int:
+    if not any(rows.exists() for rows in (_pending_chats(), _pending_batches(), _pending_calls())):
         return 0  # without taking the write lock
     with transaction.atomic():
-        chats, batches, calls = (_lock(rows, size=size) for rows in pending)
+        chats = _lock(_pending_chats(), size=size)
+        batches = _lock(_pending_batches(), size=size)
+        calls = _lock(_pending_calls(), size=size)
         count_rows(measure_rows(chats=chats, batches=batches, calls=calls))
         return _mark(chats) + _mark(batches) + _mark(calls)
 
 
 def add_stat(total: DailyStat, part: DailyStat) -> None:
-    """Adds `part` to `total` in memory, whatever their days and lanes."""
+    """Adds `part` to `total` in memory. Their days and lanes may differ."""
     for name in COUNTERS:
         setattr(total, name, getattr(total, name) + getattr(part, name))
     for name in COUNTS_BY_KEY:
@@ -72,7 +74,7 @@ def _pending_chats() -> QuerySet[Chat]:
     columns = ("priority", "status", "received_at", "latency_ms", "queue_ms", "error_code")
     pending = Chat.objects.filter(rolled_up=False)
     for status in OPEN_STATUSES:
-        pending = pending.exclude(status=status)  # the condition of the index, word for word
+        pending = pending.exclude(status=status)  # exactly the condition of the index
     return pending.only(*columns, "batch_id")
 
 
@@ -88,36 +90,36 @@ def _pending_calls() -> QuerySet[ModelCall]:
 
 
 def _lock(rows: QuerySet[Row], *, size: int) -> list[Row]:
-    """Rows that another folder holds are left to it; SQLite lets one transaction in at a time."""
+    """Locks rows, without those that another process holds. SQLite has one writer at a time."""
     return list(rows.select_for_update(skip_locked=True).order_by("pk")[:size])
 
 
 def measure_rows(
     *, chats: list[Chat], batches: list[Batch], calls: list[ModelCall]
 ) -> dict[DayAndLane, DailyStat]:
-    """What rows that have ended add to each day and lane, as unsaved rows."""
-    named = {chat.batch_id for chat in chats} | {call.batch_id for call in calls}
-    origins = Batch.objects.only("priority", "settings").in_bulk(named - {None})
+    """The counts of finished rows by day and lane, as unsaved DailyStat rows."""
+    batch_ids = {chat.batch_id for chat in chats if chat.batch_id is not None}
+    batch_ids |= {call.batch_id for call in calls}
+    origins = Batch.objects.only("priority", "settings").in_bulk(batch_ids)
     targets = dict(Lane.objects.values_list("priority", "latency_ms"))
     added: dict[DayAndLane, DailyStat] = {}
     for batch in batches:
-        stat = _stat_of(added, batch.created_at, batch.priority)
-        add_batch(stat, batch)
+        add_batch(_stat_of(added, batch.created_at, batch.priority), batch)
     for call in calls:
         lane = origins[call.batch_id].priority
         _add_call(_stat_of(added, call.started_at, lane), call)
-        if call.priority != lane:  # stored by a process of the version before, which knew of none
+        if call.priority != lane:  # stored by an earlier version, which did not set the lane
             ModelCall.objects.filter(pk=call.pk).update(priority=lane)
     for chat in chats:
         stat = _stat_of(added, chat.received_at, chat.priority)
-        batch = origins.get(chat.batch_id)
-        snapshot = batch.settings if batch else {}
+        origin = origins.get(chat.batch_id) if chat.batch_id is not None else None
+        snapshot = origin.settings if origin else {}
         _add_chat(stat, chat, target_ms=snapshot.get("latency_ms", targets[chat.priority]))
     return added
 
 
-def _stat_of(added: dict[DayAndLane, DailyStat], moment: datetime, priority: int) -> DailyStat:
-    key = (moment.astimezone(UTC).date(), priority)
+def _stat_of(added: dict[DayAndLane, DailyStat], at: datetime, priority: int) -> DailyStat:
+    key = (at.astimezone(UTC).date(), priority)
     if key not in added:
         added[key] = DailyStat(day=key[0], priority=priority)
     return added[key]
@@ -126,9 +128,9 @@ def _stat_of(added: dict[DayAndLane, DailyStat], moment: datetime, priority: int
 def add_batch(stat: DailyStat, batch: Batch) -> None:
     stat.batches += 1
     stat.batched_requests += batch.size
-    if places := batch.settings.get("max_batch"):
+    if max_batch := batch.settings.get("max_batch"):
         stat.fill_requests += batch.size
-        stat.fill_capacity += places
+        stat.fill_capacity += max_batch
 
 
 def _add_chat(stat: DailyStat, chat: Chat, *, target_ms: int) -> None:
@@ -155,7 +157,7 @@ def _add_call(stat: DailyStat, call: ModelCall) -> None:
 
 
 def count_rows(added: dict[DayAndLane, DailyStat]) -> None:
-    """Adds to the stored rows, which are made first so that there is something to lock."""
+    """Adds to the stored rows. Missing ones are created first, so that every row can be locked."""
     if not added:
         return
     keys = sorted(added)

@@ -1,4 +1,4 @@
-"""The dashboard's numbers, from DailyStat alone: one query, however long the history is."""
+"""Summarizes a period from DailyStat, with one query for any length of history."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -6,22 +6,21 @@ from typing import Any
 
 from batching.analytics.histogram import count_values, percentile
 from batching.analytics.overhead import estimate_overhead
-from batching.analytics.rollup import add_stat, fold_pending
+from batching.analytics.rollup import add_stat, roll_up_pending
 from batching.models import DailyStat
 from settings_app.models import Priority
 
 MAX_DAYS = 3660
-
-
 PERCENTILES = (50, 90, 95, 99)
-FOLDED_AT_ONCE = 2000
+# Rows that a request rolls up at most before it reads the summary.
+MAX_ROLLED_UP = 2000
 
 
 def summarize(*, first: date | None = None, last: date | None = None) -> dict[str, Any]:
     """The document of GET /v1/analytics for the UTC days `first` to `last`, both included.
 
     `total_requests`, the three `…_priority` counts, `request_count_over_time` and
-    `priority_distribution` count batches. What nothing was recorded for is null.
+    `priority_distribution` count batches. A value without any record is null.
     """
     stats = _read(first, last)
     by_priority = {
@@ -40,9 +39,9 @@ def summarize(*, first: date | None = None, last: date | None = None) -> dict[st
             for priority, stat in by_priority.items()
         ],
         **_describe(total),
-        "combining": _weigh(total, overhead=sum(overhead.values())),
+        "combining": _describe_cost(total, overhead=sum(overhead.values())),
         "by_priority": {
-            p.name: _describe(stat) | {"combining": _weigh(stat, overhead=overhead[p])}
+            p.name: _describe(stat) | {"combining": _describe_cost(stat, overhead=overhead[p])}
             for p, stat in by_priority.items()
         },
         "by_day": [{"date": stat.day.isoformat(), **_describe(stat)} for stat in days],
@@ -50,8 +49,8 @@ def summarize(*, first: date | None = None, last: date | None = None) -> dict[st
 
 
 def summarize_now(*, first: date | None = None, last: date | None = None) -> dict[str, Any]:
-    """`summarize` with what has just ended counted too."""
-    fold_pending(limit=FOLDED_AT_ONCE)
+    """`summarize` after a roll-up, so that rows that have just ended are counted."""
+    roll_up_pending(limit=MAX_ROLLED_UP)
     return summarize(first=first, last=last)
 
 
@@ -69,7 +68,7 @@ def _total(stats: Iterable[DailyStat]) -> DailyStat:
 
 
 def _by_day(stats: list[DailyStat]) -> list[DailyStat]:
-    """All lanes of a day in one, for every day between the first and the last."""
+    """The sums over all lanes, for every day between the first and the last."""
     if not stats:
         return []
     first, last = stats[0].day, stats[-1].day
@@ -84,8 +83,8 @@ def _days(first: date, last: date) -> Iterable[date]:
 
 
 def _batches_over_time(days: list[DailyStat]) -> list[dict[str, Any]]:
-    """From the first day that has batches to the last."""
-    filled = [place for place, stat in enumerate(days) if stat.batches]
+    """From the first day with batches to the last."""
+    filled = [index for index, stat in enumerate(days) if stat.batches]
     between = days[filled[0] : filled[-1] + 1] if filled else []
     return [{"date": stat.day.isoformat(), "count": stat.batches} for stat in between]
 
@@ -93,9 +92,9 @@ def _batches_over_time(days: list[DailyStat]) -> list[dict[str, Any]]:
 def _describe(stat: DailyStat) -> dict[str, Any]:
     """`calls_saved` = requests that left in batches - model calls made for them.
 
-    Retries count as calls, so a bad day can be negative. `slo_attainment` = requests answered
-    within their lane's `latency_ms` / all answered requests. `fill` = requests / places of the
-    batches whose maximum is known: that of their lane when they left.
+    Retries count as calls, so the number can be negative. `slo_attainment` = requests answered
+    within their lane's `latency_ms` / all answered requests. `fill` = requests / maximum batch
+    sizes, over the batches whose lane's maximum at dispatch is known.
     """
     return {
         "requests": stat.requests,
@@ -119,8 +118,8 @@ def _describe(stat: DailyStat) -> dict[str, Any]:
     }
 
 
-def _weigh(stat: DailyStat, *, overhead: int) -> dict[str, Any]:
-    """What combining cost: tokens (see `combining`), and the sum of all waits in the queue."""
+def _describe_cost(stat: DailyStat, *, overhead: int) -> dict[str, Any]:
+    """The cost of combining: tokens (see `overhead`), and the sum of all waits in the queue."""
     return {
         "overhead_tokens": overhead,
         "estimated": True,
@@ -129,7 +128,7 @@ def _weigh(stat: DailyStat, *, overhead: int) -> dict[str, Any]:
 
 
 def _describe_times(histogram: dict[str, int], *, total: int) -> dict[str, float | None]:
-    """Percentiles are within 5 % (see `histogram`), the mean is exact."""
+    """Percentiles have an error of at most 5 % (see `histogram`), the mean is exact."""
     percentiles = {f"p{percent}": percentile(histogram, percent) for percent in PERCENTILES}
     return percentiles | {"mean": _ratio(total, count_values(histogram))}
 

@@ -70,7 +70,7 @@ def _insert(statement: BulkInsert, rows: Sequence[Any]) -> None:
 
 
 def measure_history(entries: Iterable[DemoBatch]) -> Figures:
-    """What `rollup.fold_pending` would count of them."""
+    """What `rollup.roll_up_pending` would count of them."""
     figures: Figures = {}
     for entry in entries:
         if entry.batch is not None:

@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from batching.analytics.rollup import CHUNK, fold_pending
+from batching.analytics.rollup import CHUNK, roll_up_pending
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.gateway.gateway import Gateway
@@ -199,7 +199,7 @@ class Runtime:
         """Keeps the roll-up at most a second behind what has ended."""
         while True:
             await asyncio.sleep(FOLD_INTERVAL_S)
-            while await self.database.run(fold_pending) >= CHUNK:
+            while await self.database.run(roll_up_pending) >= CHUNK:
                 pass  # chunk by chunk, so that requests get in between
 
     async def _retain(self) -> None:

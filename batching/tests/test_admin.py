@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.models import Batch, DailyStat
 from batching.tests.admin_pages import open_list, open_record
 from batching.tests.rows import make_batch, make_call
@@ -23,7 +23,7 @@ def batch():
     make_chat(batch=batch, username="ann", request_id="first")
     make_chat(Status.FAILED, batch=batch, username="<b>bob</b>", request_id="second")
     make_call(batch, reply="the raw reply")
-    fold_pending()
+    roll_up_pending()
     return batch
 
 

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.models import CallKind, CallStatus
 from batching.pages.batch_detail import MAX_SHOWN_CHARACTERS, shorten
 from batching.tests.admin_pages import open_list, open_record
@@ -60,7 +60,7 @@ def story():
         error_detail="The prompt was blocked.",
         perhaps_billed=True,
     )
-    fold_pending()
+    roll_up_pending()
     return batch, first, second, combined, single
 
 
@@ -160,7 +160,7 @@ def list_dates(page: str) -> list[str]:
 def calendar():
     for days in (0, 1, 40, 400):
         make_chat(received_at=NOON - timedelta(days=days))
-    fold_pending()
+    roll_up_pending()
 
 
 @pytest.mark.usefixtures("calendar")
@@ -189,6 +189,6 @@ def test_dates_are_not_looked_for_in_the_large_table(admin_client):
 def test_one_year_alone_is_not_a_choice(admin_client):
     for days in (0, 1, 40):
         make_chat(received_at=NOON - timedelta(days=days))
-    fold_pending()
+    roll_up_pending()
     page = open_list(admin_client, "chats_chat")
     assert list_dates(page) == ["January 2026", "March 2026"]

@@ -32,7 +32,7 @@ def exact_percentile(values: list[int], percent: int) -> int:
 
 
 @given(times)
-def test_a_bucket_estimates_each_of_its_values_within_the_promise(value):
+def test_bucket_estimates_each_value_within_the_promised_error(value):
     assert estimate_of(bucket_of(value)) == pytest.approx(value, rel=PROMISED_ERROR, abs=0)
 
 
@@ -43,7 +43,7 @@ def test_a_larger_value_is_never_in_a_smaller_bucket(one, other):
 
 
 @given(st.lists(times, min_size=1), st.integers(min_value=0, max_value=100))
-def test_a_percentile_is_within_the_promise_of_the_exact_one(values, percent):
+def test_percentile_is_within_the_promised_error(values, percent):
     exact = exact_percentile(values, percent)
     assert percentile(histogram_of(values), percent) == pytest.approx(
         exact, rel=PROMISED_ERROR, abs=0
@@ -51,14 +51,14 @@ def test_a_percentile_is_within_the_promise_of_the_exact_one(values, percent):
 
 
 @given(st.lists(times), st.lists(times))
-def test_merging_is_counting_together(some, others):
+def test_merged_histogram_counts_all_values(some, others):
     merged = histogram_of(some)
     merge(merged, histogram_of(others))
     assert merged == histogram_of(some + others)
     assert count_values(merged) == len(some) + len(others)
 
 
-def test_merging_leaves_the_part_as_it_was():
+def test_merging_does_not_change_the_part():
     part = histogram_of([5])
     merge(histogram_of([5]), part)
     assert part == histogram_of([5])
@@ -68,7 +68,7 @@ def test_zero_is_exactly_zero():
     assert percentile(histogram_of([0, 0, 0]), 99) == 0
 
 
-def test_nothing_has_no_percentile():
+def test_empty_histogram_has_no_percentile():
     assert percentile({}, 50) is None
 
 

@@ -1,4 +1,4 @@
-"""DailyStat counts each ended row once, on its own day and lane."""
+"""DailyStat counts each finished row once, on its own day and lane."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batching.analytics import rollup
 from batching.analytics.histogram import bucket_of, count_values
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
@@ -31,13 +31,13 @@ def test_an_answered_chat_counts_with_its_times():
     batch = make_batch()
     make_chat(batch=batch, latency_ms=800, queue_ms=300)
     make_chat(batch=batch, latency_ms=1200, queue_ms=0)
-    fold_pending()
-    rolled_up = stat()
-    assert (rolled_up.requests, rolled_up.answered, rolled_up.in_time) == (2, 2, 2)
-    assert (rolled_up.latency_ms_sum, rolled_up.queue_ms_sum) == (2000, 300)
-    assert rolled_up.latency_hist == {str(bucket_of(800)): 1, str(bucket_of(1200)): 1}
-    assert rolled_up.queue_hist == {str(bucket_of(300)): 1, "0": 1}
-    assert rolled_up.failures == {}
+    roll_up_pending()
+    counted = stat()
+    assert (counted.requests, counted.answered, counted.in_time) == (2, 2, 2)
+    assert (counted.latency_ms_sum, counted.queue_ms_sum) == (2000, 300)
+    assert counted.latency_hist == {str(bucket_of(800)): 1, str(bucket_of(1200)): 1}
+    assert counted.queue_hist == {str(bucket_of(300)): 1, "0": 1}
+    assert counted.failures == {}
 
 
 def test_a_chat_without_an_answer_counts_by_its_code_and_has_no_latency():
@@ -45,11 +45,11 @@ def test_a_chat_without_an_answer_counts_by_its_code_and_has_no_latency():
     make_chat(Status.FAILED, error_code="blocked")
     make_chat(Status.EXPIRED, error_code="timeout")
     make_chat(Status.CANCELLED, error_code="cancelled")
-    fold_pending()
-    rolled_up = stat()
-    assert (rolled_up.requests, rolled_up.answered, rolled_up.in_time) == (4, 0, 0)
-    assert rolled_up.failures == {"blocked": 2, "timeout": 1, "cancelled": 1}
-    assert (rolled_up.latency_hist, rolled_up.latency_ms_sum) == ({}, 0)
+    roll_up_pending()
+    counted = stat()
+    assert (counted.requests, counted.answered, counted.in_time) == (4, 0, 0)
+    assert counted.failures == {"blocked": 2, "timeout": 1, "cancelled": 1}
+    assert (counted.latency_hist, counted.latency_ms_sum) == ({}, 0)
 
 
 def test_in_time_is_measured_by_the_lane_as_it_was_when_the_batch_left():
@@ -57,17 +57,17 @@ def test_in_time_is_measured_by_the_lane_as_it_was_when_the_batch_left():
     batch = make_batch(settings={"latency_ms": 500})
     make_chat(batch=batch, latency_ms=500)
     make_chat(batch=batch, latency_ms=501)
-    fold_pending()
+    roll_up_pending()
     assert stat().in_time == 1
 
 
 @pytest.mark.parametrize("with_batch", [True, False])
-def test_in_time_is_measured_by_the_lane_of_today_where_no_snapshot_is_left(with_batch):
+def test_in_time_is_measured_by_the_current_lane_without_a_snapshot(with_batch):
     Lane.objects.filter(priority=Priority.MEDIUM).update(latency_ms=700)
     batch = make_batch(settings={}) if with_batch else None
     make_chat(batch=batch, latency_ms=700)
     make_chat(batch=batch, latency_ms=701)
-    fold_pending()
+    roll_up_pending()
     assert stat().in_time == 1
 
 
@@ -75,7 +75,7 @@ def test_a_batch_counts_with_its_size_whatever_its_outcome():
     make_batch(size=4)
     make_batch(size=3, outcome=Outcome.FAILED)
     make_batch(size=2, outcome=Outcome.PARTIAL)
-    fold_pending()
+    roll_up_pending()
     assert (stat().batches, stat().batched_requests) == (3, 9)
 
 
@@ -85,26 +85,26 @@ def test_a_call_counts_its_tokens_in_the_lane_of_its_batch():
     make_call(batch, **tokens)
     make_call(batch, status=CallStatus.FAILED, prompt_tokens=5)
     make_call(batch, status=CallStatus.FAILED)
-    fold_pending()
-    rolled_up = stat(Priority.HIGH)
-    assert rolled_up.model_calls == 3
-    assert (rolled_up.prompt_tokens, rolled_up.output_tokens) == (105, 40)
-    assert (rolled_up.thoughts_tokens, rolled_up.cached_tokens) == (7, 64)
+    roll_up_pending()
+    counted = stat(Priority.HIGH)
+    assert counted.model_calls == 3
+    assert (counted.prompt_tokens, counted.output_tokens) == (105, 40)
+    assert (counted.thoughts_tokens, counted.cached_tokens) == (7, 64)
 
 
-def test_what_has_not_ended_waits_for_its_end():
+def test_running_rows_are_counted_when_they_end():
     batch = make_batch(outcome=Outcome.RUNNING)
     make_call(batch, status=CallStatus.STARTED)
     make_chat(Status.RUNNING, batch=batch)
     make_chat(Status.QUEUED)
-    assert fold_pending() == 0
+    assert roll_up_pending() == 0
     assert not DailyStat.objects.exists()
     Batch.objects.update(outcome=Outcome.DONE)
     ModelCall.objects.update(status=CallStatus.COMPLETE)
     Chat.objects.filter(status=Status.RUNNING).update(
         status=Status.DONE, text="Now.", latency_ms=1, queue_ms=1
     )
-    assert fold_pending() == 3
+    assert roll_up_pending() == 3
     assert (stat().requests, stat().batches, stat().model_calls) == (1, 1, 1)
 
 
@@ -113,92 +113,92 @@ def test_each_row_counts_on_its_own_utc_day_and_lane():
     make_call(batch, at=LATE + timedelta(days=1))
     make_chat(priority=Priority.LOW, batch=batch, received_at=LATE)
     make_chat(priority=Priority.HIGH, received_at=LATE)
-    fold_pending()
+    roll_up_pending()
     next_day = stat(Priority.LOW, day=LATE + timedelta(days=1))
     assert (stat(Priority.LOW).requests, stat(Priority.LOW).batches) == (1, 0)
     assert stat(Priority.HIGH).requests == 1
     assert (next_day.requests, next_day.batches, next_day.model_calls) == (0, 1, 1)
 
 
-def test_a_second_fold_adds_to_the_first_and_counts_nothing_twice():
+def test_second_roll_up_adds_to_the_first_and_counts_nothing_twice():
     make_chat(latency_ms=100)
     make_chat(Status.FAILED)
-    assert fold_pending() == 2
-    assert fold_pending() == 0
+    assert roll_up_pending() == 2
+    assert roll_up_pending() == 0
     make_chat(latency_ms=100)
     make_chat(Status.FAILED)
-    assert fold_pending() == 2
-    rolled_up = stat()
-    assert (rolled_up.requests, rolled_up.answered, rolled_up.latency_ms_sum) == (4, 2, 200)
-    assert rolled_up.latency_hist == {str(bucket_of(100)): 2}
-    assert rolled_up.failures == {"blocked": 2}
+    assert roll_up_pending() == 2
+    counted = stat()
+    assert (counted.requests, counted.answered, counted.latency_ms_sum) == (4, 2, 200)
+    assert counted.latency_hist == {str(bucket_of(100)): 2}
+    assert counted.failures == {"blocked": 2}
 
 
-def test_lanes_of_the_same_day_leave_each_other_alone():
+def test_lanes_of_the_same_day_are_counted_apart():
     make_chat(priority=Priority.LOW)
-    fold_pending()
+    roll_up_pending()
     make_chat(priority=Priority.HIGH)
-    fold_pending()
+    roll_up_pending()
     assert (stat(Priority.LOW).requests, stat(Priority.HIGH).requests) == (1, 1)
 
 
-def test_a_backlog_is_folded_a_limited_part_at_a_time():
+def test_backlog_is_rolled_up_in_limited_parts():
     for _ in range(5):
         make_chat()
-    assert [fold_pending(limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [roll_up_pending(limit=2) for _ in range(4)] == [2, 2, 1, 0]
     assert stat().requests == 5
 
 
-def test_a_long_backlog_is_folded_in_short_transactions(monkeypatch):
+def test_long_backlog_is_rolled_up_in_short_transactions(monkeypatch):
     monkeypatch.setattr(rollup, "CHUNK", 2)
     for _ in range(5):
         make_chat()
     with CaptureQueriesContext(connection) as queries:
-        assert fold_pending(limit=100) == 5
+        assert roll_up_pending(limit=100) == 5
     marks = [query for query in queries if query["sql"].startswith('UPDATE "chats_chat"')]
     assert len(marks) == 3
     assert stat().requests == 5
 
 
-def test_a_fold_that_fails_leaves_everything_to_the_next(monkeypatch):
+def test_failed_roll_up_leaves_everything_to_the_next(monkeypatch):
     make_chat()
 
     def fail(rows: list[Any]) -> int:
-        raise RuntimeError("The machine went off.")
+        raise RuntimeError("The process was killed.")
 
     with monkeypatch.context() as patched:
         patched.setattr(rollup, "_mark", fail)
         with pytest.raises(RuntimeError):
-            fold_pending()
+            roll_up_pending()
     assert not DailyStat.objects.exists()
-    assert fold_pending() == 1
+    assert roll_up_pending() == 1
     assert stat().requests == 1
 
 
-def test_nothing_to_fold_opens_no_transaction():
+def test_roll_up_without_pending_rows_opens_no_transaction():
     with CaptureQueriesContext(connection) as queries:
-        fold_pending()
+        roll_up_pending()
     assert len(queries) == 3
     assert all(query["sql"].startswith("SELECT") for query in queries)
 
 
 def test_the_number_of_queries_does_not_grow_with_the_rows():
-    def fold_with(chats: int) -> int:
+    def roll_up_with(chats: int) -> int:
         for number in range(chats):
             at = NOON + timedelta(days=number)
             batch = make_batch(at=at)
             make_call(batch)
             make_chat(batch=batch, received_at=at)
         with CaptureQueriesContext(connection) as queries:
-            assert fold_pending() == 3 * chats
+            assert roll_up_pending() == 3 * chats
         return len(queries)
 
-    few = fold_with(2)
+    few = roll_up_with(2)
     assert few <= 20
-    assert fold_with(20) == few
+    assert roll_up_with(20) == few
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's planner takes words literally")
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite's plans name the index")
 @pytest.mark.parametrize(
     ("pending", "index"),
     [
@@ -207,7 +207,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows():
         (rollup._pending_calls, "model_call_not_rolled_up"),
     ],
 )
-def test_what_is_pending_is_found_in_its_own_index(pending, index):
+def test_pending_rows_are_found_by_their_own_index(pending, index):
     assert f"INDEX {index}" in pending().order_by("pk").explain()
 
 
@@ -233,42 +233,42 @@ def run_together(number: int, work: Callable[[], None]) -> list[BaseException]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_folders_at_the_same_time_count_each_row_once():
+def test_simultaneous_roll_ups_count_each_row_once():
     for number in range(60):
         batch = make_batch(size=2, at=NOON + timedelta(days=number % 3))
         make_call(batch, prompt_tokens=10)
         make_chat(batch=batch, latency_ms=100, received_at=batch.created_at)
 
-    def fold_until_nothing_is_left() -> None:
-        while fold_pending(limit=7):
+    def roll_up_everything() -> None:
+        while roll_up_pending(limit=7):
             pass
 
-    assert run_together(4, fold_until_nothing_is_left) == []
-    assert fold_pending() == 0
+    assert run_together(4, roll_up_everything) == []
+    assert roll_up_pending() == 0
     stats = DailyStat.objects.all()
-    assert [rolled_up.requests for rolled_up in stats] == [20, 20, 20]
-    assert [rolled_up.batched_requests for rolled_up in stats] == [40, 40, 40]
-    assert [rolled_up.prompt_tokens for rolled_up in stats] == [200, 200, 200]
-    assert [count_values(rolled_up.latency_hist) for rolled_up in stats] == [20, 20, 20]
+    assert [row.requests for row in stats] == [20, 20, 20]
+    assert [row.batched_requests for row in stats] == [40, 40, 40]
+    assert [row.prompt_tokens for row in stats] == [200, 200, 200]
+    assert [count_values(row.latency_hist) for row in stats] == [20, 20, 20]
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="needs Postgres")
-def test_on_postgres_a_folder_passes_by_the_rows_that_another_holds():
+def test_on_postgres_a_roll_up_skips_rows_that_another_has_locked():
     held, free = make_chat(), make_chat(username="bob")
     with transaction.atomic():
         Chat.objects.select_for_update().get(pk=held.pk)
-        assert run_together(1, fold_pending) == []
+        assert run_together(1, roll_up_pending) == []
         assert stat().requests == 1
     assert set(Chat.objects.filter(rolled_up=True)) == {free}
-    fold_pending()
+    roll_up_pending()
     assert stat().requests == 2
 
 
 @pytest.mark.django_db
 def test_call_stored_without_its_lane_gets_it_when_it_is_counted():
     call = make_call(make_batch(Priority.HIGH), priority=Priority.MEDIUM)
-    fold_pending()
+    roll_up_pending()
     call.refresh_from_db()
     assert call.priority == Priority.HIGH
     assert DailyStat.objects.get(model_calls=1).priority == Priority.HIGH

@@ -1,4 +1,4 @@
-"""The analytics document against numbers counted by hand."""
+"""The analytics document, against numbers computed by hand."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.analytics.summary import summarize
 from batching.engine.lanes import Priority as EnginePriority
 from batching.engine.lanes import TokenBudget
@@ -81,14 +81,14 @@ def week():
         received_at=WEDNESDAY,
         error_code="missing_answer",
     )
-    fold_pending()
+    roll_up_pending()
 
 
 def near(value: float):
     return pytest.approx(value, rel=0.05)
 
 
-def test_an_empty_gateway_invents_no_numbers():
+def test_document_of_an_empty_gateway_holds_zeros_and_nulls():
     assert summarize() == {
         "total_requests": 0,
         "high_priority": 0,
@@ -108,7 +108,7 @@ def test_an_empty_gateway_invents_no_numbers():
 
 
 @pytest.mark.usefixtures("week")
-def test_the_names_of_old_count_batches():
+def test_original_names_count_batches():
     document = summarize()
     assert document["total_requests"] == 3
     assert document["high_priority"] == 1
@@ -200,7 +200,7 @@ def test_fill_counts_only_batches_whose_maximum_is_known():
     make_batch(size=3, at=MONDAY, settings={"max_batch": 4})
     make_batch(size=1, at=MONDAY, settings={"max_batch": 6})
     make_batch(size=2, at=MONDAY, settings={})
-    fold_pending()
+    roll_up_pending()
     document = summarize()
     assert document["mean_batch_size"] == 2
     assert document["fill"] == 0.4
@@ -208,7 +208,7 @@ def test_fill_counts_only_batches_whose_maximum_is_known():
 
 
 @pytest.mark.usefixtures("week")
-def test_tokens_that_combining_adds_are_what_the_calls_really_carried_beside_the_prompts():
+def test_estimated_overhead_is_near_the_real_size_of_calls_without_their_prompts():
     rule = current_rules()[EnginePriority.HIGH]
     prompt = combine(
         ["Why?"] * 3,
@@ -220,35 +220,35 @@ def test_tokens_that_combining_adds_are_what_the_calls_really_carried_beside_the
     )
     carried = len(str(prompt).encode()) - 3 * len("Why?")
     reply = len(json.dumps(dict.fromkeys(prompt.keys, "")).encode())
-    told = summarize()["by_priority"]["HIGH"]["combining"]
-    assert told["overhead_tokens"] == pytest.approx((carried + reply) / 3, rel=0.05)
-    assert told["estimated"] is True
+    cost = summarize()["by_priority"]["HIGH"]["combining"]
+    assert cost["overhead_tokens"] == pytest.approx((carried + reply) / 3, rel=0.05)
+    assert cost["estimated"] is True
     assert summarize()["combining"]["overhead_tokens"] == sum(
         lane["combining"]["overhead_tokens"] for lane in summarize()["by_priority"].values()
     )
 
 
-def test_days_without_anything_are_zero_days():
+def test_days_without_rows_hold_zeros():
     make_batch(at=MONDAY)
     make_batch(at=THURSDAY)
-    fold_pending()
+    roll_up_pending()
     document = summarize()
     assert [day["count"] for day in document["request_count_over_time"]] == [1, 0, 0, 1]
     assert document["by_day"][1] == NOTHING | {"date": "2026-03-10"}
 
 
-def test_a_day_without_batches_neither_begins_nor_ends_their_series():
+def test_series_of_batches_begins_and_ends_with_a_day_that_has_some():
     make_chat(Status.EXPIRED, received_at=MONDAY)
     make_batch(at=TUESDAY)
     make_chat(Status.EXPIRED, received_at=WEDNESDAY)
-    fold_pending()
+    roll_up_pending()
     document = summarize()
     assert document["request_count_over_time"] == [{"date": "2026-03-10", "count": 1}]
     assert len(document["by_day"]) == 3
 
 
 @pytest.mark.usefixtures("week")
-def test_a_range_holds_its_first_and_its_last_day():
+def test_range_includes_its_first_and_last_day():
     document = summarize(first=date(2026, 3, 10), last=date(2026, 3, 11))
     assert (document["requests"], document["total_requests"]) == (4, 2)
     assert [day["date"] for day in document["by_day"]] == ["2026-03-10", "2026-03-11"]
@@ -256,7 +256,7 @@ def test_a_range_holds_its_first_and_its_last_day():
     assert summarize(last=date(2026, 3, 9))["requests"] == 3
 
 
-def test_the_document_costs_one_query_however_long_the_history_is():
+def test_document_costs_one_query_for_any_history():
     DailyStat.objects.bulk_create(
         DailyStat(day=date(2026, 1, 1) + timedelta(days=n), priority=p, requests=1)
         for n in range(50)
@@ -268,7 +268,7 @@ def test_the_document_costs_one_query_however_long_the_history_is():
     assert len(queries) == 1
 
 
-def test_the_endpoint_counts_at_once_what_has_just_ended(client):
+def test_endpoint_counts_rows_that_have_just_ended(client):
     make_chat(received_at=MONDAY)
     make_batch(at=MONDAY)
     document = client.get("/v1/analytics").json()
@@ -278,7 +278,7 @@ def test_the_endpoint_counts_at_once_what_has_just_ended(client):
 
 
 @pytest.mark.usefixtures("week")
-def test_the_endpoint_takes_utc_days_and_leaves_out_the_day_to(client):
+def test_endpoint_takes_utc_days_and_excludes_the_day_to(client):
     document = client.get("/v1/analytics?from=2026-03-10&to=2026-03-11").json()
     assert document == summarize(first=date(2026, 3, 10), last=date(2026, 3, 10))
     assert document["requests"] == 1
@@ -297,7 +297,7 @@ def test_the_endpoint_costs_a_bounded_number_of_queries(client):
     assert len(queries) <= 20
 
 
-def test_a_request_that_was_never_accepted_leaves_no_trace(client):
+def test_gateway_without_requests_stores_no_statistics(client):
     assert client.get("/v1/analytics").json()["requests"] == 0
     assert not DailyStat.objects.exists()
 
@@ -318,7 +318,7 @@ def test_a_request_that_was_never_accepted_leaves_no_trace(client):
         ("from=2016-01-01&to=2026-03-10", "to"),
     ],
 )
-def test_a_day_that_means_nothing_is_refused_by_name(client, query, field):
+def test_invalid_day_is_refused_and_its_parameter_named(client, query, field):
     response = client.get(f"/v1/analytics?{query}")
     assert field in response.json()["errors"]
     assert response.json()["code"] == "invalid"
@@ -330,7 +330,7 @@ def test_the_ends_of_the_calendar_are_days_too(client, query):
     assert client.get(f"/v1/analytics?{query}").json()["requests"] == 0
 
 
-def test_a_closed_gateway_shows_its_numbers_to_staff_alone(client, admin_client, settings):
+def test_closed_gateway_shows_its_numbers_only_to_staff(client, admin_client, settings):
     settings.API_ACCESS = "key"
     assert client.get("/v1/analytics").json()["code"] == "not_authenticated"
     assert admin_client.get("/v1/analytics").json()["requests"] == 0

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models import Count, F, Q, Sum
 
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.analytics.summary import summarize
 from batching.demo.history import Plan, generate_history
 from batching.demo.rows import DEMO_OWNER, DemoBatch
@@ -93,7 +93,7 @@ def test_the_roll_up_is_what_folding_would_have_given(stored: None) -> None:
     for model in (Chat, Batch, ModelCall):
         assert not model.objects.filter(rolled_up=False).exists()
         model.objects.update(rolled_up=False)
-    while fold_pending():
+    while roll_up_pending():
         pass
     assert without_ids(stats()) == written
 
@@ -119,7 +119,7 @@ def test_the_analytics_agree_with_counting_by_hand(stored: None) -> None:
 
 def test_a_running_server_counts_nothing_of_it_again(stored: None) -> None:
     before = stats()
-    assert fold_pending() == 0
+    assert roll_up_pending() == 0
     assert stats() == before
 
 
@@ -196,7 +196,7 @@ def test_removing_it_leaves_the_real_history_and_its_figures() -> None:
         chats = [make_chat(latency_ms=90, **times), make_chat(Status.FAILED, **times)]
         make_call(batch, prompt_tokens=9, item_ids=[chat.pk for chat in chats])
     make_chat(Status.CANCELLED, username="demo-like", received_at=NOW)
-    fold_pending()
+    roll_up_pending()
     before, rows = stats(), remaining()
     store_history(generate(500))
     assert stats() != before

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.management.progress import progress_bar
 from batching.models import ModelCall
 from batching.store.retention import Extent, count_extent, prune, scrub_calls, scrub_chats
@@ -62,7 +62,7 @@ class Command(BaseCommand):
                 raise CommandError("--prompts goes with no other option.")
             return self._blank_all()
         extent = self._read_extent(days, username)
-        while fold_pending():  # what is not counted yet would be lost to the analytics
+        while roll_up_pending():  # what is not counted yet would be lost to the analytics
             pass
         found = count_extent(extent)
         if dry_run:

@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.analytics.summary import summarize
 from batching.models import CallStatus
 from batching.pages import views
@@ -85,7 +85,7 @@ def two_weeks(db, settings, monkeypatch):
         fields = {"priority": Priority.LOW, "received_at": NOW, "error_code": code}
         make_chat(Status.FAILED, batch=low, **fields)
     make_chat(Status.EXPIRED, received_at=NOW)
-    fold_pending()
+    roll_up_pending()
 
 
 def read_cells(page: str) -> dict[str, list[str]]:
@@ -201,5 +201,5 @@ def test_savings_of_an_empty_period_and_of_a_bad_day_are_explained():
     batch = make_batch()
     for _ in range(2):
         make_call(batch, status=CallStatus.FAILED)
-    fold_pending()
+    roll_up_pending()
     assert summarize_savings(summarize(), links=LINKS).sentence.startswith("No call was saved")

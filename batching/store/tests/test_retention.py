@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from batching.analytics.rollup import fold_pending
+from batching.analytics.rollup import roll_up_pending
 from batching.management.commands.prune import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from batching.process import runtime
@@ -57,7 +57,7 @@ def set_retention(**values: Any) -> None:
 def test_old_history_goes_and_its_figures_stay() -> None:
     make_history(31, usernames=["ann", "bob"])
     make_history(29, usernames=["ann"])
-    fold_pending()
+    roll_up_pending()
     figures = list(DailyStat.objects.values())
     assert list(prune(MONTH)) == [{"chats": 2, "batches": 1, "calls": 1}]
     assert remaining() == (1, 1, 1)
@@ -68,7 +68,7 @@ def test_old_history_goes_and_its_figures_stay() -> None:
 def test_chunks_are_bounded() -> None:
     for _ in range(5):
         make_history(40, usernames=["ann"])
-    fold_pending()
+    roll_up_pending()
     assert [part["chats"] for part in prune(MONTH, size=2)] == [2, 2, 1]
     assert remaining() == (0, 0, 0)
 
@@ -86,7 +86,7 @@ def test_batch_stays_while_one_of_its_chats_or_calls_does() -> None:
     shared = make_history(31, usernames=["ann", "bob"])
     Chat.objects.filter(username="bob").update(received_at=NOW, deadline=NOW)
     uncounted = make_history(31, usernames=["cid"])
-    fold_pending()
+    roll_up_pending()
     ModelCall.objects.filter(batch=uncounted).update(rolled_up=False, status=CallStatus.STARTED)
     prune_chunk(MONTH)
     assert set(Batch.objects.values_list("pk", flat=True)) == {shared.pk, uncounted.pk}
@@ -96,14 +96,14 @@ def test_batch_stays_while_one_of_its_chats_or_calls_does() -> None:
 def test_old_batches_whose_chats_ran_elsewhere_go_too() -> None:
     make_call(make_batch(at=NOW - timedelta(days=31)))
     make_call(make_batch(at=NOW))
-    fold_pending()
+    roll_up_pending()
     assert prune_chunk(MONTH) == {"batches": 1, "calls": 1}
     assert remaining() == (0, 1, 1)
 
 
 def test_retention_setting_decides_and_0_keeps_everything() -> None:
     make_history(31, usernames=["ann"])
-    fold_pending()
+    roll_up_pending()
     set_retention(retention_days=0)
     assert prune_old(now=NOW) == 0
     set_retention(retention_days=32)
