@@ -210,10 +210,10 @@ async def test_documents_name_every_metric_and_no_other(harness: Harness) -> Non
     text = (await harness.client.get("/metrics")).text
     names = set(re.findall(r"^# TYPE llmbatch_(\w+)", text, re.M))
     assert len(names) > 15
-    readme = (ROOT / "README.md").read_text()
-    table = readme.partition("| `llmbatch_…` |")[2].partition("\n\n")[0]
+    operations = (ROOT / "docs/operations.md").read_text()
+    table = operations.partition("| `llmbatch_…` |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`(\w{10,})`", table)) == names
-    written = readme + (ROOT / "docs/alerts.yml").read_text()
+    written = operations + (ROOT / "docs/alerts.yml").read_text()
     found = set(re.findall(r"llmbatch_(\w+)", written))
     assert {n for n in found if re.sub("_(bucket|sum|count)$", "", n) not in names} == set()
 
