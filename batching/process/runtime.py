@@ -1,4 +1,4 @@
-"""Puts the parts of one process together, starts them in its event loop, and stops them."""
+"""The composition root: builds the parts of one process, starts them and stops them."""
 
 import asyncio
 import contextvars
@@ -6,16 +6,14 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import DatabaseError
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from batching.analytics.rollup import CHUNK, roll_up_pending
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.gateway.gateway import Gateway
@@ -24,21 +22,13 @@ from batching.llm.access import ModelState, model_state, read_access
 from batching.llm.lazy import LazyGeminiModel
 from batching.messages import Sender
 from batching.models import ALIVE_S
+from batching.process.maintenance import Maintenance
 from batching.process.supervisor import Supervisor
 from batching.sockets.registry import SocketRegistry
-from batching.store.fleet_status import (
-    REPORT_INTERVAL_S,
-    FleetStatus,
-    forget_worker,
-    read_fleet_status,
-    report_worker,
-)
-from batching.store.retention import prune_old
+from batching.store.fleet_status import FleetStatus
 from batching.store.threads import DatabaseThreads
-from batching.telemetry.exposition import forget_numbers, report_numbers
 from batching.telemetry.metrics import watch_lag
 from batching.worker.consumer import BatchConsumer
-from settings_app.access.api_keys import KEY_RING
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
 
 if TYPE_CHECKING:
@@ -47,18 +37,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("batching")
 
 HEARTBEAT_LIMIT_S = 3.0
-FOLD_INTERVAL_S = 0.5
-LAST_USED_INTERVAL_S = 10.0
-NUMBERS_INTERVAL_S = 2.0
-WATCH_INTERVAL_S = 0.5
-RETENTION_DELAY_S = 60.0
-RETENTION_INTERVAL_S = 3600.0
-RETENTION_PAUSE_S = 0.1
 NAME_LENGTH = 40
+
+Tasks = dict[str, Callable[[], Coroutine[Any, Any, None]]]
 
 
 class Runtime:
-    """`gateway` takes requests in, `consumer` runs batches; a fleet has processes for each."""
+    """All parts of one process.
+
+    A web process takes requests and has a `gateway`; a worker runs batches and has a `consumer`.
+    One process may do both. In a fleet several processes share Postgres and Redis.
+    """
+
+    # Exists after `start` in a process that takes requests.
+    gateway: Gateway
+    # Exists after `start` in a process that runs batches.
+    consumer: BatchConsumer
 
     def __init__(
         self,
@@ -66,27 +60,22 @@ class Runtime:
         name: str = "",
         takes_requests: bool = True,
         runs_batches: bool = True,
-        layer: Any = None,
-        model: Any = None,
     ) -> None:
         self.takes_requests = takes_requests
         self.runs_batches = runs_batches
         self.name = (name or f"{socket.gethostname()}:{settings.PORT}")[:NAME_LENGTH]
         self.process = f"waiters.{secrets.token_hex(8)}"
         self.shared = bool(settings.REDIS_URL)
-        self._hurried = False
-        self.fleet: FleetStatus | None = None
-        """of the whole fleet, as it was read last"""
-        self.layer = layer or get_channel_layer()
+        self.layer = get_channel_layer()
         self.sender = Sender(self.layer)
-        self.model = model or _make_model(runs_batches=runs_batches)
+        self.model = _make_model(runs_batches=runs_batches)
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
         self.sockets = SocketRegistry()
+        # The live feed; created when the first watcher connects.
         self.feed: Feed | None = None
-        """what is shown to those who watch; there is none before the first of them"""
-        self.gateway: Gateway
-        self.consumer: BatchConsumer
+        self._maintenance = Maintenance(self.database)
+        self._hurried = False
 
     async def start(self) -> None:
         await self.database.run(refresh_snapshot)
@@ -109,113 +98,72 @@ class Runtime:
                 shared=self.shared,
                 slots=settings.MODEL_CALL_SLOTS,
             )
-        for name, body in self._bodies().items():
+        tasks = self._list_tasks()
+        for name, body in tasks.items():
             self.supervisor.start(name, body)
-        logger.info("The gateway runs as %s (%s).", self.process, ", ".join(self._bodies()))
+        logger.info("The gateway runs as %s with the tasks %s.", self.process, ", ".join(tasks))
 
-    def _bodies(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {"lag": watch_lag}
+    def _list_tasks(self) -> Tasks:
+        """The background tasks of this process, by the name that a failing one is reported by."""
+        tasks: Tasks = {"loop lag": watch_lag}
         if self.takes_requests:
             tasks |= self._gateway_tasks()
         if self.runs_batches:
             tasks |= self._worker_tasks()
         if self.shared:
             relay = Relay(layer=self.layer, send=self.sender.send)
-            tasks |= {"watched": relay.receive_watchers, "relay": relay.run}
-            tasks["numbers"] = self._report_numbers
+            tasks |= {"live watchers": relay.receive_watchers, "live relay": relay.run}
+            tasks["metrics report"] = partial(
+                self._maintenance.report_numbers, self.name, self.gauges
+            )
         return tasks
 
-    def _gateway_tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        tasks = {
-            "group_commit": self.gateway.group_commit.run,
+    def _gateway_tasks(self) -> Tasks:
+        tasks: Tasks = {
+            "group commit": self.gateway.group_commit.run,
             "waiters": self.gateway.receive,
             "release": self.gateway.release,
             "reread": self.gateway.reread,
             "locate": self.gateway.locate,
-            "keys": self._note_keys,
-            "guard": self.sockets.guard,
+            "key use": self._maintenance.write_last_used,
+            "socket guard": self.sockets.guard,
         }
-        return tasks | ({"watch": self._watch} if self.shared else {})
+        return tasks | ({"fleet status": self._maintenance.watch_fleet} if self.shared else {})
 
-    def _worker_tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        tasks = {
-            "receive": self.consumer.receive,
-            "dispatch": self.consumer.dispatcher.run,
-            "sweep": self.consumer.sweep,
-            "renew": self.consumer.leases.renew,
-            "recover": self.consumer.leases.recover,
-            "claims": self.consumer.claimer.run,
-            "fold": self._fold,
-            "recorder": self.consumer.recorder.run,
-            "delta_relay": self.consumer.delta_relay.run,
-            "retention": self._retain,
+    def _worker_tasks(self) -> Tasks:
+        consumer = self.consumer
+        tasks: Tasks = {
+            "consumer": consumer.receive,
+            "dispatcher": consumer.dispatcher.run,
+            "sweep": consumer.sweep,
+            "leases": consumer.leases.renew,
+            "recovery": consumer.leases.recover,
+            "claimer": consumer.claimer.run,
+            "recorder": consumer.recorder.run,
+            "delta relay": consumer.delta_relay.run,
+            "roll-up": self._maintenance.roll_up,
+            "retention": self._maintenance.delete_old_rows,
         }
-        return tasks | ({"report": self._report} if self.shared else {})
+        if self.shared:
+            tasks["worker report"] = partial(
+                self._maintenance.report_worker,
+                consumer.owner,
+                lambda: consumer.dispatcher.slots.capacity,
+            )
+        return tasks
 
     def fleet_status(self) -> FleetStatus:
-        """In a fleet what was read last; alone, what the consumer of this process knows."""
+        """The last reading of the whole fleet; in a process of its own the consumer's state."""
         if self.shared:
-            return self.fleet or FleetStatus()
+            return self._maintenance.fleet_status or FleetStatus()
         planner, slots = self.consumer.dispatcher.planner, self.consumer.dispatcher.slots
         return FleetStatus(slots.capacity, planner.depths)
 
-    async def _watch(self) -> None:
-        """Settings, workers and queue as other processes left them, at most a second old."""
-        while True:
-            await self.database.run(refresh_if_stale)
-            self.fleet = await self.database.run(read_fleet_status)
-            await asyncio.sleep(WATCH_INTERVAL_S)
-
-    async def _note_keys(self) -> None:
-        """Stores when each API key was used last."""
-        while True:
-            await asyncio.sleep(LAST_USED_INTERVAL_S)
-            await self.database.run(KEY_RING.write_last_used)
-
-    async def _report(self) -> None:
-        """Tells the doors of the fleet that this worker is there, and what it can do."""
-        while True:
-            capacity = self.consumer.dispatcher.slots.capacity
-            await self.database.run(report_worker, self.consumer.owner, capacity)
-            await asyncio.sleep(REPORT_INTERVAL_S)
-
-    async def _report_numbers(self) -> None:
-        """Leaves what /metrics shows of this process where every door can read it."""
-        while True:
-            await self.database.run(report_numbers, self.name, self.gauges())
-            await asyncio.sleep(NUMBERS_INTERVAL_S)
-
-    async def _sign_off(self) -> None:
-        """Nobody counts on this process any more."""
-        try:
-            async with asyncio.timeout(REPORT_INTERVAL_S):
-                await self.database.run(forget_numbers, self.name)
-                if self.runs_batches:
-                    await self.database.run(forget_worker, self.consumer.owner)
-        except (TimeoutError, DatabaseError) as error:
-            logger.warning("This process could not sign off (%s).", type(error).__name__)
-
-    async def _fold(self) -> None:
-        """Keeps the roll-up at most a second behind what has ended."""
-        while True:
-            await asyncio.sleep(FOLD_INTERVAL_S)
-            while await self.database.run(roll_up_pending) >= CHUNK:
-                pass  # chunk by chunk, so that requests get in between
-
-    async def _retain(self) -> None:
-        """Deletes what has become older than the setting allows, in chunks with pauses between."""
-        await asyncio.sleep(RETENTION_DELAY_S)  # a start has more urgent things to do
-        while True:
-            removed = 0
-            while rows := await self.database.run(prune_old, now=datetime.now(UTC)):
-                removed += rows
-                await asyncio.sleep(RETENTION_PAUSE_S)
-            if removed:
-                logger.info("The retention took %s rows.", removed, extra={"action": "retention"})
-            await asyncio.sleep(RETENTION_INTERVAL_S)
-
     async def drain(self, *, seconds: float) -> None:
-        """Takes nothing new, and gives what is here this long to be answered; `hurry` ends it."""
+        """Refuses new requests and waits until the present ones are answered.
+
+        After `seconds`, or after `hurry`, it refuses the clients that still wait.
+        """
         self.gateway.draining = True
         self.sockets.start_drain()
         loop = asyncio.get_running_loop()
@@ -229,18 +177,19 @@ class Runtime:
         await asyncio.sleep(0.05)  # the refused requests' responses go out
 
     def hurry(self) -> None:
-        """Whoever still waits is refused, and what runs goes back into the queue at once."""
+        """Ends `drain` at once."""
         self._hurried = True
 
     async def stop(self) -> None:
-        """Puts back what still runs, and ends every task."""
+        """Puts running batches back into the queue and ends every task."""
         if self.takes_requests:
             self.gateway.draining = True
         if self.runs_batches:
             await self.consumer.stop()
         await self.supervisor.stop()
         if self.shared:
-            await self._sign_off()
+            owner = self.consumer.owner if self.runs_batches else None
+            await self._maintenance.sign_off(name=self.name, owner=owner)
         await self.model.close()
         await self.database.close()
 
@@ -259,87 +208,85 @@ class Runtime:
             add("call_slots_used", "Model calls that run.", slots.running)
             text = "1 while the circuit breaker lets no model call start."
             add("breaker_open", text, slots.breaker.is_open)
-            text = "How long no model call starts."
+            text = "Seconds until a model call may start again."
             add("breaker_pause_seconds", text, slots.capacity.paused_s)
         return found
 
     async def test_model_key(self) -> str:
-        """Asks the model service; "" if key and model work, else the reason why they do not."""
+        """Asks the model service; returns why the key or the model do not work, "" if they do."""
         snapshot = await self.database.run(refresh_if_stale)
         match model_state():
             case ModelState.SIMULATED:
                 return "No key is set: answers are simulated."
             case ModelState.NO_API_KEY:
                 return snapshot.key_problem or "No key is set."
-        return await self.model.test_key(snapshot.model)
+        problem: str = await self.model.test_key(snapshot.model)
+        return problem
 
     def describe_trouble(self) -> str:
-        """Why the batch consumer is not in order; "" if it is."""
+        """Why this process is not ready to have batches run; "" if it is."""
         if self.supervisor.failures:
             return ", ".join(f"{k}: {v}" for k, v in self.supervisor.failures.items())
         if not self.runs_batches:
-            alone = self.fleet is not None and self.fleet.capacity is None
+            status = self._maintenance.fleet_status
+            alone = status is not None and status.capacity is None
             return f"no batch worker was seen for {ALIVE_S:.0f} s" if alone else ""
         silent_s = asyncio.get_running_loop().time() - self.consumer.dispatcher.alive_at
-        if silent_s > HEARTBEAT_LIMIT_S:
-            return f"no heartbeat for {silent_s:.1f} s"
-        return ""
+        return f"no heartbeat for {silent_s:.1f} s" if silent_s > HEARTBEAT_LIMIT_S else ""
 
 
 def _make_model(*, runs_batches: bool) -> Any:
     if not runs_batches:
         return LazyGeminiModel(read_access)
-    from batching.llm.gemini import GeminiModel  # loads the SDK
+    from batching.llm.gemini import GeminiModel  # imports the SDK, which takes half a second
 
     return GeminiModel(read_access)
 
 
-class _Holder:
-    """The process's one runtime, begun at most once whoever asks first."""
+class _CurrentRuntime:
+    """The one runtime of this process, and what it is started with."""
 
-    runs_batches = True
-    name = ""
-    runtime: Runtime | None = None
-    starting: asyncio.Task[Runtime] | None = None
+    def __init__(self) -> None:
+        self.name = ""
+        self.runs_batches = True
+        self.started: Runtime | None = None
+        self.starting: asyncio.Task[Runtime] | None = None
+
+    async def start(self) -> Runtime:
+        runtime = Runtime(name=self.name, runs_batches=self.runs_batches)
+        await runtime.start()
+        self.started = runtime
+        return runtime
+
+
+_current = _CurrentRuntime()
+
+
+def configure_runtime(*, name: str, runs_batches: bool) -> None:
+    """Call it before the start. `name` stays the same over restarts of this process."""
+    _current.name, _current.runs_batches = name, runs_batches
 
 
 async def get_runtime() -> Runtime:
-    if _Holder.runtime is not None:
-        return _Holder.runtime
-    if _Holder.starting is None:
-        _Holder.starting = asyncio.create_task(
-            _start(), name="start runtime", context=contextvars.Context()
+    """The runtime of this process. The first caller starts it; callers meanwhile wait."""
+    if _current.started is not None:
+        return _current.started
+    if _current.starting is None:
+        _current.starting = asyncio.create_task(
+            _current.start(), name="start runtime", context=contextvars.Context()
         )
     try:
-        return await asyncio.shield(_Holder.starting)
+        return await asyncio.shield(_current.starting)
     except Exception:
-        _Holder.starting = None  # the next one who asks tries again
+        _current.starting = None  # the next caller tries again
         raise
 
 
-async def _start() -> Runtime:
-    runtime = Runtime(name=_Holder.name, runs_batches=_Holder.runs_batches)
-    await runtime.start()
-    _Holder.runtime = runtime
-    return runtime
-
-
-def find_capacity() -> Capacity | None:
-    """What this process knows of the machine; None before its start, or of no worker."""
-    return _Holder.runtime.fleet_status().capacity if _Holder.runtime else None
-
-
-def name_runtime(name: str) -> None:
-    """Before the start: what this process is called over its restarts."""
-    _Holder.name = name
-
-
-def leave_batches_to_workers() -> None:
-    """Before the start: this process takes requests in, and others run their batches."""
-    _Holder.runs_batches = False
+def current_capacity() -> Capacity | None:
+    """What the workers can do; None before the start or if no worker is known."""
+    return _current.started.fleet_status().capacity if _current.started else None
 
 
 def use_runtime(runtime: Runtime | None) -> None:
-    """Replaces the process's runtime, for tests."""
-    _Holder.runtime = runtime
-    _Holder.starting = None
+    """Replaces the runtime of this process, for tests."""
+    _current.started, _current.starting = runtime, None

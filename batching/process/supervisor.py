@@ -1,4 +1,4 @@
-"""Keeps background tasks alive and tells which of them are."""
+"""Restarts background tasks that fail or end, and reports which of them are down."""
 
 import asyncio
 import contextvars
@@ -13,23 +13,19 @@ BACKOFF_CAP_S = 5.0
 
 
 class Supervisor:
-    """Runs each task for ever: one that ends or fails is started again after a growing pause."""
+    """Runs each task until `stop`: a task that ends or fails starts again after a growing pause."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # The tasks that are down now, each with the reason.
         self.failures: dict[str, str] = {}
-        """the tasks that are down at this moment, and why"""
 
     def start(self, name: str, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        # An empty context: a task begun during a request would otherwise carry that request's
-        # state, and hold its thread, for as long as the process lives.
+        # An empty context: a task that is started during a request would otherwise keep that
+        # request's state, and its thread, until the process ends.
         self._tasks[name] = asyncio.create_task(
             self._keep(name, body), name=name, context=contextvars.Context()
         )
-
-    @property
-    def running(self) -> bool:
-        return bool(self._tasks) and not self.failures
 
     async def stop(self) -> None:
         tasks = list(self._tasks.values())
@@ -42,7 +38,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         pause_s = BACKOFF_BASE_S
         while True:
-            began = loop.time()
+            started = loop.time()
             try:
                 await body()
                 reason = "it ended"
@@ -50,7 +46,7 @@ class Supervisor:
                 reason = type(error).__name__
                 logger.exception("Task %s failed and will be started again.", name)
             self.failures[name] = reason
-            if loop.time() - began > BACKOFF_CAP_S:
+            if loop.time() - started > BACKOFF_CAP_S:
                 pause_s = BACKOFF_BASE_S
             await asyncio.sleep(pause_s)
             pause_s = min(BACKOFF_CAP_S, pause_s * 2)

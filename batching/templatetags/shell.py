@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from batching.process.runtime import find_capacity
+from batching.process.runtime import current_capacity
 from batching.store.model_status import list_notices
 from chats.timestamps import format_time
 from settings_app.access.page_access import may_read
@@ -30,7 +30,7 @@ def banner(context: RequestContext) -> dict[str, Any]:
     """Shown only to viewers who may read the pages: a notice may quote the model service."""
     request = context.get("request")
     is_reader = request is not None and may_read(request)
-    return {"notices": list_notices(find_capacity()) if is_reader else []}
+    return {"notices": list_notices(current_capacity()) if is_reader else []}
 
 
 @register.simple_tag

@@ -9,7 +9,7 @@ import pytest
 from batching.engine.lanes import Priority
 from batching.llm.simulated import answers
 from batching.models import Batch, DailyStat, ModelCall
-from batching.process.runtime import FOLD_INTERVAL_S
+from batching.process.maintenance import ROLL_UP_INTERVAL_S
 from batching.tests.harness import LIMIT_S, Harness, change, wait_until
 from batching.tests.model_gate import use_gate
 from chats.models import Chat, Status
@@ -308,4 +308,4 @@ async def test_what_has_ended_is_counted_within_a_second_by_itself(harness: Harn
         while not await DailyStat.objects.filter(**counted).aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert await DailyStat.objects.acount() == 1
-    assert FOLD_INTERVAL_S < 1
+    assert ROLL_UP_INTERVAL_S < 1

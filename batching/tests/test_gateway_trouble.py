@@ -175,7 +175,7 @@ async def test_dispatch_loop_that_fails_is_started_again_and_loses_nothing(
     await wait_until(lambda: harness.runtime.supervisor.failures)
     red = await harness.client.get("/health/ready")
     assert red.status_code == 503
-    assert "dispatch: ZeroDivisionError" in red.json()["detail"]
+    assert "dispatcher: ZeroDivisionError" in red.json()["detail"]
     seen.set()
     assert (await asking).status_code == 200
     assert (await harness.client.get("/health/ready")).status_code == 200

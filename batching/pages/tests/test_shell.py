@@ -102,7 +102,7 @@ def test_state_of_the_model_is_on_each_page(admin_client, settings, monkeypatch,
     else:
         settings.GEMINI_API_KEY = "test-key-0123456789"
     if state == "breaker_open":
-        monkeypatch.setattr("batching.templatetags.shell.find_capacity", lambda: BREAKER)
+        monkeypatch.setattr("batching.templatetags.shell.current_capacity", lambda: BREAKER)
     code = {"key_refused": "upstream_rejected_key", "quota": "upstream_unavailable"}.get(state)
     if code:
         detail = "The model's daily quota is used up."

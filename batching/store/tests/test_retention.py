@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from batching.analytics.rollup import roll_up_pending
 from batching.management.commands.prune import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
-from batching.process import runtime
+from batching.process import maintenance
 from batching.store.retention import Extent, prune, prune_chunk, prune_old, scrub_calls
 from batching.tests.harness import LIMIT_S, Harness
 from batching.tests.rows import make_batch, make_call
@@ -191,7 +191,7 @@ def test_impossible_wishes_are_refused(arguments: list[str], reason: str) -> Non
 async def test_running_gateway_deletes_what_has_become_old(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "RETENTION_DELAY_S", 0.0)
+    monkeypatch.setattr(maintenance, "RETENTION_DELAY_S", 0.0)
     await harness.ask("Why?")
     await harness.settle()
     long_ago = datetime.now(UTC) - timedelta(days=91)
@@ -200,7 +200,9 @@ async def test_running_gateway_deletes_what_has_become_old(
     )
     await Batch.objects.aupdate(created_at=long_ago, rolled_up=True)
     await ModelCall.objects.aupdate(rolled_up=True)
-    harness.runtime.supervisor.start("retention now", harness.runtime._retain)
+    harness.runtime.supervisor.start(
+        "retention now", maintenance.Maintenance(harness.runtime.database).delete_old_rows
+    )
     async with asyncio.timeout(LIMIT_S):
         while await ModelCall.objects.aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

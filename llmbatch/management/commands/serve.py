@@ -32,13 +32,11 @@ class Command(BaseCommand):
         demand_migrations()
         use_uvloop()
         # Importing Daphne's server installs its reactor on the event loop chosen above.
-        from batching.process.runtime import get_runtime, leave_batches_to_workers, name_runtime
+        from batching.process.runtime import configure_runtime, get_runtime
         from llmbatch.asgi import application
         from llmbatch.server.daphne import GatewayServer
 
-        name_runtime(f"{socket.gethostname()}:{port}")
-        if no_consumer:
-            leave_batches_to_workers()
+        configure_runtime(name=f"{socket.gethostname()}:{port}", runs_batches=not no_consumer)
         server = GatewayServer(application, host=host, port=port, start=get_runtime)
         gc.collect()
         gc.freeze()  # what is loaded by now lives as long as the process
