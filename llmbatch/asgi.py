@@ -13,11 +13,10 @@ from batching.api.websocket.routes import serve_socket  # noqa: E402 - the model
 from batching.process.runtime import get_runtime  # noqa: E402
 from llmbatch.middleware.request_id import RequestIdMiddleware  # noqa: E402
 from llmbatch.routes import ROUTES  # noqa: E402
-from llmbatch.server.async_views import LeanApplication  # noqa: E402
+from llmbatch.server.async_views import AsyncViewApplication  # noqa: E402
 
-# The stubs of Django know no async views.
-async_views: dict[str, Any] = {r.fixed_part: r.view.as_view() for r in ROUTES if r.is_async}
-async_application = LeanApplication(
+async_views = {r.fixed_part: r.view.as_view() for r in ROUTES if r.is_async}
+async_application = AsyncViewApplication(
     async_views, any_host={route.path for route in ROUTES if route.any_host}
 )
 

@@ -6,8 +6,7 @@ import secrets
 from typing import Any
 
 from django.db import connection
-from django.http import HttpResponse
-from rest_framework.request import Request
+from django.http import HttpRequest, HttpResponse
 
 from batching.api.base import AsyncAPIView, respond_json
 from batching.llm.access import ModelState, model_state
@@ -22,14 +21,14 @@ CHECK_TIMEOUT_S = 2.0
 class HealthView(AsyncAPIView):
     open_to_all = True
 
-    async def get(self, request: Request) -> HttpResponse:
+    async def get(self, request: HttpRequest) -> HttpResponse:
         return respond_json({"status": "ok"})
 
 
 class ReadyView(AsyncAPIView):
     open_to_all = True
 
-    async def get(self, request: Request) -> HttpResponse:
+    async def get(self, request: HttpRequest) -> HttpResponse:
         parts = await check_parts()
         failing = {name: reason for name, reason in parts.items() if reason}
         document = {

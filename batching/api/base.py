@@ -1,47 +1,77 @@
-"""The base of every view that waits on the event loop, and its JSON response."""
+"""The base of every view that waits on the event loop, and its JSON responses."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from rest_framework.request import Request
+from django.http.response import HttpResponseBase
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.views import APIView
 
+from batching.gateway.admission import Query
 from settings_app.access.api_keys import Principal
 from settings_app.access.auth import check_access
+from settings_app.access.rate_limits import take_turn
 
 
 class AsyncAPIView(APIView):
-    """A DRF view whose request waits on the event loop.
+    """A view whose requests wait on the event loop, without a thread for each of them.
 
-    Keeps DRF's parsers and exception handler. What DRF would do in threads is left out: rendering
-    (a handler returns its finished response) and permission classes (`check_access` is async).
+    Keeps DRF's parsers and exception handler. Omits what DRF does in threads: rendering (a handler
+    returns its finished response), and permission classes (`check_access` is async). Handlers
+    get Django's request. `principal` is the caller's key, None without one.
     """
 
     open_to_all = False
     staff_only = True
+    principal: Principal | None = None
 
-    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    async def dispatch(  # type: ignore[override]  # Django awaits an async view; its stubs do not
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        method = (request.method or "").lower()
         try:
-            self.request = self.initialize_request(request, *args, **kwargs)
-            handler = getattr(self, request.method.lower(), None)
-            if handler is None or request.method.lower() not in self.http_method_names:
-                self.http_method_not_allowed(self.request)
+            if method not in self.http_method_names or not hasattr(self, method):
+                raise MethodNotAllowed(method.upper())
             if not self.open_to_all:
-                self.principal = await self.admit(self.request)
-            response = await handler(self.request, *args, **kwargs)
+                self.principal = await self.admit(request)
+            response: HttpResponseBase = await getattr(self, method)(request, *args, **kwargs)
         except Exception as error:
-            response = self.get_exception_handler()(error, self.get_exception_handler_context())
+            response = self.respond_error(error)
+        return response
+
+    async def admit(self, request: HttpRequest) -> Principal | None:
+        """Raises what REST framework raises for a caller that it refuses."""
+        return await check_access(request, staff=self.staff_only)
+
+    def parse(self, request: HttpRequest) -> Any:
+        """The document of the body; raises ParseError or UnsupportedMediaType."""
+        return self.initialize_request(request).data
+
+    def respond_error(self, error: Exception) -> HttpResponse:
+        """Makes the API's error document."""
+        context = self.get_exception_handler_context()
+        response: HttpResponse = self.get_exception_handler()(error, context)
         if response.status_code == 405:
             response["Allow"] = ", ".join(self.allowed_methods)
         return response
 
-    async def admit(self, request: Request) -> Principal | None:
-        """The caller's key, None without one; raises what REST framework raises for a refusal."""
-        return await check_access(request, staff=self.staff_only)
-
-    async def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    async def options(  # type: ignore[override]  # Django awaits an async view; its stubs do not
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
         return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+
+
+async def charge_key(principal: Principal | None, query: Query) -> Query:
+    """Counts the query against the key's limit, and returns it as a query of the key's client.
+
+    Raises Throttled.
+    """
+    if principal is None:
+        return query
+    await take_turn(principal)
+    return replace(query, client_id=principal.client_id)
 
 
 def respond_json(document: Any, *, status: int = 200) -> HttpResponse:

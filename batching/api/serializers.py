@@ -2,7 +2,7 @@
 
 import json
 from datetime import date
-from typing import Any
+from typing import Any, TypeGuard
 
 from rest_framework import serializers
 
@@ -16,7 +16,7 @@ from settings_app.fields import PriorityField, StrictCharField, StrictFloatField
 MAX_TIMEOUT_S = 86_400
 
 
-class QuerySerializer(serializers.Serializer):
+class QuerySerializer(serializers.Serializer[Any]):
     username = StrictCharField(max_length=MAX_NAME_LENGTH)
     prompt = StrictCharField(trim_whitespace=False)
     priority = PriorityField(default=Priority.MEDIUM)
@@ -34,16 +34,13 @@ class QuerySerializer(serializers.Serializer):
         return value
 
 
-_FIELDS = QuerySerializer()
+# Built once, because building its fields costs more than validating with them.
+_SERIALIZER = QuerySerializer()
 
 
 def parse_query(data: Any) -> Query:
-    """The valid query of a parsed body; raises rest_framework's ValidationError.
-
-    The serializer is built once: its fields hold no request, and building them costs more than
-    validating with them.
-    """
-    valid = _FIELDS.run_validation(data)
+    """Raises rest_framework's ValidationError."""
+    valid = _SERIALIZER.run_validation(data)
     return Query(
         username=valid["username"],
         prompt=valid["prompt"],
@@ -55,7 +52,7 @@ def parse_query(data: Any) -> Query:
 
 
 _PLAIN_FIELDS = frozenset(["username", "prompt", "priority", "request_id"])
-_PLAIN_PRIORITIES = {
+_PLAIN_PRIORITIES: dict[str | int, Priority] = {
     **{priority.name: priority for priority in Priority},
     **{int(priority): priority for priority in Priority},
 }
@@ -64,8 +61,8 @@ _PLAIN_PRIORITIES = {
 def parse_plain_query(body: bytes) -> Query | None:
     """The query of an ordinary body, at a tenth of the serializer's cost.
 
-    None for any body that is not ordinary, valid or not: then `parse_query` decides and words what
-    is wrong. What both accept they read alike.
+    Returns None for every other body, valid or not; `parse_query` then decides, and names the
+    error. Both return the same query for a body that this function accepts.
     """
     try:
         data = json.loads(body)
@@ -73,10 +70,10 @@ def parse_plain_query(body: bytes) -> Query | None:
         return None
     if type(data) is not dict or not data.keys() <= _PLAIN_FIELDS:
         return None
-    username, prompt = data.get("username"), data.get("prompt")
-    request_id, priority = data.get("request_id"), data.get("priority", int(Priority.MEDIUM))
-    if not (_is_plain_name(username) and _is_plain_text(prompt) and prompt.strip()):
+    username, prompt, request_id = data.get("username"), data.get("prompt"), data.get("request_id")
+    if not _is_plain_name(username) or not _is_plain_text(prompt) or not prompt.strip():
         return None
+    priority = data.get("priority", int(Priority.MEDIUM))
     if type(priority) not in (str, int) or priority not in _PLAIN_PRIORITIES:
         return None
     if request_id is not None and not _is_plain_name(request_id):
@@ -89,7 +86,7 @@ def parse_plain_query(body: bytes) -> Query | None:
     )
 
 
-def _is_plain_text(value: Any) -> bool:
+def _is_plain_text(value: object) -> TypeGuard[str]:
     """Text without NUL and without lone surrogates."""
     if type(value) is not str or "\x00" in value:
         return False
@@ -100,7 +97,7 @@ def _is_plain_text(value: Any) -> bool:
     return True
 
 
-def _is_plain_name(value: Any) -> bool:
+def _is_plain_name(value: object) -> TypeGuard[str]:
     return _is_plain_text(value) and 0 < len(value) <= MAX_NAME_LENGTH and value == value.strip()
 
 
@@ -114,7 +111,7 @@ class DayField(serializers.DateField):
 class AnalyticsParameters(QueryParameters):
     to = DayField(required=False)
 
-    def get_fields(self) -> dict[str, serializers.Field]:
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         return super().get_fields() | {"from": DayField(required=False)}
 
     def validate_to(self, value: date) -> date:

@@ -10,18 +10,16 @@ from urllib.parse import quote
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
-from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from batching.analytics.summary import summarize_now
-from batching.api.base import AsyncAPIView, respond_json
+from batching.api.base import AsyncAPIView, charge_key, respond_json
 from batching.api.serializers import AnalyticsParameters, parse_plain_query, parse_query
 from batching.api.sse import EventStream
 from batching.gateway.admission import Query
@@ -33,15 +31,12 @@ from batching.store.responses import describe_request, parse_stored_response
 from batching.telemetry import log_context
 from batching.telemetry.exposition import PLAIN, expose
 from chats.models import Chat, Status
-from settings_app.access.api_keys import Principal
 from settings_app.access.auth import (
     KeyOrOpenAccess,
     ListedOriginForWrites,
+    check_origin,
     client_of,
-    find_principal,
-    is_listed_origin,
 )
-from settings_app.access.rate_limits import take_turn
 
 logger = logging.getLogger("batching")
 
@@ -49,52 +44,39 @@ METRICS_DATABASE_TIMEOUT_S = 3.0
 
 
 class QueryView(AsyncAPIView):
-    """POST /v1/query: waits until the request's own answer is there."""
+    """POST /v1/query: waits until the answer to the request is complete."""
 
     staff_only = False
 
-    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """The short way for an ordinary body; DRF's way for every other, and for its errors."""
+    def parse(self, request: HttpRequest) -> Query:
+        """Ordinary bodies are parsed without DRF and without the serializer; both are slow."""
         query = None
-        if request.content_type == "application/json" and request.method == "POST":
+        if request.content_type == "application/json":
             query = parse_plain_query(request.body)
-        try:
-            principal = await find_principal(request) if query else None
-            if query is None or (principal is None and settings.API_ACCESS != "open"):
-                return await super().dispatch(request, *args, **kwargs)
-            return await self._answer(request, query, principal)
-        except Exception as error:
-            return self.get_exception_handler()(error, {"request": request})
+        return query or parse_query(super().parse(request))
 
-    async def post(self, request: Request) -> HttpResponse:
-        return await self._answer(request, parse_query(request.data), self.principal)
-
-    async def _answer(
-        self, request: HttpRequest | Request, query: Query, principal: Principal | None
-    ) -> HttpResponseBase:
-        if principal is not None:
-            await take_turn(principal)
-            query = replace(query, client_id=principal.client_id)
+    async def post(self, request: HttpRequest) -> HttpResponseBase:
+        query = await charge_key(self.principal, self.parse(request))
         gateway = (await get_runtime()).gateway
-        if _accepts_events(request) and not _prefers_async(request):
+        if _prefers_async(request):
+            document = await gateway.enqueue(replace(query, respond_async=True))
+            response = respond_json(document, status=202)
+            response["Location"] = f"/v1/query/{quote(document['request_id'], safe='')}"
+            response["Preference-Applied"] = "respond-async"
+            return response
+        if _accepts_events(request):
             events = gateway.stream(replace(query, streamed=True))
             await anext(events)  # a refusal keeps its HTTP status
             return EventStream(events)
-        if not _prefers_async(request):
-            return respond_json(await gateway.submit(query))
-        document = await gateway.enqueue(replace(query, respond_async=True))
-        response = respond_json(document, status=202)
-        response["Location"] = f"/v1/query/{quote(document['request_id'], safe='')}"
-        response["Preference-Applied"] = "respond-async"
-        return response
+        return respond_json(await gateway.submit(query))
 
 
-def _prefers_async(request: HttpRequest | Request) -> bool:
+def _prefers_async(request: HttpRequest) -> bool:
     wishes = request.headers.get("Prefer", "")
     return any(wish.strip().lower() == "respond-async" for wish in wishes.split(","))
 
 
-def _accepts_events(request: HttpRequest | Request) -> bool:
+def _accepts_events(request: HttpRequest) -> bool:
     kinds = request.headers.get("Accept", "").lower().split(",")
     return any(kind.partition(";")[0].strip() == "text/event-stream" for kind in kinds)
 
@@ -153,7 +135,7 @@ class AnalyticsView(APIView):
 class MetricsView(AsyncAPIView):
     """In OpenMetrics for whoever asks for it, else in Prometheus' text format."""
 
-    async def get(self, request: Request) -> HttpResponse:
+    async def get(self, request: HttpRequest) -> HttpResponse:
         runtime = await get_runtime()
         openly = "application/openmetrics-text" in request.headers.get("Accept", "")
         write = partial(expose, runtime.name, runtime.gauges(), openly=openly, fleet=runtime.shared)
@@ -169,8 +151,7 @@ class MetricsView(AsyncAPIView):
 class ModelKeyTestView(AsyncAPIView):
     """POST /v1/settings/test-key: asks the model service whether key and model work."""
 
-    async def post(self, request: Request) -> HttpResponse:
-        if not is_listed_origin(request):
-            raise PermissionDenied(ListedOriginForWrites.message)
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        check_origin(request)
         reason = await (await get_runtime()).test_model_key()
         return respond_json({"ok": not reason, "reason": reason})

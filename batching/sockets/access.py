@@ -9,8 +9,8 @@ from typing import Any
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest
 from rest_framework.exceptions import APIException, PermissionDenied
-from rest_framework.request import Request
 
 from batching.store.threads import AWAY, explain_away
 from settings_app.access.api_keys import Principal
@@ -34,7 +34,7 @@ class SocketRefused(Exception):
 class Visitor:
     """Who is at the other end; `principal` is None without a key."""
 
-    request: Request
+    request: HttpRequest
     staff: bool
     principal: Principal | None = None
     checked_at: float = 0.0
@@ -79,8 +79,8 @@ def parse_visitor(scope: Mapping[str, Any], *, staff: bool) -> Visitor:
     named = {name for name, _ in headers}
     if len(offered) == 2 and offered[0] == SUBPROTOCOL and b"authorization" not in named:
         headers.append((b"authorization", f"Bearer {offered[1]}".encode("latin-1", "replace")))
-    http = ASGIRequest({**scope, "method": "GET", "headers": headers}, BytesIO())
-    return Visitor(Request(http), staff)
+    request = ASGIRequest({**scope, "method": "GET", "headers": headers}, BytesIO())
+    return Visitor(request, staff)
 
 
 def is_from_here(visitor: Visitor) -> bool:

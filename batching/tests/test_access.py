@@ -39,7 +39,7 @@ async def test_key_opens_and_its_client_is_stored(harness: Harness) -> None:
     reply = await ask(harness, key)
     assert (reply.status_code, reply.json()["text"]) == (200, answer_prompt("Why?"))
     assert (await Chat.objects.aget()).client_id == (await ApiKey.objects.aget()).client_id
-    unusual = await ask(harness, key, timeout_s=20)  # not the short way through the view
+    unusual = await ask(harness, key, timeout_s=20)  # the full parser
     assert unusual.status_code == 200
 
 
@@ -127,6 +127,17 @@ async def test_settings_and_analytics_want_a_staff_key(harness: Harness) -> None
     )
     assert changed.json()["high_priority"]["max_batch"] == 5
     assert (await client.get("/dashboard", headers=staff)).status_code == 302, "pages want a login"
+
+
+async def test_page_of_an_unlisted_origin_may_not_test_the_model_key(
+    harness: Harness, settings: Any
+) -> None:
+    settings.API_ACCESS = "open"
+    reply = await harness.client.post(
+        "/v1/settings/test-key", headers={"Origin": "https://unlisted.example"}
+    )
+    assert (reply.status_code, reply.json()["code"]) == (403, "permission_denied")
+    assert "CORS_ALLOWED_ORIGINS" in reply.json()["detail"]
 
 
 async def test_revoked_key_is_out_within_a_second(harness: Harness) -> None:

@@ -1,8 +1,8 @@
-"""Serves async views whose requests wait, at the price of no thread per waiting client.
+"""Serves async views whose requests wait, without a thread for each waiting client.
 
-Django's own ASGI handler opens a thread for each request: for its signal receivers, for any sync
-middleware, for the log line of an error. This one has none of them. It is meant for API views
-alone: no session, no CSRF cookie, no template.
+Django's own ASGI handler opens a thread for each request: for its signal receivers, for sync
+middleware, and for the log line of an error. This application has none of them. It suits API views
+only: they have no session, no CSRF cookie and no template.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from llmbatch.errors import json_error
 
 logger = logging.getLogger(__name__)
 
-View = Callable[[HttpRequest], Awaitable[HttpResponse]]
+View = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 
 class ClientGone(Exception):
-    """The client closed its connection before the answer."""
+    """The client closed its connection before its request was complete."""
 
 
-class LeanApplication:
-    """An ASGI application over `{path: async view}`; a path with / at its end is others' beginning.
+class AsyncViewApplication:
+    """An ASGI application over `{path: async view}`; a path that ends in / matches all below it.
 
-    The paths of `any_host` answer whatever the Host header says: probes ask by address.
+    The paths of `any_host` accept every Host header, because probes connect to an IP address.
     """
 
     def __init__(self, views: Mapping[str, View], *, any_host: Container[str] = ()) -> None:
@@ -47,8 +47,8 @@ class LeanApplication:
     def find_view(self, path: str) -> View | None:
         if path in self._views:
             return self._views[path]
-        beginnings = (v for p, v in self._views.items() if p.endswith("/") and path.startswith(p))
-        return next(beginnings, None)
+        prefixes = (v for p, v in self._views.items() if p.endswith("/") and path.startswith(p))
+        return next(prefixes, None)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         try:
@@ -61,39 +61,40 @@ class LeanApplication:
         listener = asyncio.create_task(receive(), name="listen for disconnect")
         request_task = asyncio.current_task()
         assert request_task is not None
-        listener.add_done_callback(lambda task: _leave(task, request_task))
+        listener.add_done_callback(lambda task: _cancel_if_left(task, request_task))
         try:
             response = await self._answer(scope, body)
             if isinstance(response, EventStream):
-                await _send_events(response, send)  # its client may leave in the middle
+                await _send_events(response, send)  # cancelled if its client leaves meanwhile
                 return
         finally:
             listener.cancel()
         await _send_response(response, send)
 
-    async def _answer(self, scope: Mapping[str, Any], body: bytes) -> HttpResponse:
+    async def _answer(self, scope: Mapping[str, Any], body: bytes) -> HttpResponseBase:
         try:
             request = ASGIRequest(scope, BytesIO(body))
-            # A chunked body has none, which REST framework would take for an empty body.
+            # REST framework takes a body without a length, which is a chunked one, for empty.
             request.META["CONTENT_LENGTH"] = str(len(body))
             if request.path_info not in self._any_host:
                 request.get_host()
-            return await self._chain(request)
+            response: HttpResponseBase = await self._chain(request)
+            return response
         except (SuspiciousOperation, UnicodeError) as error:
-            response = json_error(400, detail=str(error).partition("\n")[0])
+            refused = json_error(400, detail=str(error).partition("\n")[0])
         except Exception:
-            # Daphne would let the client hang until its next look at dead applications.
+            # Without a response the client would wait until Daphne next looks for dead applications.
             logger.exception("A request failed.")
-            response = json_error(500)
-        return in_callers_form(response, scope["path"])
+            refused = json_error(500)
+        return in_callers_form(refused, scope["path"])
 
-    async def _respond(self, request: HttpRequest) -> HttpResponse:
+    async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         view = self.find_view(request.path_info)
         assert view is not None, "the router has found it"
         return await view(request)
 
 
-def _leave(listener: asyncio.Task[Any], request_task: asyncio.Task[Any]) -> None:
+def _cancel_if_left(listener: asyncio.Task[Any], request_task: asyncio.Task[Any]) -> None:
     if not listener.cancelled() and listener.result().get("type") == "http.disconnect":
         request_task.cancel()
 
@@ -126,21 +127,21 @@ async def _send_events(response: EventStream, send: Any) -> None:
         await send(
             {"type": "http.response.start", "status": response.status_code, "headers": headers}
         )
-        # Daphne keeps the headers back until the first body, and an empty one will do.
+        # Daphne sends the headers together with the first body, so an empty one goes first.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
-        async for event in _survive(events):
+        async for event in _end_with_error(events):
             if frame := response.format_event(event):
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _survive(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """The status has gone out as 200: a failure of the gateway's own can only be an event."""
+async def _end_with_error(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """Reports a failure of the gateway as an event, because the status 200 is already sent."""
     try:
         async for event in events:
             yield event
     except Exception:
-        logger.exception("A stream broke off.")
+        logger.exception("An event stream failed.")
         yield {
             "type": "error",
             "code": "internal_error",

@@ -53,6 +53,10 @@ class BearerKey(BaseAuthentication):
 class StaffSession(SessionAuthentication):
     """Django's session; a request without one is 401, not 403."""
 
+    def enforce_csrf(self, request: Request) -> None:
+        """Checks Django's own request, whose JSON body it need not parse."""
+        super().enforce_csrf(request._request)
+
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
 
@@ -76,9 +80,15 @@ class ListedOriginForWrites(BasePermission):
     """A page of another origin may write only if CORS_ALLOWED_ORIGINS lists it by name."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if request.method in SAFE_METHODS or is_listed_origin(request):
-            return True
-        # Not False: REST framework would ask a nameless client to log in, which would not help.
+        if request.method not in SAFE_METHODS:
+            # False would make REST framework ask a client without a key to log in, in vain.
+            check_origin(request)
+        return True
+
+
+def check_origin(request: Request | HttpRequest) -> None:
+    """Raises PermissionDenied unless the request's origin may write."""
+    if not is_listed_origin(request):
         raise PermissionDenied("This origin may not write here; list it in CORS_ALLOWED_ORIGINS.")
 
 
@@ -102,7 +112,7 @@ def client_of(request: Request) -> int | None:
     return request.auth.client_id if isinstance(request.auth, Principal) else None
 
 
-async def find_principal(request: Request | HttpRequest) -> Principal | None:
+async def find_principal(request: HttpRequest) -> Principal | None:
     """Whose key the request carries, None without one; a key seen lately costs no query.
 
     Raises AuthenticationFailed for a key that is none.
@@ -122,7 +132,7 @@ async def find_principal(request: Request | HttpRequest) -> Principal | None:
     return principal
 
 
-async def check_access(request: Request, *, staff: bool) -> Principal | None:
+async def check_access(request: HttpRequest, *, staff: bool) -> Principal | None:
     """`KeyOrOpenAccess`, or with `staff` `StaffOrOpenAccess`, for views that wait.
 
     Only a session costs a query. Raises NotAuthenticated or PermissionDenied.
@@ -147,14 +157,13 @@ def _look_up(key: str) -> Principal | None:
         connection.close()
 
 
-def _authenticate(request: Request) -> tuple[Any, Any] | None:
+def _authenticate(request: HttpRequest) -> tuple[Any, Any] | None:
     """What Django's session and authentication middleware would do."""
-    http = request._request
     sessions = import_module(settings.SESSION_ENGINE)
-    http.session = sessions.SessionStore(http.COOKIES.get(settings.SESSION_COOKIE_NAME))
+    request.session = sessions.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
     try:
-        http.user = get_user(http)
-        return StaffSession().authenticate(request)
+        request.user = get_user(request)
+        return StaffSession().authenticate(Request(request))
     finally:
         connection.close()
 

@@ -129,8 +129,8 @@ def _make_query(data: Mapping[str, Any], priority: Priority, *, request_id: str 
     try:
         return parse_query(fields)
     except ValidationError as error:
-        errors = dict(error.detail)
-        raise ValidationError({named.get(k, k): v for k, v in errors.items()}) from None
+        assert isinstance(error.detail, dict)
+        raise ValidationError({named.get(k, k): v for k, v in error.detail.items()}) from None
 
 
 def format_prompt(messages: Any) -> str:

@@ -1,20 +1,17 @@
 """POST /v1/chat/completions and GET /v1/models."""
 
-from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, NotFound
-from rest_framework.request import Request
 
-from batching.api.base import AsyncAPIView, respond_json
-from batching.api.openai.requests import IDEMPOTENCY_HEADER, parse_completion
+from batching.api.base import AsyncAPIView, charge_key, respond_json
+from batching.api.openai.requests import IDEMPOTENCY_HEADER, Completion, parse_completion
 from batching.api.openai.responses import CompletionStream, describe_completion, in_openai_form
 from batching.process.runtime import get_runtime
 from settings_app.access.api_keys import Principal
-from settings_app.access.rate_limits import take_turn
 from settings_app.snapshot import current_snapshot
 
 MODELS = "/v1/models"
@@ -23,12 +20,8 @@ MODELS = "/v1/models"
 class OpenAIView(AsyncAPIView):
     staff_only = False
 
-    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        response = await super().dispatch(request, *args, **kwargs)
-        return in_openai_form(response)
-
-    async def admit(self, request: Request) -> Principal | None:
-        """These clients cannot do without a key: where none is needed, any will do."""
+    async def admit(self, request: HttpRequest) -> Principal | None:
+        """OpenAI's clients always send a key, so open access accepts any text as one."""
         try:
             return await super().admit(request)
         except AuthenticationFailed:
@@ -36,20 +29,23 @@ class OpenAIView(AsyncAPIView):
                 return None
             raise
 
+    def respond_error(self, error: Exception) -> HttpResponse:
+        return in_openai_form(super().respond_error(error))
+
 
 class CompletionsView(OpenAIView):
-    async def post(self, request: Request) -> HttpResponseBase:
-        asked = parse_completion(request.data, request_id=request.headers.get(IDEMPOTENCY_HEADER))
-        query = asked.query
-        if self.principal is not None:
-            await take_turn(self.principal)
-            query = replace(query, client_id=self.principal.client_id)
+    def parse(self, request: HttpRequest) -> Completion:
+        key = request.headers.get(IDEMPOTENCY_HEADER)
+        return parse_completion(super().parse(request), request_id=key)
+
+    async def post(self, request: HttpRequest) -> HttpResponseBase:
+        asked = self.parse(request)
+        query = await charge_key(self.principal, asked.query)
         gateway = (await get_runtime()).gateway
         model = current_snapshot().model
         if not asked.stream:
-            return respond_json(
-                describe_completion(asked, await gateway.submit(query), model=model)
-            )
+            answer = await gateway.submit(query)
+            return respond_json(describe_completion(asked, answer, model=model))
         events = gateway.stream(query)
         accepted = await anext(events)  # a refusal keeps its HTTP status
         return CompletionStream(events, accepted=accepted, asked=asked, model=model)
@@ -58,7 +54,7 @@ class CompletionsView(OpenAIView):
 class ModelsView(OpenAIView):
     """The one model that answers, whatever name a request gives."""
 
-    async def get(self, request: Request) -> HttpResponse:
+    async def get(self, request: HttpRequest) -> HttpResponse:
         await get_runtime()  # until it has started, the settings are in no memory
         model = _describe_model()
         if request.path == MODELS:

@@ -14,15 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 from rest_framework.exceptions import ValidationError
-from rest_framework.settings import api_settings
+from rest_framework.views import APIView
 
+from batching.api.base import charge_key
 from batching.api.serializers import parse_query
 from batching.engine.errors import QueueFull
 from batching.gateway.admission import Query
 from batching.gateway.gateway import Gateway
 from batching.process.runtime import get_runtime
 from batching.sockets.socket import Socket, SocketClosed
-from settings_app.access.rate_limits import take_turn
 
 MAX_OPEN = 1000
 """queries of one socket that wait for their answers"""
@@ -86,10 +86,7 @@ class Conversation:
                 await self._fail(error, mark)
 
     async def _answer(self, query: Query, mark: Frame) -> None:
-        principal = self._socket.visitor.principal
-        if principal is not None:
-            await take_turn(principal)
-            query = replace(query, client_id=principal.client_id)
+        query = await charge_key(self._socket.visitor.principal, query)
         whole = ""
         async with aclosing(self._gateway.stream(query)) as events:
             async for event in events:
@@ -151,9 +148,9 @@ def _is_short(value: Any) -> bool:
 
 
 def _describe(error: Exception) -> Frame:
-    """The error document of the API, made where all are made."""
-    response = api_settings.EXCEPTION_HANDLER(error, {})
-    document = json.loads(response.content)
+    """The error document that an HTTP endpoint returns for the same error."""
+    response = APIView().get_exception_handler()(error, {})
+    document: Frame = json.loads(response.content)
     if "Retry-After" in response:
         document["retry_after_s"] = int(response["Retry-After"])
     return document

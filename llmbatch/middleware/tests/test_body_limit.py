@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from rest_framework.views import APIView
 
-from llmbatch.server.async_views import LeanApplication
+from llmbatch.server.async_views import AsyncViewApplication
 from settings_app.snapshot import refresh_snapshot
 
 JSON = "application/json"
@@ -92,7 +92,7 @@ class KeepingView(APIView):
 
 async def test_chunked_body_is_read_on_the_lean_path_too() -> None:
     KeepingView.bodies.clear()
-    application = LeanApplication({"/v1/kept": KeepingView.as_view()})
+    application = AsyncViewApplication({"/v1/kept": KeepingView.as_view()})
     status = await patch_in_chunks([b'{"a": ', b"[1]}"], path="/v1/kept", application=application)
     assert KeepingView.bodies == [{"a": [1]}]
     assert status == 204
