@@ -7,7 +7,7 @@ only: they have no session, no CSRF cookie and no template.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Mapping
 from contextlib import aclosing
 from io import BytesIO
 from typing import Any
@@ -26,7 +26,9 @@ from llmbatch.errors import json_error
 
 logger = logging.getLogger(__name__)
 
-View = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+# An async view. Django's stubs describe what `as_view()` returns as if it were always sync.
+View = Callable[[HttpRequest], Any]
+AsyncResponse = HttpResponse | EventStream
 
 
 class ClientGone(Exception):
@@ -42,7 +44,7 @@ class AsyncViewApplication:
     def __init__(self, views: Mapping[str, View], *, any_host: Container[str] = ()) -> None:
         self._views = views
         self._any_host = any_host
-        self._chain = CorsMiddleware(self._respond)
+        self._chain: View = CorsMiddleware(self._respond)
 
     def find_view(self, path: str) -> View | None:
         if path in self._views:
@@ -71,27 +73,28 @@ class AsyncViewApplication:
             listener.cancel()
         await _send_response(response, send)
 
-    async def _answer(self, scope: Mapping[str, Any], body: bytes) -> HttpResponseBase:
+    async def _answer(self, scope: Mapping[str, Any], body: bytes) -> AsyncResponse:
         try:
             request = ASGIRequest(scope, BytesIO(body))
             # REST framework takes a body without a length, which is a chunked one, for empty.
             request.META["CONTENT_LENGTH"] = str(len(body))
             if request.path_info not in self._any_host:
                 request.get_host()
-            response: HttpResponseBase = await self._chain(request)
+            response: AsyncResponse = await self._chain(request)
             return response
         except (SuspiciousOperation, UnicodeError) as error:
             refused = json_error(400, detail=str(error).partition("\n")[0])
         except Exception:
-            # Without a response the client would wait until Daphne next looks for dead applications.
+            # Without a response the client would wait until Daphne notices the dead application.
             logger.exception("A request failed.")
             refused = json_error(500)
         return in_callers_form(refused, scope["path"])
 
-    async def _respond(self, request: HttpRequest) -> HttpResponseBase:
+    async def _respond(self, request: HttpRequest) -> AsyncResponse:
         view = self.find_view(request.path_info)
         assert view is not None, "the router has found it"
-        return await view(request)
+        response: AsyncResponse = await view(request)
+        return response
 
 
 def _cancel_if_left(listener: asyncio.Task[Any], request_task: asyncio.Task[Any]) -> None:

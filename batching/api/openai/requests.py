@@ -129,8 +129,8 @@ def _make_query(data: Mapping[str, Any], priority: Priority, *, request_id: str 
     try:
         return parse_query(fields)
     except ValidationError as error:
-        assert isinstance(error.detail, dict)
-        raise ValidationError({named.get(k, k): v for k, v in error.detail.items()}) from None
+        errors = error.detail if isinstance(error.detail, dict) else {}
+        raise ValidationError({named.get(k, k): v for k, v in errors.items()}) from None
 
 
 def format_prompt(messages: Any) -> str:
