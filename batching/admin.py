@@ -1,4 +1,4 @@
-"""What the machine did, to look at."""
+"""The admin's lists of batches, model calls and daily figures."""
 
 from typing import Any
 
@@ -12,25 +12,13 @@ from django.utils.html import format_html_join
 
 from batching.models import Batch, DailyStat, ModelCall
 from batching.pages.batch_detail import describe_batch
-from chats.admin import ReadOnlyAdmin, batch_link
+from chats.admin import RecordAdmin
 from chats.selectors import outside_index
 from settings_app.models import Priority
 
 
-@admin.display(description="chats")
-def chat_links(call: ModelCall) -> str:
-    """In the order of the call's keys."""
-    links = [(reverse("admin:chats_chat_change", args=[pk]), pk) for pk in call.item_ids]
-    return format_html_join(", ", '<a href="{}">{}</a>', links)
-
-
-@admin.display(description="status", ordering="status")
-def status_of(call: ModelCall) -> str:
-    return call.status
-
-
 @admin.register(Batch)
-class BatchAdmin(ReadOnlyAdmin):
+class BatchAdmin(RecordAdmin):
     list_display = [
         "id",
         "created_at",
@@ -75,25 +63,26 @@ class LaneFilter(admin.SimpleListFilter):
         return [(str(priority.value), priority.label) for priority in Priority]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ModelCall]) -> QuerySet[ModelCall]:
-        if self.value() not in dict(self.lookup_choices):
+        value = self.value()
+        if value is None or value not in dict(self.lookup_choices):
             return queryset
-        lane = int(self.value())
-        # Few calls are single or failed. Entering by the lane, SQLite would look through all of the
-        # lane's for them, so beside such a filter the lane is asked in a form that no index serves.
+        lane = int(value)
+        # Few calls are single or failed. With the lane's index SQLite would read all calls of the
+        # lane to find them, so beside such a filter the lane's condition must not use the index.
         others = {"status__exact", "kind__exact", "perhaps_billed__exact"} & set(request.GET)
         return queryset.filter(outside_index("priority", lane) if others else Q(priority=lane))
 
 
 @admin.register(ModelCall)
-class ModelCallAdmin(ReadOnlyAdmin):
+class ModelCallAdmin(RecordAdmin):
     list_display = [
         "id",
         "started_at",
-        batch_link,
+        "batch_link",
         "priority",
         "kind",
         "attempt",
-        status_of,
+        "plain_status",
         "finish_reason",
         "error_code",
         "prompt_tokens",
@@ -105,11 +94,21 @@ class ModelCallAdmin(ReadOnlyAdmin):
     number_search = ["id", "batch_id"]
     search_help_text = "The number of a call or of its batch."
     large_columns = ["prompt", "reply", "item_ids", "error_detail"]
-    readonly_fields = [batch_link, chat_links]
+    readonly_fields = ["batch_link", "chat_links"]
+
+    @admin.display(description="chats")
+    def chat_links(self, call: ModelCall) -> str:
+        """Links to the chats of the call, in the order of its prompt."""
+        links = [(reverse("admin:chats_chat_change", args=[pk]), pk) for pk in call.item_ids]
+        return format_html_join(", ", '<a href="{}">{}</a>', links)
+
+    @admin.display(description="status", ordering="status")
+    def plain_status(self, call: ModelCall) -> str:
+        return call.status
 
 
 @admin.register(DailyStat)
-class DailyStatAdmin(ReadOnlyAdmin):
+class DailyStatAdmin(RecordAdmin):
     change_list_template = "admin/change_list.html"
     list_display = [
         "day",

@@ -1,0 +1,1 @@
+"""Stores each request with its answer, and lists, searches and exports them."""

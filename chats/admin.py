@@ -1,12 +1,12 @@
-"""What was asked and what came back, to look at."""
+"""The admin's list of requests and answers."""
 
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -14,10 +14,11 @@ from django.utils.html import format_html, format_html_join
 from chats.admin_lists import BoundedPaginator, RecordList
 from chats.id_ranges import MAX_ID
 from chats.models import Chat
+from settings_app.admin_base import ReadOnlyAdmin
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """For large tables of records that nobody edits."""
+class RecordAdmin(ReadOnlyAdmin):
+    """Lists the records of a large table; every search and sort uses an index."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -25,12 +26,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     list_per_page = 50
     list_max_show_all = 0
     ordering = ["-id"]
-    sortable_by: Any = ["id"]  # by any other column a million rows would be sorted
-    actions = None
+    sortable_by: ClassVar[list[str] | None] = [
+        "id"
+    ]  # sorting by another column would sort a million rows
     change_list_template = "admin/record_list.html"
     number_search: list[str] = []
+    # A list does not show these columns, so it does not read them.
     large_columns: list[str] = []
-    """not read for a list, which shows none of them"""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
         return RecordList
@@ -47,44 +49,21 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """The whole text of a search field, or a number: both are answered by an index."""
+        """Finds rows by the whole text of a search field or by a number."""
         term = search_term.strip()
         if not term or "\0" in term:
             return (queryset.none() if term else queryset), False
-        asked = [Q(**{name: term}) for name in self.search_fields]
+        conditions = [Q(**{name: term}) for name in self.search_fields]
         if term.isdecimal() and int(term[:20]) <= MAX_ID:
-            asked += [Q(**{name: int(term)}) for name in self.number_search]
-        return (queryset.filter(reduce(or_, asked)) if asked else queryset.none()), False
+            conditions += [Q(**{name: int(term)}) for name in self.number_search]
+        return (queryset.filter(reduce(or_, conditions)) if conditions else queryset.none()), False
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-@admin.display(description="batch", ordering="batch_id")
-def batch_link(row: Any) -> str:
-    if row.batch_id is None:
-        return ""
-    address = reverse("admin:batching_batch_change", args=[row.batch_id])
-    return format_html('<a href="{}">{}</a>', address, row.batch_id)
-
-
-@admin.display(description="model calls")
-def call_links(chat: Chat) -> str:
-    """Those of its batch that carried it."""
-    if chat.batch is None:
-        return ""
-    calls = chat.batch.calls.order_by("id").only("kind", "status", "item_ids")
-    carried = [call for call in calls if chat.pk in call.item_ids]
-    links = [
-        (reverse("admin:batching_modelcall_change", args=[c.pk]), c, c.status) for c in carried
-    ]
-    return format_html_join(", ", '<a href="{}">{}</a> ({})', links)
+    @admin.display(description="batch", ordering="batch_id")
+    def batch_link(self, row: Any) -> str:
+        if row.batch_id is None:
+            return ""
+        address = reverse("admin:batching_batch_change", args=[row.batch_id])
+        return format_html('<a href="{}">{}</a>', address, row.batch_id)
 
 
 class SuspectFilter(admin.SimpleListFilter):
@@ -98,14 +77,15 @@ class SuspectFilter(admin.SimpleListFilter):
         return queryset.exclude(suspect="") if self.value() else queryset
 
 
-def export_query(asked: QueryDict) -> str:
-    """What the page of chats calls the list's priority and status."""
-    priority, status = asked.get("priority__exact", ""), asked.get("status__exact", "")
-    return urlencode([(k, v) for k, v in (("priority", priority), ("status", status)) if v])
+def export_query(parameters: QueryDict) -> str:
+    """Translates the list's filters into the query string of the page of chats."""
+    names = {"priority": "priority__exact", "status": "status__exact"}
+    given = {name: parameters.get(lookup) for name, lookup in names.items()}
+    return urlencode({name: value for name, value in given.items() if value})
 
 
 @admin.register(Chat)
-class ChatAdmin(ReadOnlyAdmin):
+class ChatAdmin(RecordAdmin):
     change_list_template = "admin/chat_list.html"
     list_display = [
         "id",
@@ -113,7 +93,7 @@ class ChatAdmin(ReadOnlyAdmin):
         "username",
         "priority",
         "status",
-        batch_link,
+        "batch_link",
         "latency_ms",
         "tokens_used",
         "error_code",
@@ -124,11 +104,24 @@ class ChatAdmin(ReadOnlyAdmin):
     list_select_related = ["client"]
     search_fields = ["username__exact", "request_id__exact"]
     number_search = ["id"]
-    search_help_text = "The whole username, the whole request id, or the number of a chat."
+    search_help_text = "A whole username, a whole request id, or the number of a chat."
     date_hierarchy = "received_at"
     large_columns = ["prompt", "text", "usage", "error_detail"]
-    readonly_fields = [batch_link, call_links]
+    readonly_fields = ["batch_link", "call_links"]
+
+    @admin.display(description="model calls")
+    def call_links(self, chat: Chat) -> str:
+        """Links to the calls of the chat's batch that contained the chat."""
+        if chat.batch is None:
+            return ""
+        calls = chat.batch.calls.order_by("id").only("kind", "status", "item_ids")
+        links = [
+            (reverse("admin:batching_modelcall_change", args=[call.pk]), call, call.status)
+            for call in calls
+            if chat.pk in call.item_ids
+        ]
+        return format_html_join(", ", '<a href="{}">{}</a> ({})', links)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        shown = {"export_query": export_query(request.GET)}
-        return super().changelist_view(request, (extra_context or {}) | shown)
+        context = {"export_query": export_query(request.GET)}
+        return super().changelist_view(request, (extra_context or {}) | context)

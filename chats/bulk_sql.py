@@ -1,7 +1,7 @@
-"""Many rows in one statement, for the few writes that every request makes.
+"""SQL statements for the few writes that every request makes, many rows per statement.
 
-The ORM builds and compiles a query anew for each call: measured, that costs more than the database
-does. These statements are built once from the models, so columns stay in one place.
+The ORM builds and compiles its query for every call, which takes longer than the database needs.
+These statements are built once from the models, so each column is still declared in one place.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connection, models
 
 
-def _converter(field: models.Field) -> Callable[[Any], Any] | None:
+def _converter(field: "models.Field[Any, Any]") -> Callable[[Any], Any] | None:
     if isinstance(field, models.DateTimeField):
         return connection.ops.adapt_datetimefield_value
     if isinstance(field, models.JSONField):
@@ -21,10 +21,11 @@ def _converter(field: models.Field) -> Callable[[Any], Any] | None:
 
 
 class _Columns:
-    """The named fields of a model as columns, and their values as parameters."""
+    """Some fields of a model as quoted columns, and their values as query parameters."""
 
     def __init__(self, model: type[models.Model], names: Sequence[str]) -> None:
-        fields = [model._meta.get_field(name) for name in names]
+        concrete = {field.name: field for field in model._meta.concrete_fields}
+        fields = [concrete[name] for name in names]
         self.attributes = [field.attname for field in fields]
         self.quoted = [connection.ops.quote_name(field.column) for field in fields]
         self._converters = [_converter(field) for field in fields]
@@ -53,26 +54,26 @@ class BulkInsert:
         columns, meta = self._columns, self._model._meta
         parameters: list[Any] = []
         for row in rows:
-            values = row.__dict__
-            parameters += columns.adapt([values[name] for name in columns.attributes])
-        places = f"({', '.join(['%s'] * len(columns.attributes))})"
+            parameters += columns.adapt([row.__dict__[name] for name in columns.attributes])
+        placeholders = f"({', '.join(['%s'] * len(columns.attributes))})"
         table = connection.ops.quote_name(meta.db_table)
-        names, values = ", ".join(columns.quoted), ", ".join([places] * len(rows))
+        names, values = ", ".join(columns.quoted), ", ".join([placeholders] * len(rows))
         key = connection.ops.quote_name(meta.pk.column)
         sql = f"INSERT INTO {table} ({names}) VALUES {values} RETURNING {key}"  # noqa: S608 # nosec B608
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             keys = sorted(key for (key,) in cursor.fetchall())
-        # Keys are given out in the order of the rows; the order of RETURNING is not promised.
+        # Keys are assigned in the order of the rows, but RETURNING may return them in another.
         for row, key in zip(rows, keys, strict=True):
             row.pk = key
             row._state.adding = False
 
 
 class BulkUpdate:
-    """Sets columns of many rows, each to values of its own.
+    """Updates many rows, each with its own values.
 
-    `add` names columns that grow by their value; `where` names those that must have it.
+    The columns in `assign` are set to their value, those in `add` are increased by it, and those
+    in `where` must equal it.
     """
 
     def __init__(
@@ -93,15 +94,15 @@ class BulkUpdate:
     @cached_property
     def _sql(self) -> str:
         quoted = self._columns.quoted
-        count, added = len(self._assign), len(self._assign) + len(self._add)
-        sets = [f"{name} = %s" for name in quoted[:count]]
-        sets += [f"{name} = {name} + %s" for name in quoted[count:added]]
+        assigned, added = len(self._assign), len(self._assign) + len(self._add)
+        sets = [f"{name} = %s" for name in quoted[:assigned]]
+        sets += [f"{name} = {name} + %s" for name in quoted[assigned:added]]
         table = connection.ops.quote_name(self._model._meta.db_table)
         conditions = " AND ".join(f"{name} = %s" for name in quoted[added:])
         return f"UPDATE {table} SET {', '.join(sets)} WHERE {conditions}"  # noqa: S608 # nosec B608
 
     def run(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Each row's values in the order assign, add, where."""
+        """Takes the values of each row in the order `assign`, `add`, `where`."""
         if rows:
             with connection.cursor() as cursor:
                 cursor.executemany(self._sql, [self._columns.adapt(row) for row in rows])

@@ -1,9 +1,10 @@
-"""Chats as a file of any size: a page is read, written and forgotten before the next one."""
+"""Exports chats as a file of any size, one page of rows at a time."""
 
 import csv
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -14,7 +15,6 @@ from chats.serializers import describe_chat
 from chats.timestamps import format_time
 from settings_app.models import Priority
 
-FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 COLUMNS = (
     *("id", "received_at", "username", "request_id", "priority", "status", "prompt", "answer"),
     *("error_code", "error_detail", "batch_id", "queue_ms", "latency_ms", "tokens_used"),
@@ -23,18 +23,30 @@ COLUMNS = (
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-async def stream_chats(which: ChatFilter, form: str) -> AsyncIterator[bytes]:
-    """The parts of the file. When the client has left, nothing more is read.
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """`separator` is written between two pages."""
 
-    Each page is read in the request's own thread: only an async iterator lets Django stream
-    without collecting everything first.
+    content_type: str
+    format_page: Callable[[Sequence[Chat]], str]
+    start: str
+    separator: str
+    end: str
+
+
+async def stream_chats(which: ChatFilter, form: str) -> AsyncIterator[bytes]:
+    """Yields the parts of the file. When the client disconnects, no further page is read.
+
+    Django would collect all parts of a sync iterator before it sends the first one, so this one is
+    async and reads each page in a database thread.
     """
-    write = _WRITERS[form]()
-    pages = walk_chats(which)
+    file, pages = FORMATS[form], walk_chats(which)
     read = database_sync_to_async(_next_page)
+    prefix = file.start
     while chats := await read(pages):
-        yield _encode(write(chats))
-    yield _encode(write(None))
+        yield _encode(prefix + file.format_page(chats))
+        prefix = file.separator
+    yield _encode((file.start if prefix is file.start else "") + file.end)
 
 
 def _next_page(pages: Iterator[list[Chat]]) -> list[Chat]:
@@ -45,24 +57,14 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-Writer = Callable[[Sequence[Chat] | None], str]
-"""what stands in the file for one more page; None is its end"""
+def _format_csv(rows: Sequence[Sequence[Any]]) -> str:
+    lines = io.StringIO()
+    csv.writer(lines).writerows(rows)
+    return lines.getvalue()
 
 
-def _csv_writer() -> Writer:
-    started = False
-
-    def write(chats: Sequence[Chat] | None) -> str:
-        nonlocal started
-        lines = io.StringIO()
-        rows = csv.writer(lines)
-        if not started:
-            rows.writerow(COLUMNS)
-            started = True
-        rows.writerows([_defuse(cell) for cell in _row(chat)] for chat in chats or ())
-        return lines.getvalue()
-
-    return write
+def _format_csv_page(chats: Sequence[Chat]) -> str:
+    return _format_csv([[_defuse(cell) for cell in _row(chat)] for chat in chats])
 
 
 def _row(chat: Chat) -> Sequence[Any]:
@@ -75,21 +77,15 @@ def _row(chat: Chat) -> Sequence[Any]:
 
 
 def _defuse(cell: Any) -> Any:
-    """A spreadsheet would run text that begins like a formula."""
+    """Quotes text that a spreadsheet would run as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
-def _json_writer() -> Writer:
-    started = False
-
-    def write(chats: Sequence[Chat] | None) -> str:
-        nonlocal started
-        entries = [json.dumps(describe_chat(c), ensure_ascii=False) for c in chats or ()]
-        text = ("" if started else "[\n") + (",\n" if started and entries else "")
-        started = True
-        return text + ",\n".join(entries) + ("" if chats is not None else "\n]\n")
-
-    return write
+def _format_json_page(chats: Sequence[Chat]) -> str:
+    return ",\n".join(json.dumps(describe_chat(chat), ensure_ascii=False) for chat in chats)
 
 
-_WRITERS: dict[str, Callable[[], Writer]] = {"csv": _csv_writer, "json": _json_writer}
+FORMATS = {
+    "csv": FileFormat("text/csv; charset=utf-8", _format_csv_page, _format_csv([COLUMNS]), "", ""),
+    "json": FileFormat("application/json", _format_json_page, "[\n", ",\n", "\n]\n"),
+}

@@ -1,4 +1,4 @@
-"""Who runs a chat, until when, and what becomes of it if that process dies."""
+"""Leases of running chats: which worker runs a chat until when, and what happens if it dies."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from chats.prompts import drop_prompts
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was taken back from dead processes; `exhausted` chats have no attempt left."""
+    """The chats that were taken from dead processes; `exhausted` chats have no attempt left."""
 
     requeued: list[int]
     exhausted: list[int]
@@ -22,14 +22,17 @@ class Recovery:
 
 
 def renew_leases(ids: Sequence[int], *, owner: str, until: datetime) -> int:
-    """The process still runs these chats; gives how many it still holds."""
+    """Extends the owner's leases of these chats; returns how many it still holds."""
     running = Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner)
     return running.update(lease_until=until)
 
 
 def expired_leases(now: datetime, *, own: str, busy: Collection[int] = ()) -> Q:
-    """Chats whose lease was not renewed in time. Never those that the asking process is `busy`
-    with: a jump of the clock is no death."""
+    """Matches chats whose lease was not renewed in time.
+
+    It excludes the chats that the calling process (`own`) is `busy` with: their leases may look
+    expired after a jump of the clock.
+    """
     return Q(lease_until__lt=now) & ~Q(owner=own, pk__in=busy)
 
 
@@ -38,33 +41,29 @@ def recover_chats(
 ) -> Recovery:
     """Puts running chats back into the queue, or fails those without an attempt left.
 
-    Call it in a transaction: rows that another process is just taking back are passed over.
+    Call it in a transaction. It skips rows that another process is recovering at the same time.
     """
     held = Chat.objects.filter(which, status=Status.RUNNING)
-    rows = list(lock_free(held).values_list("pk", "attempt", "owner", "request_id"))
+    rows = list(lock_available(held).values_list("pk", "attempt", "owner", "request_id"))
     exhausted = [pk for pk, attempt, *_ in rows if attempt >= max_attempts]
     requeued = [pk for pk, attempt, *_ in rows if attempt < max_attempts]
     Chat.objects.filter(pk__in=requeued).update(
         status=Status.QUEUED, owner="", lease_until=None, batch=None
     )
-    _fail(exhausted, now=now, code=code, detail=detail)
-    owners, request_ids = {row[2] for row in rows}, [row[3] for row in rows]
-    return Recovery(requeued, exhausted, owners, request_ids)
-
-
-def lock_free(rows: QuerySet[Chat]) -> QuerySet[Chat]:
-    """Locks rows and passes over those that another process is just working on."""
-    if connection.features.has_select_for_update_skip_locked:
-        return rows.select_for_update(skip_locked=True)
-    return rows  # SQLite: the transaction itself is the lock
-
-
-def _fail(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> None:
-    Chat.objects.filter(pk__in=ids).update(
+    Chat.objects.filter(pk__in=exhausted).update(
         status=Status.FAILED,
         completed_at=now,
         lease_until=None,
         error_code=code,
         error_detail=detail,
     )
-    drop_prompts(ids)
+    drop_prompts(exhausted)
+    owners, request_ids = {row[2] for row in rows}, [row[3] for row in rows]
+    return Recovery(requeued, exhausted, owners, request_ids)
+
+
+def lock_available(rows: QuerySet[Chat]) -> QuerySet[Chat]:
+    """Locks rows and skips those that another transaction has locked."""
+    if connection.features.has_select_for_update_skip_locked:
+        return rows.select_for_update(skip_locked=True)
+    return rows  # In SQLite the transaction itself is the lock.

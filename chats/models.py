@@ -1,4 +1,4 @@
-"""One row per request and its answer. The table is also the queue of record."""
+"""One row per request and its answer; the table is also the durable queue."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -24,11 +24,11 @@ FINAL_STATUSES = (Status.DONE, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
 
 class Chat(models.Model):
-    """A request, where it stands, and its answer or its error.
+    """A request, its state, and its answer or its error.
 
-    Times are the database server's idea of UTC; `latency_ms` and `queue_ms` were taken on a
-    monotonic clock. `tokens_used` and `usage` are what the client was told; the `settled_*` columns
-    are this item's share of what its model calls cost, and sum exactly to those calls' usage.
+    Timestamps are in UTC; `latency_ms` and `queue_ms` are measured with a monotonic clock.
+    `tokens_used` and `usage` were sent to the client. The `settled_*` columns are this chat's share
+    of the tokens of its model calls; the shares of a call add up exactly to its usage.
     """
 
     client = models.ForeignKey(
@@ -36,7 +36,7 @@ class Chat(models.Model):
         on_delete=models.PROTECT,
         default=OPEN_ACCESS_CLIENT_ID,
         related_name="+",
-        db_index=False,  # the unique constraint below begins with it
+        db_index=False,  # The unique constraint below begins with this column.
     )
     username = models.CharField(max_length=200)
     request_id = models.CharField(max_length=200)
@@ -129,7 +129,7 @@ class Chat(models.Model):
             ),
             models.Index(
                 fields=["id"],
-                # In these words because SQLite recognises no IN with parameters.
+                # SQLite would not use this index for an IN condition with parameters.
                 condition=Q(rolled_up=False) & ~Q(status=Status.QUEUED) & ~Q(status=Status.RUNNING),
                 name="chat_not_rolled_up",
             ),

@@ -1,4 +1,4 @@
-"""What the page of chats may be asked: the parameters of GET /v1/chat, and an error's code."""
+"""The filter form of the page of chats: the parameters of GET /v1/chat and an error code."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,9 +13,9 @@ from chats.selectors import ANY_ERROR, ChatFilter
 from chats.serializers import ChatParameters, QueryParameters
 from settings_app.models import Priority
 
-SHOWN_AT_ONCE = 50
-WAYS = ("before", "after")
-PLACE = (*WAYS, "limit")
+PAGE_SIZE = 50
+CURSORS = ("before", "after")
+PAGING = (*CURSORS, "limit")
 
 
 class PageParameters(ChatParameters):
@@ -23,7 +23,7 @@ class PageParameters(ChatParameters):
         r"^[a-z_]+\Z",
         max_length=40,
         required=False,
-        error_messages={"invalid": "Must be an error's code, or any."},
+        error_messages={"invalid": "Must be an error code, or any."},
     )
 
     @property
@@ -31,30 +31,27 @@ class PageParameters(ChatParameters):
         return replace(super().which, error_code=self.validated_data.get("error_code"))
 
     @property
-    def place(self) -> dict[str, int]:
-        return {"limit": SHOWN_AT_ONCE} | {
-            name: value
-            for name, value in super().place.items()
-            if name != "limit" or "limit" in self.initial_data
-        }
+    def paging(self) -> dict[str, int]:
+        default = {} if "limit" in self.initial_data else {"limit": PAGE_SIZE}
+        return super().paging | default
 
 
-def describe_form(asked: QueryDict, parameters: PageParameters) -> dict[str, Any]:
-    """What the filter's fields show: what was asked, moments as their fields want them."""
+def describe_form(query: QueryDict, parameters: PageParameters) -> dict[str, Any]:
+    """Returns what the fields of the filter show, which is the query that was sent."""
     valid = parameters.validated_data if not parameters.errors else {}
     return {
         "priorities": [(p.name, p.label, valid.get("priority") == p) for p in Priority],
         "statuses": [(s.value, s.label, valid.get("status") == s) for s in Status],
         "from": format_for_field(valid.get("from")),
         "to": format_for_field(valid.get("to")),
-        **{name: asked.get(name, "") for name in ("username", "batch_id", "search", "error_code")},
+        **{name: query.get(name, "") for name in ("username", "batch_id", "search", "error_code")},
         "any_error": ANY_ERROR,
     }
 
 
-def format_query(asked: QueryDict, parameters: QueryParameters, *, without: Sequence[str]) -> str:
-    """What was asked of the known parameters, as a query string."""
-    kept = asked.copy()
+def format_query(query: QueryDict, parameters: QueryParameters, *, without: Sequence[str]) -> str:
+    """Formats the known and not empty parameters of a query as a query string."""
+    kept = query.copy()
     for name in list(kept):
         if name in without or name not in parameters.fields or not kept[name]:
             kept.pop(name)
@@ -62,7 +59,7 @@ def format_query(asked: QueryDict, parameters: QueryParameters, *, without: Sequ
 
 
 def format_for_field(value: datetime | None) -> str:
-    """As a field of type datetime-local holds it, in UTC."""
+    """Formats for an input field of type datetime-local, in UTC."""
     if value is None:
         return ""
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

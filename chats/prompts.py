@@ -1,7 +1,7 @@
-"""Prompts that are not kept once their request has ended.
+"""Deletes the prompts of ended requests where the settings say so, and keeps a digest of each.
 
-A digest stays, so that the same request id is still told from another request's. It is keyed with
-the secret: a short prompt cannot be found by trying.
+With the digest a repeated request is still recognised. It is an HMAC with the secret key, so that a
+short prompt cannot be found by trying.
 """
 
 import hmac
@@ -17,13 +17,13 @@ _BLANK = BulkUpdate(Chat, assign=["prompt", "prompt_digest"], where=["id", "prom
 
 
 def drop_prompts(ids: Sequence[int]) -> None:
-    """Follows the setting: prompts of chats that have just ended stay, or are blanked."""
+    """Blanks the prompts of chats that have just ended, unless the settings keep prompts."""
     if ids and not current_snapshot().store_prompts:
         blank_prompts(ids)
 
 
 def blank_prompts(ids: Sequence[int]) -> int:
-    """Of those that have ended; gives how many there were."""
+    """Blanks the prompts of those chats that have ended; returns their number."""
     ended = Chat.objects.filter(pk__in=ids, status__in=FINAL_STATUSES).exclude(prompt="")
     rows = list(ended.values_list("pk", "prompt"))
     _BLANK.run([("", digest_prompt(prompt), pk, prompt) for pk, prompt in rows])
@@ -35,7 +35,7 @@ def digest_prompt(prompt: str) -> str:
 
 
 def is_prompt_of(chat: Chat, prompt: str) -> bool:
-    """Whether the chat was asked with this prompt, kept or not."""
+    """Whether the chat was sent with this prompt, even if the prompt was blanked since."""
     if not chat.prompt_digest:
         return chat.prompt == prompt
     return hmac.compare_digest(chat.prompt_digest, digest_prompt(prompt))

@@ -1,8 +1,8 @@
-"""Looking for a text, which no index helps to find, in a page's time.
+"""Searches prompts and answers for a text within a bounded time.
 
-The newest chats are looked through a stretch of ids after the other until a page is full or the
-time is over; the page says how far it came and leads on from there. How long a stretch takes
-depends on the texts, which may be a thousand times longer in one gateway than in another.
+No index helps such a search. It reads the newest chats first, one range of ids after another, until
+a page is full or the time is over; the page then links to the rest. The time for a range depends on
+the length of the texts, which may differ a thousandfold between gateways.
 """
 
 import time
@@ -15,15 +15,15 @@ from chats.models import Chat
 from chats.selectors import ChatFilter, id_range_of, list_matching
 
 BUDGET_S = 0.2
-FIRST_STRETCH = 1000
+FIRST_RANGE = 1000
 MAX_GROWTH = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """`chats` newest first. `older` is the id to go on below, None where there is nothing more.
+    """`chats` newest first. Continue below the id `older`; None means that nothing is left.
 
-    `reached` is the moment down to which all was looked through when the time was over, else None.
+    If the time was over, `reached` is the timestamp down to which the search came.
     """
 
     chats: list[Chat]
@@ -39,34 +39,34 @@ def search_chats(
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchPage:
-    """The newest that match and have a smaller id than `before`; at least one stretch is read."""
+    """Finds the newest matches with an id below `before`; it searches at least one range."""
     lowest, top = _find_bounds(which, before)
     matching = list_matching(which).order_by("-pk")
     found: list[Chat] = []
-    began, stretch = clock(), FIRST_STRETCH
+    began, size = clock(), FIRST_RANGE
     end = began + budget_s
     while top > lowest:
-        bottom = max(lowest, top - stretch)
+        bottom = max(lowest, top - size)
         found += matching.filter(pk__range=(bottom, top - 1))[: limit + 1 - len(found)]
         if len(found) > limit:
             return SearchPage(found[:limit], found[limit - 1].pk)
         ended = clock()
         if ended >= end and bottom > lowest:
-            return SearchPage(found, bottom, _moment_of(bottom))
-        stretch = _next_stretch(stretch, took_s=ended - began, left_s=end - ended)
+            return SearchPage(found, bottom, _received_at(bottom))
+        size = _next_size(size, took_s=ended - began, left_s=end - ended)
         top, began = bottom, ended
     return SearchPage(found, None)
 
 
-def _next_stretch(stretch: int, *, took_s: float, left_s: float) -> int:
-    """What half of the time that is left should be enough for, going by the last stretch."""
+def _next_size(size: int, *, took_s: float, left_s: float) -> int:
+    """Estimates from the last range how many ids half of the remaining time is enough for."""
     if took_s <= 0:
-        return stretch * MAX_GROWTH
-    return max(1, min(stretch * MAX_GROWTH, int(stretch * left_s / 2 / took_s)))
+        return size * MAX_GROWTH
+    return max(1, min(size * MAX_GROWTH, int(size * left_s / 2 / took_s)))
 
 
 def _find_bounds(which: ChatFilter, before: int) -> tuple[int, int]:
-    """The lowest id that may match, and one above the highest."""
+    """Returns the lowest id that may match, and the highest plus one."""
     stored = Chat.objects.order_by("pk").values_list("pk", flat=True)
     first, last = stored.first(), stored.last()
     if first is None or last is None:
@@ -75,6 +75,7 @@ def _find_bounds(which: ChatFilter, before: int) -> tuple[int, int]:
     return max(first, ids.oldest), min(before, last + 1, ids.newest + 1)
 
 
-def _moment_of(pk: int) -> datetime | None:
+def _received_at(pk: int) -> datetime | None:
+    """Returns when the first chat from this id on was received."""
     later = Chat.objects.filter(pk__gte=pk).order_by("pk")
     return later.values_list("received_at", flat=True).first()

@@ -1,19 +1,18 @@
-"""Reads of the stored pairs, page by page along the id.
+"""Reads the stored chats, page by page in the order of their ids.
 
-The shapes of these queries were chosen with a million chats in SQLite, which keeps no statistics
-unless it is told to: without help it enters by the least selective index.
+These queries were shaped with a million chats in SQLite. It has no statistics unless ANALYZE was
+run, and without them it may choose the least selective index.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connection
 from django.db.models import (
     Case,
     Count,
-    Func,
     IntegerField,
     Max,
     Min,
@@ -28,7 +27,7 @@ from django.db.models.lookups import Exact
 
 from chats.id_ranges import MAX_ID, IdRange, find_id_range, within
 from chats.models import OPEN_STATUSES, Chat, Status
-from chats.row_count import count_stored
+from chats.row_count import count_in_subquery, count_stored
 from settings_app.models import Priority
 
 MAX_PAGE = 1000
@@ -36,15 +35,16 @@ DEFAULT_PAGE = 100
 ALL_IDS = IdRange(0, MAX_ID)
 ANY_ERROR = "any"
 UNANSWERED = (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
-EXPORTED_AT_ONCE = 200
+EXPORT_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatFilter:
-    """Which chats; None narrows nothing. Without a `status` only finished chats are meant.
+    """The conditions of a list of chats; None is no condition.
 
-    `received_until` is exclusive. `search` is a part of the prompt or of the answer, in any case.
-    `client_id` is whose API key they came with. `error_code` may be `ANY_ERROR`.
+    Without a `status` the list contains the finished chats. `received_until` is exclusive. `search`
+    is a part of the prompt or of the answer, in any case. `client_id` is the client whose API key
+    was used. `error_code` may be `ANY_ERROR`.
     """
 
     username: str | None = None
@@ -60,9 +60,9 @@ class ChatFilter:
 
 @dataclass(frozen=True, slots=True)
 class ChatPage:
-    """A page, most recent last; `older` and `newer` are the ids to go on before and after.
+    """A page of chats, the newest last; continue before the id `older` and after the id `newer`.
 
-    `is_cut`: there are more than `count`.
+    If `is_cut`, more than `count` chats match.
     """
 
     chats: list[Chat]
@@ -72,8 +72,9 @@ class ChatPage:
     is_cut: bool = False
 
 
-class _Counted(NamedTuple):
-    """How many chats match, and ids between which they all lie."""
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """The number of chats that match, and a range that contains their ids."""
 
     count: int
     ids: IdRange = ALL_IDS
@@ -88,9 +89,9 @@ def list_chats(
     after: int | None = None,
     count_upto: int | None = None,
 ) -> ChatPage:
-    """The newest chats, or the newest below the id `before`, or the oldest above the id `after`.
+    """Lists the newest chats, those just below the id `before`, or those just above `after`.
 
-    Where counting is slow it stops at `count_upto`, if that is given.
+    If `count_upto` is given, a slow count stops there.
     """
     counted = _count(which, count_upto)
     if not counted.count:
@@ -110,10 +111,10 @@ def list_chats(
     return ChatPage(chats, counted.count, older, newer, counted.is_cut)
 
 
-def walk_chats(which: ChatFilter, *, page: int = EXPORTED_AT_ONCE) -> Iterator[list[Chat]]:
-    """All that match, newest first, a page at a time; none is left out or comes twice.
+def walk_chats(which: ChatFilter, *, page: int = EXPORT_PAGE) -> Iterator[list[Chat]]:
+    """Yields all matches page by page, the newest first, and each of them exactly once.
 
-    What arrives meanwhile is not among them.
+    Chats that arrive meanwhile are not included.
     """
     ids = id_range_of(which)
     last = Chat.objects.order_by("pk").values_list("pk", flat=True).last() or 0
@@ -125,7 +126,7 @@ def walk_chats(which: ChatFilter, *, page: int = EXPORTED_AT_ONCE) -> Iterator[l
 
 
 def _edges(chats: list[Chat], *, before: int | None, after: int | None) -> tuple[int, int]:
-    """The first and the last id of the page; for an empty one, the place it was looked for at."""
+    """Returns the page's first and last id; for an empty page, the position it would have."""
     if chats:
         return chats[0].pk, chats[-1].pk
     return (after or 0) + 1, (before or 1) - 1
@@ -135,7 +136,7 @@ def list_matching(which: ChatFilter) -> QuerySet[Chat]:
     matching = Chat.objects.filter(_condition(which))
     if which.status is not None:
         return matching
-    # Not "one of the final statuses": for that SQLite would sort the whole status index by id.
+    # Excludes the open ones: for "one of the final ones" SQLite sorts the whole status index by id.
     return matching.exclude(status__in=OPEN_STATUSES)
 
 
@@ -148,14 +149,15 @@ def _condition(which: ChatFilter) -> Q:
     }
     given = Q(**{name: value for name, value in leading.items() if value is not None})
     if which.error_code is not None:
-        # The few that ended without an answer are reached by their status.
+        # Few chats ended without an answer, so the database finds them by their status.
         given &= Q(status__in=UNANSWERED)
         given &= Q() if which.error_code == ANY_ERROR else Q(error_code=which.error_code)
     following: list[tuple[str, Any]] = [("status", which.status), ("priority", which.priority)]
     if which.status == Status.DONE:
-        following.reverse()  # most chats are done
+        following.reverse()  # Most chats are done, so the priority is more selective.
     elif which.status is not None and _times(which):
-        given &= Q(status=following.pop(0)[1])  # few have it, and a time may hold all others
+        # Few chats have another status, while the time range may contain most chats.
+        given &= Q(status=following.pop(0)[1])
     for name, value in following:
         if value is not None:
             given &= outside_index(name, value) if given else Q(**{name: value})
@@ -163,14 +165,14 @@ def _condition(which: ChatFilter) -> Q:
 
 
 def outside_index(name: str, value: Any) -> Q:
-    """`name` = `value` in a form that no index serves, so that a more selective one is entered."""
+    """`name` = `value` in a form that keeps the database from using the index of `name`."""
     return Q(Exact(Coalesce(name, Value(value)), value))
 
 
 def _contains(search: str) -> Q:
     spellings = {search}
     if connection.vendor == "sqlite" and not search.isascii():
-        # SQLite's LIKE knows the two cases of ASCII letters only.
+        # SQLite's LIKE ignores the case of ASCII characters only.
         spellings |= {search.lower(), search.upper(), search.title()}
     found = Q()
     for spelling in sorted(spellings):
@@ -179,7 +181,7 @@ def _contains(search: str) -> Q:
 
 
 def id_range_of(which: ChatFilter) -> IdRange:
-    """The ids between which all that match lie; told closely where times are asked for."""
+    """Returns a range that contains the ids of all matches; it is narrow for a time range."""
     times = _times(which)
     return find_id_range(Chat.objects.filter(**times)) if times else ALL_IDS
 
@@ -189,44 +191,39 @@ def _times(which: ChatFilter) -> dict[str, datetime]:
     return {name: end for name, end in ends.items() if end is not None}
 
 
-def _count(which: ChatFilter, upto: int | None = None) -> _Counted:
-    """The exact number, and for a time range, which tells the database nothing about ids, the ids.
+def _count(which: ChatFilter, upto: int | None = None) -> _Count:
+    """Counts the matches exactly, and finds the range of their ids for a time range.
 
-    Finished chats are all minus the open ones: the open are few, and all are counted in an index
-    alone, where counting the finished ones would look up the status of every row.
+    The finished chats are counted as all minus the open ones. Few chats are open, and all can be
+    counted in an index alone; to count finished ones the database would read every row's status.
     """
     if which == ChatFilter():
-        return _Counted(count_stored() - Chat.objects.filter(status__in=OPEN_STATUSES).count())
+        return _Count(count_stored() - Chat.objects.filter(status__in=OPEN_STATUSES).count())
     times = _times(which)
     only_times = ChatFilter(received_from=which.received_from, received_until=which.received_until)
     if upto is not None and times and which != only_times:
         return _count_upto(which, upto)
     condition = _condition(which)
-    asked = {"count": Count("*")}
+    wanted: dict[str, Any] = {"count": Count("*")}
     if which.status is None:
-        asked["count"] -= Subquery(_count_open(condition))
+        wanted["count"] -= _count_open(condition)
     if times:
-        asked |= {"oldest": Min("pk"), "newest": Max("pk")}
-    told = Chat.objects.filter(condition).aggregate(**asked)
-    count = told.pop("count")
-    return _Counted(count, IdRange(**{k: v or 0 for k, v in told.items()}) if told else ALL_IDS)
+        wanted |= {"oldest": Min("pk"), "newest": Max("pk")}
+    found = Chat.objects.filter(condition).aggregate(**wanted)
+    if not times:
+        return _Count(found["count"])
+    return _Count(found["count"], IdRange(found["oldest"] or 0, found["newest"] or 0))
 
 
-def _count_upto(which: ChatFilter, upto: int) -> _Counted:
-    """For times with something else asked, where each row of the time would be looked at."""
+def _count_upto(which: ChatFilter, upto: int) -> _Count:
+    """Counts at most `upto` matches, because with a time range each of its rows is read."""
     ids = id_range_of(which)
     count = list_matching(which).filter(within(ids))[: upto + 1].count()
-    return _Counted(min(count, upto), ids, count > upto)
+    return _Count(min(count, upto), ids, count > upto)
 
 
-def _count_open(condition: Q) -> QuerySet[Chat]:
-    # The condition is no WHERE: the few open rows are reached by their status, whatever else is
-    # asked. COUNT as a plain function leaves the query ungrouped.
-    either = Case(When(condition & Q(pk__isnull=False), then=1), output_field=IntegerField())
-    counted = Func(either, function="COUNT", output_field=IntegerField())
-    return (
-        Chat.objects.filter(status__in=OPEN_STATUSES)
-        .order_by()
-        .annotate(counted=counted)
-        .values("counted")
-    )
+def _count_open(condition: Q) -> Subquery:
+    """Counts the open chats that match, finding them by their status whatever the condition is."""
+    # The condition stays out of the WHERE clause, so it cannot suggest another index.
+    matching = Case(When(condition & Q(pk__isnull=False), then=1), output_field=IntegerField())
+    return count_in_subquery(Chat.objects.filter(status__in=OPEN_STATUSES), matching)

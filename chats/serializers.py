@@ -1,4 +1,4 @@
-"""The parameters of GET /v1/chat, and its entries."""
+"""Parses the parameters of GET /v1/chat and describes its entries."""
 
 from datetime import datetime
 from typing import Any
@@ -13,21 +13,18 @@ from chats.timestamps import format_time
 from settings_app.fields import PriorityField, TimestampField
 
 MAX_SEARCH_LENGTH = 200
+# The pages show these labels in place of the parameters' names.
 LABELS = {"batch_id": "batch", "error_code": "error"}
-"""what pages call a parameter, where that is not its name"""
 
 
-class QueryParameters(serializers.Serializer):
-    """Parameters of a query string: an empty one counts as absent, a repeated one is refused."""
+class QueryParameters(serializers.Serializer[Any]):
+    """Validates a query string; an empty parameter counts as absent, a repeated one is an error."""
 
-    def to_internal_value(self, data: QueryDict) -> dict[str, Any]:
-        repeated = {
-            name: ["This parameter may be given only once."]
-            for name in self.fields
-            if len(data.getlist(name)) > 1
-        }
+    def to_internal_value(self, data: QueryDict) -> Any:
+        repeated = [name for name, _ in self.fields.items() if len(data.getlist(name)) > 1]
         if repeated:
-            raise serializers.ValidationError(repeated)
+            reason = "This parameter may be given only once."
+            raise serializers.ValidationError({name: [reason] for name in repeated})
         return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +34,7 @@ class QueryParameters(serializers.Serializer):
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for people for each thing that was not understood."""
+        """One sentence per error, for a page."""
         return [
             f"{LABELS.get(name, name).capitalize()}: {reason}"
             for name, reasons in self.errors.items()
@@ -49,7 +46,7 @@ class StatusField(serializers.ChoiceField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(Status.choices, **kwargs)
 
-    def to_internal_value(self, data: str) -> Status:
+    def to_internal_value(self, data: Any) -> Status:
         return Status(super().to_internal_value(data.strip().lower()))
 
 
@@ -75,7 +72,7 @@ class ChatParameters(QueryParameters):
     before = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
     after = serializers.IntegerField(min_value=0, max_value=MAX_ID - 1, required=False)
 
-    def get_fields(self) -> dict[str, serializers.Field]:
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         return super().get_fields() | {"from": TimestampParameter(required=False)}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -94,34 +91,33 @@ class ChatParameters(QueryParameters):
         )
 
     @property
-    def place(self) -> dict[str, int]:
-        """`limit`, and `before` or `after`."""
+    def paging(self) -> dict[str, int]:
+        """`limit`, and `before` or `after` if one was given."""
         return {k: v for k, v in self.validated_data.items() if k in ("limit", "before", "after")}
 
 
 def describe_chat(chat: Chat) -> dict[str, Any]:
-    """One entry of the page; an open request has neither a response nor an error."""
+    """Describes one entry of the list; an open request has neither a response nor an error."""
     name = {"request_id": chat.request_id, "username": chat.username}
     created_at = format_time(chat.created_at)
-    answered = chat.status == Status.DONE
-    return {
-        "timestamp": format_time(chat.received_at),
-        "batch_id": chat.batch_id,
-        "status": chat.status,
-        "request": name
-        | {"prompt": chat.prompt, "priority": chat.priority, "created_at": created_at},
-        "response": name
-        | {
+    response = error = None
+    if chat.status == Status.DONE:
+        response = name | {
             "text": chat.text,
             "tokens_used": chat.tokens_used,
             "latency_ms": chat.latency_ms,
             "created_at": created_at,
             "completed_at": format_time(chat.completed_at),
         }
-        if answered
-        else None,
+    if chat.error_code:
+        error = {"code": chat.error_code, "detail": chat.error_detail}
+    request = name | {"prompt": chat.prompt, "priority": chat.priority, "created_at": created_at}
+    return {
+        "timestamp": format_time(chat.received_at),
+        "batch_id": chat.batch_id,
+        "status": chat.status,
+        "request": request,
+        "response": response,
         "suspect": chat.suspect or None,
-        "error": {"code": chat.error_code, "detail": chat.error_detail}
-        if chat.error_code
-        else None,
+        "error": error,
     }

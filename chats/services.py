@@ -1,4 +1,4 @@
-"""Every change of a chat's row."""
+"""Writes the state changes of chats: start, end, cancellation, return to the queue."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,19 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 
 from chats.bulk_sql import BulkUpdate
-from chats.leases import lock_free
+from chats.leases import lock_available
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
 from chats.timestamps import count_microseconds
 
+# The wall clock may be set back by this much against the monotonic one.
 CLOCK_STEP = timedelta(seconds=5)
-"""by which the wall clock may go back against the monotonic one"""
+# The same wait may differ by this much between the two clocks.
 ROUNDING = timedelta(milliseconds=1)
-"""by which the same wait may differ between the two"""
-_FINISH_COLUMNS = [
-    "status",
-    "text",
-    "tokens_used",
-    "usage",
-    "finish_reason",
-    "latency_ms",
-    "queue_ms",
-    "completed_at",
-    "error_code",
-    "error_detail",
-    "lease_until",
-]
-_UNSET = dict.fromkeys(_FINISH_COLUMNS) | dict.fromkeys(
-    ["finish_reason", "error_code", "error_detail"], ""
-)
+_TEXT_COLUMNS = ["finish_reason", "error_code", "error_detail"]
+_FINISH_COLUMNS = ["status", "text", "tokens_used", "usage", "latency_ms", "queue_ms"]
+_FINISH_COLUMNS += ["completed_at", "lease_until", *_TEXT_COLUMNS]
+_UNSET: dict[str, Any] = dict.fromkeys(_FINISH_COLUMNS) | dict.fromkeys(_TEXT_COLUMNS, "")
 _SETTLED_COLUMNS = ["settled_prompt", "settled_output", "settled_thoughts", "settled_cached"]
 _START = BulkUpdate(
     Chat,
@@ -48,7 +36,7 @@ _SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """The request's sender, its process's channel (`origin`), and the row's `generation`."""
+    """Identifies a request, and the channel (`origin`) of the process where its client waits."""
 
     origin: str
     username: str
@@ -58,10 +46,9 @@ class Requester:
 
 @dataclass(frozen=True, slots=True)
 class QueuedRow:
-    """A queued chat, locked.
+    """The columns of a locked queued chat that a claim needs.
 
-    `wait_s`: how long the request may wait from its acceptance; a client that joins it may make it
-    longer.
+    The request may wait for `wait_s` from its acceptance; a client that joins it may prolong that.
     """
 
     prompt: str
@@ -73,47 +60,29 @@ class QueuedRow:
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
-    """Those of the chats that still wait, locked until the transaction ends."""
-    rows = lock_free(Chat.objects.filter(pk__in=ids, status=Status.QUEUED)).values_list(
-        "pk",
-        "prompt",
-        "attempt",
-        "client_id",
-        "streamed",
-        "received_at",
-        "deadline",
-        "origin",
-        "username",
-        "request_id",
-    )
+    """Locks those of the chats that are still queued, and returns them by id."""
+    columns = ("pk", "prompt", "attempt", "client_id", "streamed", "received_at", "deadline")
+    queued = lock_available(Chat.objects.filter(pk__in=ids, status=Status.QUEUED))
+    rows = queued.values_list(*columns, "origin", "username", "request_id", named=True)
     return {
-        pk: QueuedRow(
-            prompt,
-            attempt,
-            Requester(origin, username, request_id, count_microseconds(received_at)),
-            client_id,
-            streamed,
-            (deadline - received_at).total_seconds(),
+        row.pk: QueuedRow(
+            row.prompt,
+            row.attempt,
+            Requester(
+                row.origin, row.username, row.request_id, count_microseconds(row.received_at)
+            ),
+            row.client_id,
+            row.streamed,
+            (row.deadline - row.received_at).total_seconds(),
         )
-        for (
-            pk,
-            prompt,
-            attempt,
-            client_id,
-            streamed,
-            received_at,
-            deadline,
-            origin,
-            username,
-            request_id,
-        ) in rows
+        for row in rows
     }
 
 
 def start_chats(
     batched: Sequence[tuple[int, int]], *, owner: str, now: datetime, lease_until: datetime
 ) -> None:
-    """Locked queued chats become running: pairs of a chat's and its batch's id."""
+    """Marks locked queued chats as running; `batched` pairs the ids of a chat and its batch."""
     _START.run(
         [
             (str(Status.RUNNING), batch_id, owner, now, lease_until, 1, chat_id)
@@ -123,7 +92,7 @@ def start_chats(
 
 
 def count_attempt(ids: Sequence[int], *, owner: str) -> int:
-    """A further call of running chats begins."""
+    """Counts one more model call of running chats; returns how many the owner still runs."""
     return Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner).update(
         attempt=F("attempt") + 1
     )
@@ -131,7 +100,7 @@ def count_attempt(ids: Sequence[int], *, owner: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a running chat ends; the columns in `values` are set if owner and attempt still hold."""
+    """The end of a running chat: `values` are stored if owner and attempt are still the same."""
 
     chat_id: int
     owner: str
@@ -140,9 +109,9 @@ class Finish:
 
 
 def finish_chats(finishes: Sequence[Finish]) -> set[int]:
-    """Gives the ids that were finished; a chat that meanwhile has another owner is left alone.
+    """Ends chats and returns their ids; a chat that has another owner by now stays unchanged.
 
-    Call it in a transaction: the rows are locked before they are looked at.
+    Call it in a transaction, because it locks the rows before it compares them.
     """
     rows = Chat.objects.select_for_update().filter(
         pk__in=[finish.chat_id for finish in finishes], status=Status.RUNNING
@@ -161,32 +130,32 @@ def finish_chats(finishes: Sequence[Finish]) -> set[int]:
 
 
 def mark_suspect(reasons: Mapping[int, str]) -> None:
-    """Why an answer to each chat was not trusted, by chat."""
+    """Stores for each chat id why an answer to it was not trusted."""
     for chat_id, reason in reasons.items():
         Chat.objects.filter(pk=chat_id).update(suspect=reason[:100])
 
 
 def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
-    """Adds parts of ended calls: prompt, output, thoughts and cached tokens, then the chat's id."""
+    """Adds shares of ended calls: prompt, output, thoughts and cached tokens, and a chat's id."""
     _SETTLE.run(shares)
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long a chat was to wait in one of its generations; 0 is an unknown `generation`."""
+    """The wait that a chat was allowed in one `generation`; a `generation` of 0 is unknown."""
 
     generation: int
     length: timedelta
 
     def is_over(self, received_at: datetime, deadline: datetime) -> bool:
-        """Not if the row was renewed since, or joined by somebody who waits for longer."""
-        # By its length, because a deadline moved by less than a clock's step looks passed, too.
+        """Returns False if the row began another generation or a joined client prolonged it."""
+        # The lengths are compared, because the deadline has a tolerance of a whole clock step.
         same = self.generation in (count_microseconds(received_at), 0)
         return same and deadline - received_at <= self.length + ROUNDING
 
 
 def expire_chats(waits: Mapping[int, Wait], *, now: datetime, code: str, detail: str) -> list[int]:
-    """Queued chats whose waits, by id, are over will never be sent; gives those."""
+    """Expires those queued chats whose waits are over; returns their ids."""
     with transaction.atomic():
         queued = Chat.objects.select_for_update().filter(pk__in=list(waits), status=Status.QUEUED)
         over = queued.filter(deadline__lte=now + CLOCK_STEP)
@@ -203,7 +172,7 @@ def expire_chats(waits: Mapping[int, Wait], *, now: datetime, code: str, detail:
 
 
 def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
-    """Takes queued chats out of the queue; gives those that still were in it.
+    """Cancels those of the chats that are still queued; returns their ids.
 
     Call it in a transaction.
     """
@@ -219,29 +188,30 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
 def release_chats(
     left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
 ) -> list[int]:
-    """Decrements the holder count of each (chat, generation).
+    """Decrements the number of waiters of each (chat, generation) pair in `left`.
 
-    Returns the chats that were cancelled because no holder is left.
+    Returns the ids of the chats that were cancelled because no waiter is left.
     """
     with transaction.atomic():
         rows = Chat.objects.select_for_update().filter(pk__in=[pk for pk, _ in left])
-        # The waiters of a generation that has ended are gone; a later one's hold the row now.
+        # The waiters of an earlier generation no longer count: the row was reset since.
         generations = {
             pk: count_microseconds(at) for pk, at in rows.values_list("pk", "received_at")
         }
         counts = Counter(pk for pk, generation in left if generations.get(pk) == generation)
         for number in set(counts.values()):
-            held = Chat.objects.filter(pk__in=[pk for pk in counts if counts[pk] == number])
-            held.update(waiters=Greatest(F("waiters") - number, 0))
-        unheld = Chat.objects.filter(pk__in=list(counts), waiters=0, status=Status.QUEUED)
-        ids = list(unheld.values_list("pk", flat=True))
+            chats = Chat.objects.filter(pk__in=[pk for pk in counts if counts[pk] == number])
+            chats.update(waiters=Greatest(F("waiters") - number, 0))
+        abandoned = Chat.objects.filter(pk__in=list(counts), waiters=0, status=Status.QUEUED)
+        ids = list(abandoned.values_list("pk", flat=True))
         return cancel_chats(ids, now=now, code=code, detail=detail)
 
 
 def hand_back_chats(ended_calls: Mapping[int, int], *, owner: str) -> int:
-    """All that this owner runs and will not finish waits again.
+    """Puts every chat that this owner runs back into the queue; returns their number.
 
-    `ended_calls` says how many calls of a chat have ended; one in flight is given back.
+    `ended_calls` maps chats to the number of their calls that have ended. An attempt whose call has
+    not ended is not counted.
     """
     back = {"status": Status.QUEUED, "owner": "", "lease_until": None, "batch": None}
     held = Chat.objects.filter(status=Status.RUNNING, owner=owner)
@@ -249,5 +219,5 @@ def hand_back_chats(ended_calls: Mapping[int, int], *, owner: str) -> int:
     for ended in set(ended_calls.values()):
         ids = [chat_id for chat_id, number in ended_calls.items() if number == ended]
         count += held.filter(pk__in=ids).update(**back, attempt=ended)
-    rest = held.filter(attempt__gte=1)  # claimed, and no call of it had begun
+    rest = held.filter(attempt__gte=1)  # These were claimed, but no call of them had begun.
     return count + rest.update(**back, attempt=F("attempt") - 1)

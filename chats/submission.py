@@ -1,4 +1,4 @@
-"""What becomes of a request at the door: stored, joined to one that is there, or refused."""
+"""Stores accepted requests, or joins them to earlier ones with the same request id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from chats.bulk_sql import BulkInsert
 from chats.models import OPEN_STATUSES, Chat, Status
 from chats.prompts import is_prompt_of
 
-RequestKey = tuple[int, str, str]
+# The client's id, the username and the request id. Together they are unique.
+RequestKey = tuple[int | None, str, str]
 
+MAX_WAITERS = 32_000  # The column holds at most 32 767.
 _INSERT = BulkInsert(Chat)
+# When a request is sent again, its row takes these values from the new request ...
 _RENEWED = ["prompt", "created_at", "received_at", "due_at", "deadline"]
 _RENEWED += ["origin", "waiters", "streamed"]
-MAX_WAITERS = 32_000  # what its column takes
+# ... and these columns are reset.
 _CLEARED = {
     "status": Status.QUEUED,
     "dispatched_at": None,
@@ -36,24 +39,25 @@ _CLEARED = {
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The row that answers a request. `fresh`: it waits in the queue since now."""
+    """The row that will answer a request; `fresh` if it enters the queue for it."""
 
     chat: Chat
     fresh: bool
 
 
 def submit_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Submission | None]:
-    """Stores requests in one transaction; None for one that conflicts with an earlier request.
+    """Stores requests in one transaction; returns None for each one that was refused.
 
-    `named` are the keys whose request id the client chose. Such a key that is known already joins
-    the running request or leads to the stored answer, if prompt and priority are the same; one
-    that failed, expired or was cancelled waits anew.
+    `named` are the keys whose request id the client chose. If a row with such a key exists, the
+    request joins it: it waits with the open request or gets the stored answer. A request that
+    failed, expired or was cancelled is queued again. A request with another prompt or priority
+    than the row is refused.
     """
     try:
         with transaction.atomic():
             return _accept(chats, _lock_existing(named))
     except IntegrityError:
-        # Another process inserted one of the keys meanwhile: row by row it is found or stored.
+        # Another process has inserted one of the keys since. Each row is now found or stored alone.
         accepted: list[Submission | None] = []
         for chat in chats:
             with transaction.atomic():
@@ -96,15 +100,15 @@ def _accept(chats: Sequence[Chat], existing: dict[RequestKey, Chat]) -> list[Sub
 
 
 def _take_up(held: Chat, chat: Chat) -> bool:
-    """Lets the row serve one request more; True if it has to wait in the queue for that."""
+    """Makes the row answer one more request; returns True if the row entered the queue for it."""
     if held.status == Status.DONE:
         return False
     if held.status in OPEN_STATUSES:
         held.waiters = min(held.waiters + 1, MAX_WAITERS)
         held.deadline = max(held.deadline, chat.deadline)
-        held.streamed |= chat.streamed  # in time if it is still queued
+        held.streamed |= chat.streamed  # This takes effect if the row is still queued.
         if held.pk is not None:
-            held.save(update_fields=["waiters", "deadline", "streamed"])  # the row is locked
+            held.save(update_fields=["waiters", "deadline", "streamed"])
         return False
     for name in _RENEWED:
         setattr(held, name, getattr(chat, name))

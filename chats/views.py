@@ -1,4 +1,4 @@
-"""GET /v1/chat."""
+"""The endpoint GET /v1/chat."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ class ChatListView(APIView):
         parameters = ChatParameters(data=request.query_params)
         parameters.is_valid(raise_exception=True)
         which = replace(parameters.which, client_id=client_of(request))
-        page = list_chats(which, **parameters.place)
+        page = list_chats(which, **parameters.paging)
         return Response(
             {
                 "chats": [describe_chat(chat) for chat in page.chats],
@@ -29,9 +29,9 @@ class ChatListView(APIView):
         )
 
 
-def _link(request: Request, **place: int | None) -> str | None:
-    """This address with another place in the list; None if nothing is there."""
-    [(name, chat_id)] = place.items()
+def _link(request: Request, **cursor: int | None) -> str | None:
+    """Returns the request's address with another cursor, or None for the cursor None."""
+    [(name, chat_id)] = cursor.items()
     if chat_id is None:
         return None
     query = request.query_params.copy()

@@ -1,0 +1,1 @@
+"""The settings that staff may change, and who may use the gateway."""

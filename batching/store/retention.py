@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from batching.models import Batch, CallStatus, ModelCall, Outcome
-from chats.leases import lock_free
+from chats.leases import lock_available
 from chats.models import OPEN_STATUSES, Chat
 from chats.prompts import blank_prompts
 from settings_app.snapshot import current_snapshot
@@ -73,7 +73,7 @@ def prune_chunk(extent: Extent, *, size: int = CHUNK) -> Counter[str]:
     """One transaction. Batches go with the last of their chats, calls with their batch."""
     with transaction.atomic():
         order = "received_at" if extent.username is None else "id"
-        rows = lock_free(extent.deletable_chats.order_by(order))[:size]
+        rows = lock_available(extent.deletable_chats.order_by(order))[:size]
         chats = list(rows.values_list("pk", "batch_id"))
         Chat.objects.filter(pk__in=[pk for pk, _ in chats]).delete()
         removed = Counter(chats=len(chats))

@@ -12,6 +12,7 @@ from django.urls import reverse
 from batching.models import CallKind
 from batching.tests.rows import make_batch, make_call
 from chats import admin_lists
+from chats.admin import RecordAdmin
 from chats.models import Status
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import Priority
@@ -28,9 +29,7 @@ def _count_to_three(monkeypatch):
 
 @pytest.fixture
 def short_pages(monkeypatch):
-    from chats.admin import ReadOnlyAdmin
-
-    monkeypatch.setattr(ReadOnlyAdmin, "list_per_page", 2)
+    monkeypatch.setattr(RecordAdmin, "list_per_page", 2)
 
 
 def open_list(client, query: str = "", name: str = "chats_chat") -> str:

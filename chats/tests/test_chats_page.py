@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from batching.tests.rows import make_batch
 from chats import page_forms
 from chats.models import Status
-from chats.pages import SHOWN_CHARACTERS
+from chats.pages import MAX_SHOWN_CHARACTERS
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import Priority
 
@@ -63,7 +63,7 @@ def test_newest_comes_first_and_open_requests_do_not(client):
 
 
 def test_pages_lead_through_all_and_back_without_counting_rows(client, monkeypatch):
-    monkeypatch.setattr(page_forms, "SHOWN_AT_ONCE", 2)
+    monkeypatch.setattr(page_forms, "PAGE_SIZE", 2)
     for number in range(5):
         make_chat(request_id=f"r-{number}", username="ann & co")
     make_chat(username="bob")
@@ -149,10 +149,10 @@ def test_fields_keep_what_was_asked(client):
 
 
 def test_long_text_is_cut_and_says_so(client):
-    make_chat(text="x" * (SHOWN_CHARACTERS + 1500))
+    make_chat(text="x" * (MAX_SHOWN_CHARACTERS + 1500))
     page = client.get("/chats").text
     assert "1,500 more characters" in page
-    assert page.count("x") < SHOWN_CHARACTERS + 1000
+    assert page.count("x") < MAX_SHOWN_CHARACTERS + 1000
 
 
 def test_empty_gateway_says_so(client):

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _few_are_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_count, "UNSETTLED", 3)
-    row_count._Memory.tally = None
+    monkeypatch.setattr(row_count, "UNSETTLED_IDS", 3)
+    row_count._Cache.row_count = None
 
 
 def test_follows_arrivals_and_the_retention() -> None:
@@ -44,7 +44,7 @@ def test_unannounced_deletion_is_noticed_after_a_while(monkeypatch: pytest.Monke
     chats = [make_chat(Status.DONE) for _ in range(20)]
     assert count_stored() == 20
     chats[5].delete()
-    later = row_count.time.monotonic() + row_count.REMEMBERED_S + 1
+    later = row_count.time.monotonic() + row_count.CACHE_S + 1
     monkeypatch.setattr(row_count.time, "monotonic", lambda: later)
     assert count_stored() == 19
 

@@ -21,7 +21,7 @@ WOLVES = ChatFilter(search="wolves")
 
 @pytest.fixture(autouse=True)
 def _short_stretches(monkeypatch, settings):
-    monkeypatch.setattr(search, "FIRST_STRETCH", 3)
+    monkeypatch.setattr(search, "FIRST_RANGE", 3)
     monkeypatch.setattr(search, "MAX_GROWTH", 1)
     settings.API_ACCESS = "open"
 
@@ -63,7 +63,7 @@ def test_search_stops_when_its_time_is_over_and_goes_on_from_there():
 
 
 @pytest.mark.parametrize(
-    ("took_s", "left_s", "stretch"),
+    ("took_s", "left_s", "size"),
     [
         (0.0, 0.2, 4000),  # too short to be measured
         (0.001, 0.2, 4000),  # fast, and yet not all at once
@@ -72,9 +72,9 @@ def test_search_stops_when_its_time_is_over_and_goes_on_from_there():
         (3.0, 0.001, 1),
     ],
 )
-def test_stretches_grow_and_shrink_with_what_they_cost(monkeypatch, took_s, left_s, stretch):
+def test_ranges_grow_and_shrink_with_the_time_they_take(monkeypatch, took_s, left_s, size):
     monkeypatch.setattr(search, "MAX_GROWTH", 4)
-    assert search._next_stretch(1000, took_s=took_s, left_s=left_s) == stretch
+    assert search._next_size(1000, took_s=took_s, left_s=left_s) == size
 
 
 def test_full_page_leads_to_the_next_without_losing_one():

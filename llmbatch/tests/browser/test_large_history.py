@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from chats.search import FIRST_STRETCH
+from chats.search import FIRST_RANGE
 from llmbatch.tests.fixtures.browser import browser_marks, follow, open_page
 from llmbatch.tests.fixtures.databases import copy_sqlite
 from llmbatch.tests.fixtures.page_actions import PASSWORD, create_admin, log_in
@@ -93,7 +93,7 @@ async def check_chats(page: Page, server: Server) -> None:
     await page.fill('[name="search"]', "no chat holds this")
     await follow(page.locator("text=Show").first)
     await expect(page.locator(".results")).to_contain_text(SEARCHED)
-    for _ in range(ROWS // FIRST_STRETCH):
+    for _ in range(ROWS // FIRST_RANGE):
         further = page.locator("text=Search further back")
         if not await further.count():
             break
