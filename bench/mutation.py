@@ -1,7 +1,8 @@
-"""`python -m bench.mutation [file ...]`: do the tests of batching/engine notice a changed program?
+"""`python -m bench.mutation [file ...]`: measures whether the tests notice changes of the engine.
 
-Works on a copy. Each mutant changes one expression of one function; it is killed if a test fails
-or hangs. Ends with status 1 if a mutant lives that `bench.equivalents` does not explain.
+It works on a copy of `batching/engine`. Each mutant changes one expression of one function, and is
+killed if a test fails or hangs. Exits with status 1 if a mutant survives that `bench.equivalents`
+does not explain.
 """
 
 import argparse
@@ -23,23 +24,23 @@ from bench.tables import print_note, print_table
 ENGINE = Path("batching/engine")
 FILES = [
     "planner",
-    "split",
-    "combine",
+    "splitter",
+    "prompt",
     "runner",
     "call",
-    "decision",
+    "retries",
     "slots",
     "breaker",
-    "checks",
+    "leaks",
     "capacity",
     "usage",
     "lanes",
-    "dispatch",
+    "dispatcher",
 ]
+# Examples of each property test: so few that a run takes minutes.
 EXAMPLES = 25
-"""of each property test, so that a run takes minutes"""
 WORKERS = 2
-LIVED = ("survived", "no tests")
+SURVIVED = ("survived", "no tests")
 CONFIGURATION = """
 [tool.pytest.ini_options]
 asyncio_mode = "auto"
@@ -54,7 +55,7 @@ pytest_add_cli_args = ["-p", "no:randomly", "-p", "no:django"]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`name` is mutmut's; it begins with the module's path."""
+    """`name` is the name that mutmut uses; it begins with the path of the module."""
 
     name: str
     status: str
@@ -74,7 +75,7 @@ class Survivor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.mutation", description=__doc__)
-    parser.add_argument("file", nargs="*", help=f"of {', '.join(FILES)}; default: all")
+    parser.add_argument("file", nargs="*", help=f"one of {', '.join(FILES)}; default: all of them")
     files = parser.parse_args().file or FILES
     if unknown := [name for name in files if name not in FILES]:
         sys.exit(f"There is no file {unknown[0]!r}; there are {', '.join(FILES)}.")
@@ -83,16 +84,16 @@ def main() -> None:
         copy_engine(folder, files)
         run_mutmut(folder, "run", "--max-children", str(WORKERS))
         mutants = list_mutants(folder)
-        living = [mutant for mutant in mutants if mutant.status in LIVED]
+        survived = [mutant for mutant in mutants if mutant.status in SURVIVED]
         with ThreadPoolExecutor(WORKERS) as pool:
-            survivors = list(pool.map(lambda mutant: describe_survivor(folder, mutant), living))
+            survivors = list(pool.map(lambda mutant: describe_survivor(folder, mutant), survived))
     print_shares(mutants, survivors)
     print_survivors(survivors)
     sys.exit(any(survivor.reason is None for survivor in survivors))
 
 
 def copy_engine(folder: Path, files: list[str]) -> None:
-    """The engine and its tests alone: no Django, so that each worker starts at once."""
+    """Copies only the engine and its tests: without Django each worker starts at once."""
     shutil.copytree(ROOT / ENGINE, folder / ENGINE, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "batching/__init__.py").touch()
     for test in (folder / ENGINE / "tests").glob("*.py"):
@@ -105,7 +106,7 @@ def copy_engine(folder: Path, files: list[str]) -> None:
 
 
 def unfold_properties(source: str) -> str:
-    """Writes `@property` as a call: mutmut leaves decorated functions as they are."""
+    """Replaces the decorator `@property` by a call, because mutmut skips decorated functions."""
     lines = source.splitlines()
     functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
     for function in sorted(functions, key=lambda node: -node.lineno):
@@ -149,15 +150,15 @@ def print_shares(mutants: list[Mutant], survivors: list[Survivor]) -> None:
     rows = [[f"{file}.py", *_describe(statuses[file], equivalent[file])] for file in statuses]
     total = sum(statuses.values(), Counter())
     rows.append(["**all**", *_describe(total, equivalent.total())])
-    header = ["file", "mutants", "killed", "share", "alive", "of them equivalent", "share of rest"]
+    header = ["file", "mutants", "killed", "share", "survived", "equivalent", "share of rest"]
     print_table("Mutants of batching/engine", header, rows)
 
 
 def _describe(statuses: Counter[str], equivalent: int) -> list[object]:
-    total, lived = statuses.total(), sum(statuses[status] for status in LIVED)
-    killed = total - lived
+    total, survived = statuses.total(), sum(statuses[status] for status in SURVIVED)
+    killed = total - survived
     shares = [f"{killed / number:.1%}" for number in (total, total - equivalent)]
-    return [total, killed, shares[0], lived, equivalent, shares[1]]
+    return [total, killed, shares[0], survived, equivalent, shares[1]]
 
 
 def print_survivors(survivors: list[Survivor]) -> None:
@@ -167,7 +168,7 @@ def print_survivors(survivors: list[Survivor]) -> None:
             groups[survivor.file, survivor.reason].append(survivor)
     print_table(
         "Equivalent mutants",
-        ["file", "mutants", "why no test can tell"],
+        ["file", "mutants", "why no test can notice it"],
         [[f"{file}.py", len(group), reason] for (file, reason), group in groups.items()],
     )
     for survivor in survivors:

@@ -169,7 +169,7 @@ class _Story:
         last = call.attempt >= MAX_ATTEMPTS
         self._fail_call(call, items if last else (), error, billed=billed, at_s=at_s, end_s=end_s)
         if not last:
-            pause_s = backoff_s(call.attempt, asked_s=None, chance=self._chance)
+            pause_s = backoff_s(call.attempt, retry_after_s=None, rng=self._chance)
             self._run_call(items, attempt=call.attempt + 1, at_s=end_s + pause_s)
 
     def _fail_call(

@@ -1,6 +1,7 @@
-"""How waiting requests become one model call, and how its reply comes apart again.
+"""The batching engine: it turns many waiting requests into few model calls and splits the replies.
 
-Pure asyncio: no framework, no database, no clock of its own. Read in this order: `lanes` (the
-rules), `planner` (when a batch leaves), `dispatch` (waiting for that moment), `combine` (one prompt
-of many), `split` (many answers of one reply), `call` and `runner` (the calls of one batch).
+Pure asyncio without framework, database or clock of its own. Read the modules in this order:
+`lanes` (the rules), `planner` (when a batch leaves), `dispatcher` (waits for that time), `prompt`
+(many requests in one prompt), `splitter` (one reply into many answers), `call` (one model call) and
+`runner` (all calls of one batch).
 """

@@ -1,4 +1,4 @@
-"""One model call: reads its reply, releases each answer when its value closes, and reports."""
+"""Makes one model call of a batch and releases each answer as soon as its value is complete."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -13,24 +13,32 @@ from batching.engine.model import CallFailed, Model, Piece
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.retries import (
     RetryDecision,
-    broken_off,
+    broken_call_failure,
     decide_after_failure,
     decide_after_reply,
-    out_of_time,
-    stalled,
+    stall_failure,
+    timeout_failure,
 )
 from batching.engine.splitter import Splitter
 from batching.engine.usage import TokenUsage, share_usage
 
-SETTLE_S = 0.25
-"""how long a quote at the end of what came may turn out to be one that was not escaped"""
+# Wait this long for the character after a closing quote; without it the quote may belong to the
+# text.
+QUOTE_WAIT_S = 0.25
+# The rest of a reply is read for at most this long after its last answer, because the token counts
+# come at the end.
 TAIL_S = 5.0
-"""how long the rest of a reply is read after its last answer, to learn what the call cost"""
 
 
 @dataclass(slots=True)
 class BatchItem:
-    """An item on its way through calls. Times are event-loop seconds."""
+    """A claimed request on its way through the calls of its batch. Times are event-loop seconds.
+
+    `streamed`: the client reads the answer while it is written. `calling`: a call that counts among
+    `attempts` has not ended. `called` is the time at which the first call began. An item with a
+    `suspicion` got an answer that was not trusted; it is retried alone. `spent` is its share of the
+    calls that have ended.
+    """
 
     id: int
     prompt: str
@@ -39,31 +47,27 @@ class BatchItem:
     target: float
     attempts: int = 0
     streamed: bool = False
-    """its client reads the answer while it is written"""
     finished: bool = False
     calling: bool = False
-    """a call that counts among `attempts` has not ended"""
     request_id: str = ""
     called: float | None = None
-    """when its first call began"""
     suspicion: str = ""
-    """why an answer to it was not trusted; it is asked for again alone"""
     spent: TokenUsage = field(default_factory=TokenUsage)
-    """its share of the calls that have ended"""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """`estimated`: it was released before the model had reported the usage of the call."""
+
     text: str
     finish_reason: str
     usage: TokenUsage
     estimated: bool
-    """released before the call's own count was known"""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """A call that is recorded as started; `id` is its record's."""
+    """A call that is recorded as started; `id` is the id of its record."""
 
     id: int
     prompt: CombinedPrompt
@@ -71,7 +75,7 @@ class PreparedCall:
 
 @dataclass(slots=True)
 class CallReport:
-    """What became of a call. `shares` holds each item's part of `usage`, by item id."""
+    """The result of a call. `shares` holds the share of each item in `usage`, by item id."""
 
     call: PreparedCall
     reply: str = ""
@@ -85,52 +89,52 @@ class CallReport:
     request_ids: tuple[str, ...] = ()
 
 
+@dataclass(kw_only=True)
 class Call:
-    """Reads one reply. `release` is told each answer as soon as it is whole."""
+    """Makes one call for `items` and calls the `on_…` functions with what it finds in the reply.
 
-    def __init__(
-        self,
-        call: PreparedCall,
-        items: Sequence[BatchItem],
-        *,
-        model: Model,
-        release: Callable[[BatchItem, Answer], None],
-        suspect: Callable[[BatchItem, str], None],
-        on_delta: Callable[[TextDelta], None] = lambda delta: None,
-        alive: Callable[[], None] = lambda: None,
-        clock: Callable[[], float],
-        stall_s: float,
-        hold: bool = False,
-    ) -> None:
-        self.report = CallReport(call, request_ids=tuple(item.request_id for item in items))
-        self._prompt = call.prompt
-        self._items = items
-        self._model = model
-        self._release = release
-        self._suspect = suspect
-        self._alive = alive
-        self._settling: asyncio.TimerHandle | None = None
-        self._tail_until: float | None = None
-        self._hold = hold and len(items) > 1
-        self._check = AnswerCheck(call.prompt.keys, [item.prompt for item in items])
-        self._texts: dict[int, str] = {}
-        """the trusted answers of a combined call, by index"""
-        self._clock = clock
-        self._stall_s = stall_s
-        self._splitter = Splitter(call.prompt.keys)
-        self._growth: DeltaReader | None = None
-        if any(item.streamed for item in items) and not self._hold:
-            self._growth = DeltaReader(
-                call.id, items, splitter=self._splitter, check=self._check, tell=on_delta
-            )
-        self._block_reason: str | None = None
+    `hold`: no answer of a combined call is released before the whole reply has been checked. A call
+    that sends nothing for `stall_s` is closed.
+    """
+
+    prepared: PreparedCall
+    items: Sequence[BatchItem]
+    model: Model
+    on_answer: Callable[[BatchItem, Answer], None]
+    on_suspicion: Callable[[BatchItem, str], None]
+    on_delta: Callable[[TextDelta], None]
+    on_first_text: Callable[[], None]
+    clock: Callable[[], float]
+    stall_s: float
+    hold: bool
+
+    def __post_init__(self) -> None:
+        prompt, items = self.prepared.prompt, self.items
+        self.hold = self.hold and len(items) > 1
+        self.report = CallReport(
+            self.prepared, request_ids=tuple(item.request_id for item in items)
+        )
+        self._quote_timer: asyncio.TimerHandle | None = None
+        self._tail_ends: float | None = None
+        self._check = AnswerCheck(prompt.keys, [item.prompt for item in items])
+        self._texts: dict[int, str] = {}  # the trusted answers, by index
         self._lengths = [0] * len(items)
-        self._started = clock()
+        self._splitter = Splitter(prompt.keys)
+        streamed = {} if self.hold else {i: x.id for i, x in enumerate(items) if x.streamed}
+        self._delta_reader = DeltaReader(
+            self.prepared.id,
+            streamed,
+            splitter=self._splitter,
+            check=self._check,
+            on_delta=self.on_delta,
+        )
+        self._block_reason: str | None = None
+        self._started = self.clock()
 
-    async def make(self) -> RetryDecision | None:
-        """None if every item got its answer, else what to do about those that did not."""
+    async def run(self) -> RetryDecision | None:
+        """Returns None if every item got its answer, else what to do about the others."""
         failure: CallFailed | None = None
-        for item in self._items:
+        for item in self.items:
             item.attempts += 1
             item.calling = True
             item.called = self._started if item.called is None else item.called
@@ -140,19 +144,19 @@ class Call:
             failure = raised
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            failure = broken_off("it was cancelled")
-            self._stop_settling()
+            failure = broken_call_failure("it was cancelled")
+            self._cancel_quote_timer()
             if task is None or task.cancelling():
                 self._complete_report(failure)
                 raise
-            # Nobody cancelled this task: the error came out of the client, and the items live on.
-        for item in self._items:
+            # Nobody cancelled this task: the error came out of the client, so the call just failed.
+        for item in self.items:
             item.calling = False
-        self._check_whole()
-        if not self._unfinished:
-            failure = None  # the end of the reply was lost, but every answer was there
+        self._check_whole_reply()
+        if not self._unanswered:
+            failure = None  # The end of the reply was lost, but every answer had arrived.
         self._complete_report(failure)
-        if not self._unfinished:
+        if not self._unanswered:
             return None
         if failure is not None:
             return decide_after_failure(failure)
@@ -161,129 +165,125 @@ class Call:
         )
 
     @property
-    def _unfinished(self) -> list[BatchItem]:
-        return [item for item in self._items if not item.finished]
+    def _unanswered(self) -> list[BatchItem]:
+        return [item for item in self.items if not item.finished]
 
     @property
     def _deadline(self) -> float:
-        """Until when somebody waits for this call."""
-        unfinished = self._unfinished
-        if not unfinished:
-            # Fixed once: a model that goes on dripping must not hold its call slot for ever.
-            self._tail_until = self._tail_until or self._clock() + TAIL_S
-            return self._tail_until
-        return max(item.deadline for item in unfinished)
+        """The time after which no client waits for this call any more."""
+        unanswered = self._unanswered
+        if not unanswered:
+            # Set once: a model that keeps sending must not hold its call slot without limit.
+            self._tail_ends = self._tail_ends or self.clock() + TAIL_S
+            return self._tail_ends
+        return max(item.deadline for item in unanswered)
 
     async def _read_reply(self) -> None:
         loop = asyncio.get_running_loop()
-        timeout_s = max(0.001, self._deadline - self._clock())
-        patience = self._patience_s()
+        timeout_s = max(0.001, self._deadline - self.clock())
+        patience_s = self._patience_s()
         try:
             async with (
-                asyncio.timeout(patience) as bound,
-                aclosing(self._model.stream(self._prompt, timeout_s=timeout_s)) as reply,
+                asyncio.timeout(patience_s) as timeout,
+                aclosing(self.model.stream(self.prepared.prompt, timeout_s=timeout_s)) as reply,
             ):
                 async for piece in reply:
-                    self._take_piece(piece)
-                    patience = self._patience_s()
-                    bound.reschedule(loop.time() + patience)
+                    self._handle_piece(piece)
+                    patience_s = self._patience_s()
+                    timeout.reschedule(loop.time() + patience_s)
         except TimeoutError:
-            raise stalled(patience) if patience >= self._stall_s else out_of_time() from None
+            stalled = patience_s >= self.stall_s
+            raise stall_failure(patience_s) if stalled else timeout_failure() from None
 
     def _patience_s(self) -> float:
-        return min(self._stall_s, self._deadline - self._clock())
+        return min(self.stall_s, self._deadline - self.clock())
 
-    def _take_piece(self, piece: Piece) -> None:
+    def _handle_piece(self, piece: Piece) -> None:
         report = self.report
-        if piece.text and report.first_token_s is None:
-            report.first_token_s = self._clock() - self._started
-            self._alive()
         report.usage = piece.usage or report.usage
         report.finish_reason = piece.finish_reason or report.finish_reason
         self._block_reason = piece.block_reason or self._block_reason
-        if piece.text:
-            self._take_closed(self._splitter.feed(piece.text))
-            if self._growth is not None:
-                self._growth.look()
-            self._stop_settling()
-            if self._splitter.is_unsettled:
-                loop = asyncio.get_running_loop()
-                self._settling = loop.call_later(SETTLE_S, self._settle)
+        if not piece.text:
+            return
+        if report.first_token_s is None:
+            report.first_token_s = self.clock() - self._started
+            self.on_first_text()
+        self._handle_answers(self._splitter.feed(piece.text))
+        self._delta_reader.emit_deltas()
+        self._cancel_quote_timer()
+        if self._splitter.ends_with_quote:
+            loop = asyncio.get_running_loop()
+            self._quote_timer = loop.call_later(QUOTE_WAIT_S, self._close_last_value)
 
-    def _stop_settling(self) -> None:
-        if self._settling is not None:
-            self._settling.cancel()
-            self._settling = None
+    def _cancel_quote_timer(self) -> None:
+        if self._quote_timer is not None:
+            self._quote_timer.cancel()
+            self._quote_timer = None
 
-    def _settle(self) -> None:
-        self._stop_settling()
-        self._take_closed(self._splitter.settle())
+    def _close_last_value(self) -> None:
+        self._cancel_quote_timer()
+        self._handle_answers(self._splitter.close_last_value())
 
-    def _take_closed(self, closed: Mapping[int, str]) -> None:
-        for index, text in closed.items():
+    def _handle_answers(self, texts: Mapping[int, str]) -> None:
+        for index, text in texts.items():
             self._lengths[index] = len(text)
-        for index, text in closed.items():
-            self._judge(index, text)
-
-    def _judge(self, index: int, text: str) -> None:
-        """Releases an answer, keeps it until the reply's end, or does not trust it."""
-        if len(self._items) > 1:
+        for index, text in texts.items():
             if reason := self._check.find_leak(index, text):
-                self._distrust(index, reason)
-                return
+                self._suspect(index, reason)
+                continue
             self._texts[index] = text
-        if not self._hold:
-            self._answer(index, text)
+            if not self.hold:
+                self._release(index, text)
 
-    def _check_whole(self) -> None:
-        """What only all answers together show; then what was held back goes out."""
-        self._settle()
+    def _check_whole_reply(self) -> None:
+        """Applies the check that needs all answers; then releases the answers that were held."""
+        self._close_last_value()
         for index, reason in self._check.find_dictated(self._texts).items():
-            self._distrust(index, reason)
-        if self._hold:
+            self._suspect(index, reason)
+        if self.hold:
             for index, text in self._texts.items():
-                if not self._items[index].suspicion:
-                    self._answer(index, text)
+                if not self.items[index].suspicion:
+                    self._release(index, text)
 
-    def _distrust(self, index: int, reason: str) -> None:
-        """An answer that is out already can only be marked."""
-        self._items[index].suspicion = reason
-        self._suspect(self._items[index], reason)
+    def _suspect(self, index: int, reason: str) -> None:
+        """Marks an item whose answer is not trusted. An answer that was released stays so."""
+        self.items[index].suspicion = reason
+        self.on_suspicion(self.items[index], reason)
 
-    def _answer(self, index: int, text: str) -> None:
-        item = self._items[index]
+    def _release(self, index: int, text: str) -> None:
+        item = self.items[index]
         if item.finished:
             return
         item.finished = True
-        usage, estimated = self._usage_of(index, text)
+        usage, estimated = self._measure_usage(index, text)
         finish_reason = self.report.finish_reason or "STOP"
-        self._release(item, Answer(text, finish_reason, item.spent + usage, estimated))
+        self.on_answer(item, Answer(text, finish_reason, item.spent + usage, estimated))
 
-    def _usage_of(self, index: int, text: str) -> tuple[TokenUsage, bool]:
+    def _measure_usage(self, index: int, text: str) -> tuple[TokenUsage, bool]:
+        """The usage of one answer, and whether it is an estimate."""
         known = self.report.usage
         if known is not None and self.report.finish_reason:
-            return self._shares(known)[index], False
-        known = known or TokenUsage(prompt=estimate_tokens(str(self._prompt)))
-        share = self._shares(known)[index]
-        thoughts = known.thoughts // len(self._items)
+            return self._share(known)[index], False
+        known = known or TokenUsage(prompt=estimate_tokens(str(self.prepared.prompt)))
+        share = self._share(known)[index]
+        thoughts = known.thoughts // len(self.items)
         return TokenUsage(share.prompt, estimate_tokens(text), thoughts, share.cached), True
 
-    def _shares(self, usage: TokenUsage) -> list[TokenUsage]:
+    def _share(self, usage: TokenUsage) -> list[TokenUsage]:
         return share_usage(
             usage,
-            prompt_weights=[len(item.prompt) for item in self._items],
+            prompt_weights=[len(item.prompt) for item in self.items],
             output_weights=self._lengths,
         )
 
     def _complete_report(self, failure: CallFailed | None) -> None:
         report = self.report
         report.reply = self._splitter.reply
-        report.duration_s = self._clock() - self._started
+        report.duration_s = self.clock() - self._started
         if failure is not None:
             report.error = failure.error
-            report.perhaps_billed = failure.billable
+            report.perhaps_billed = failure.perhaps_billed
         if report.usage is not None:
-            shares = self._shares(report.usage)
-            report.shares = {item.id: s for item, s in zip(self._items, shares, strict=True)}
-            for item, share in zip(self._items, shares, strict=True):
+            for item, share in zip(self.items, self._share(report.usage), strict=True):
+                report.shares[item.id] = share
                 item.spent += share

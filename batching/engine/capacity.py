@@ -1,26 +1,26 @@
-"""What the processes that run batches can do at this moment, and how long a request will wait."""
+"""What the workers can do now, and an estimate of how long a request will wait for its batch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batching.engine.lanes import LaneRule, Priority
 
-LEARNING = 0.2
-"""the weight of the newest call in the mean"""
+# The weight of the newest call in the mean duration.
+NEWEST_WEIGHT = 0.2
 
 
 def reserve_for_high(slots: int) -> int:
-    """A quarter, but at least one, and never everything."""
+    """A quarter of the slots, at least one, and never all of them."""
     return min(max(1, slots // 4), slots - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """`slots` calls at once, of which `reserve` are HIGH's own.
+    """`slots` calls can run at once; `reserve` of them are kept for HIGH.
 
-    `call_s` is what recent calls took by priority, from LOW on, None before the first. For
-    `paused_s` no call starts, because the model service fails; `down`: it failed also when it was
-    tried again.
+    `call_s` is the mean duration of recent calls by priority, from LOW to HIGH; None before the
+    first call. No call starts for `paused_s`, because the model service fails. `down`: the probe
+    failed too.
     """
 
     slots: int
@@ -30,9 +30,10 @@ class Capacity:
     down: bool = False
 
     def estimate_s(self, ahead: int, rule: LaneRule, *, window_s: float | None = None) -> float:
-        """Seconds until the answer of a request with `ahead` of its priority before it.
+        """Seconds until the answer of a request that has `ahead` requests of its lane before it.
 
-        The rest of its window, the pause, and a call for each round of slots that they fill.
+        The sum of the rest of its window (or the pause, if that is longer) and one call for each
+        round of slots that these requests fill.
         """
         usable = self.slots if rule.priority is Priority.HIGH else self.slots - self.reserve
         rounds = ahead // (rule.max_batch * max(1, usable)) + 1
@@ -40,8 +41,8 @@ class Capacity:
         return max(window_s, self.paused_s) + rounds * (self.call_s[rule.priority] or 0.0)
 
 
-def add_up(capacities: Iterable[Capacity]) -> Capacity | None:
-    """Of several processes: what one of them can start is not held up by another's pause."""
+def add_capacities(capacities: Iterable[Capacity]) -> Capacity | None:
+    """The capacity of several workers together; the shortest pause holds for all of them."""
     found = list(capacities)
     if not found:
         return None
@@ -55,6 +56,6 @@ def add_up(capacities: Iterable[Capacity]) -> Capacity | None:
     )
 
 
-def learn(mean: float | None, newest: float) -> float:
-    """The exponential mean of what calls took."""
-    return newest if mean is None else mean + LEARNING * (newest - mean)
+def update_mean(mean: float | None, newest: float) -> float:
+    """The exponential moving average of the durations of calls."""
+    return newest if mean is None else mean + NEWEST_WEIGHT * (newest - mean)

@@ -1,8 +1,7 @@
-"""The text of an answer while the model still writes it."""
+"""Emits the text of a batch's answers piece by piece while the model still writes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from batching.engine.leaks import AnswerCheck
 from batching.engine.splitter import Splitter
@@ -10,10 +9,10 @@ from batching.engine.splitter import Splitter
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of an item's text; `start` is its place in what this `call` wrote for the item.
+    """A piece of an item's text; `start` is its position in what this call wrote for the item.
 
-    Call ids ascend: a later call of the same item begins its text again. `generation` names the
-    request that it was written for, if that is known: a later request may have taken over the id.
+    Ids of calls rise, and each call of an item starts its text again. `generation` names the
+    request that the text was written for, where it is known: a later request may reuse its id.
     """
 
     item_id: int
@@ -23,48 +22,41 @@ class TextDelta:
     generation: int | None = None
 
 
-class Watched(Protocol):
-    @property
-    def id(self) -> int: ...
-
-    @property
-    def streamed(self) -> bool: ...
-
-
 class DeltaReader:
-    """Tells what the watched items of one call on_delta by.
+    """Emits the new text of the streamed items of one call.
 
-    Each text is checked before it goes out, as a whole answer is: what was told holds no key and no
-    long piece of another item. What fails the check is told no further, and judged when it closes.
+    `item_ids` holds the id of each streamed item by its index in the call. All text is checked
+    before it is emitted, as whole answers are. After text that fails the check, nothing more of
+    that item is emitted; its answer is checked again when it is complete.
     """
 
     def __init__(
         self,
         call_id: int,
-        items: Sequence[Watched],
+        item_ids: Mapping[int, int],
         *,
         splitter: Splitter,
         check: AnswerCheck,
-        tell: Callable[[TextDelta], None],
+        on_delta: Callable[[TextDelta], None],
     ) -> None:
         self._call_id = call_id
-        self._items = items
+        self._item_ids = item_ids
         self._splitter = splitter
         self._check = check
-        self._tell = tell
-        self._texts = {i: "" for i, item in enumerate(items) if item.streamed}
+        self._on_delta = on_delta
+        self._texts = dict.fromkeys(item_ids, "")
 
-    def look(self) -> None:
-        """Call it after each piece that the splitter was fed."""
+    def emit_deltas(self) -> None:
+        """Call it after each piece of text that the splitter was fed."""
         index = self._splitter.open_index
         if index is None or index not in self._texts:
             return
-        more = self._splitter.read_delta()
+        more = self._splitter.take_delta()
         if not more:
             return
-        told = self._texts[index]
-        if len(self._items) > 1 and self._check.find_leak(index, told + more, since=len(told)):
+        text = self._texts[index]
+        if self._check.find_leak(index, text + more, since=len(text)):
             del self._texts[index]
             return
-        self._texts[index] = told + more
-        self._tell(TextDelta(self._items[index].id, self._call_id, len(told), more))
+        self._texts[index] = text + more
+        self._on_delta(TextDelta(self._item_ids[index], self._call_id, len(text), more))

@@ -1,4 +1,4 @@
-"""Waits for the planner's next moment and lets its batches go: timers and wake-ups, no polling."""
+"""Lets each batch leave at its time: it sleeps until the planner's next wake-up and never polls."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -10,9 +10,9 @@ from batching.engine.slots import CallSlots
 
 
 class Dispatcher:
-    """`start` gets each batch that leaves, its call slot taken; `expire` what waited too long.
+    """Calls `start` with each batch that leaves and `expire` with the items that waited too long.
 
-    Both must return at once.
+    The call slot of a batch is taken before `start`. Both functions must return at once.
     """
 
     def __init__(
@@ -31,8 +31,7 @@ class Dispatcher:
         self._expire = expire
         self._clock = clock
         self._closed = False
-        self.alive_at = clock()
-        """when the loop last went round"""
+        self.alive_at = clock()  # the start of the loop's latest round
 
     def push(self, items: Iterable[QueuedItem]) -> None:
         for item in items:
@@ -44,7 +43,7 @@ class Dispatcher:
         self._wake.set()
 
     def close(self) -> None:
-        """From now on no batch leaves; what waits is left for others."""
+        """No batch leaves any more; other workers will claim the waiting items."""
         self._closed = True
 
     def wake(self) -> None:
@@ -52,7 +51,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         while True:
-            # Cleared before looking: whatever arrives from here on wakes the loop once more.
+            # Cleared first, so that whatever arrives from here on starts another round.
             self._wake.clear()
             self.alive_at = self._clock()
             if expired := self.planner.expire(self._clock()):
@@ -61,14 +60,15 @@ class Dispatcher:
                 batch := self.planner.take(self._clock(), self.slots.may_start)
             ):
                 self._start(replace(batch, probe=self.slots.take(batch.priority)))
-            # Closed, it would look again at once and for ever at what is due and does not leave.
+            # A closed dispatcher does not sleep until the next wake-up: due items stay with the
+            # planner, so that time would already be over and the loop would never rest.
             await self._sleep_until(None if self._closed else self.planner.next_wakeup())
 
-    async def _sleep_until(self, moment: float | None) -> None:
+    async def _sleep_until(self, wake_at: float | None) -> None:
         alarm = None
-        if moment is not None:
+        if wake_at is not None:
             loop = asyncio.get_running_loop()
-            alarm = loop.call_later(max(0.0, moment - self._clock()), self._wake.set)
+            alarm = loop.call_later(max(0.0, wake_at - self._clock()), self._wake.set)
         try:
             await self._wake.wait()
         finally:

@@ -1,4 +1,4 @@
-"""Why a request got no answer: one class per cause, with its HTTP status and its code."""
+"""Why a request of a batch got no answer: one class per cause, with its HTTP status and code."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 class GatewayError(Exception):
     """The gateway could not answer this request.
 
-    `str(error)` is a sentence for the client. `retry_after_s` (seconds) is set where waiting helps.
+    `str(error)` is a sentence for the client. `retry_after_s` is set where waiting helps.
     """
 
     status: ClassVar[int] = 502
@@ -133,5 +133,5 @@ ERRORS_BY_CODE: dict[str, type[GatewayError]] = {
 
 
 def error_from_code(code: str, detail: str, retry_after_s: float | None = None) -> GatewayError:
-    """The error that another process named by its code."""
+    """Rebuilds an error that another process sent by its code."""
     return ERRORS_BY_CODE.get(code, UpstreamError)(detail, retry_after_s=retry_after_s)

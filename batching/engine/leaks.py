@@ -1,117 +1,124 @@
-"""Signs that one prompt of a batch reached into another's answer.
+"""Finds signs in the answers of a batch that one request's prompt leaked into another's answer.
 
-They find what the known attacks leave behind in a reply, not the attack itself: an answer that was
-bent in its own words passes. Only `batch_scope` keeps prompts apart.
+The checks find what known attacks leave behind in a reply. They do not find the attack itself: an
+answer that was changed in the model's own words passes. Only `batch_scope` keeps prompts apart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-PIECE = 80
-"""characters of another prompt, word for word, that no answer holds by chance"""
-GRAM = PIECE // 2  # a piece of that length holds at least one aligned gram
-DICTATED = 12
-"""characters of another prompt with which two answers begin or end"""
-DICTATED_WHOLE = 8
-"""the same for whole answers"""
-_MAX_DICTATED = 400
-COMPARED = 100_000
-"""characters of each prompt that are looked at, and"""
-MAX_LOOKED_AT = 200
-"""suspicious places in an answer, and"""
-MAX_PLACES = 3
-"""of the same gram in one prompt: no prompt may hold up the event loop"""
+# So many characters of another prompt, word for word, are not in an answer by chance.
+LEAK_CHARS = 80
+# A piece of LEAK_CHARS characters holds at least one gram that begins at a multiple of GRAM_CHARS.
+GRAM_CHARS = LEAK_CHARS // 2
+# Two answers that begin or end with so many characters of one prompt were dictated by it.
+DICTATED_CHARS = 12
+# The same bound for answers that consist of nothing else.
+DICTATED_WHOLE_CHARS = 8
+# Characters of an answer's beginning or end that are compared with the prompts.
+MAX_DICTATED_CHARS = 400
+# Three bounds of the processor time on the event loop: characters of a prompt that are indexed,
+MAX_INDEXED_CHARS = 100_000
+# candidate matches that are checked for each answer,
+MAX_CANDIDATES = 200
+# and positions that are kept for each gram of one prompt.
+MAX_GRAM_POSITIONS = 3
 
 
 class AnswerCheck:
-    """Looks at the answers of one combined call; indexes are those of its items."""
+    """Checks the answers of one combined call; indexes are those of its items."""
 
     def __init__(self, keys: Sequence[str], prompts: Sequence[str]) -> None:
         self._keys = keys
-        self._prompts = [prompt[:COMPARED] for prompt in prompts]
+        self._prompts = [prompt[:MAX_INDEXED_CHARS] for prompt in prompts]
 
     @cached_property
-    def _places(self) -> dict[str, list[tuple[int, int]]]:
-        """Where each aligned gram of the prompts stands: of which item, from which character."""
-        places: dict[str, list[tuple[int, int]]] = {}
+    def _positions(self) -> dict[str, list[tuple[int, int]]]:
+        """The item and the start of each aligned gram of the prompts."""
+        positions: dict[str, list[tuple[int, int]]] = {}
         for index, prompt in enumerate(self._prompts):
-            if len(prompt) < PIECE:
+            if len(prompt) < LEAK_CHARS:
                 continue
-            for start in range(0, len(prompt) - GRAM + 1, GRAM):
-                found = places.setdefault(prompt[start : start + GRAM], [])
-                if sum(owner == index for owner, _ in found[-MAX_PLACES:]) < MAX_PLACES:
+            for start in range(0, len(prompt) - GRAM_CHARS + 1, GRAM_CHARS):
+                found = positions.setdefault(prompt[start : start + GRAM_CHARS], [])
+                recent = found[-MAX_GRAM_POSITIONS:]
+                if sum(owner == index for owner, _ in recent) < MAX_GRAM_POSITIONS:
                     found.append((index, start))
-        return places
+        return positions
 
     def find_leak(self, index: int, text: str, *, since: int = 0) -> str:
-        """What of another item stands in this answer; "" if nothing does.
+        """Describes what this answer holds of another item; "" if it holds nothing.
 
-        A open_index text that was clean up to the character `since` is looked at from there on.
+        For a growing text, `since` is the length up to which it was checked before.
         """
-        text = text[max(0, since - PIECE) :]
+        if len(self._keys) == 1:
+            return ""
+        text = text[max(0, since - LEAK_CHARS) :]
         for other, key in enumerate(self._keys):
             if other != index and key in text:
                 return "it holds the key of another request"
-        if len(text) >= PIECE and any(self._list_repeats(index, text)):
+        if len(text) >= LEAK_CHARS and any(self._list_repeats(index, text)):
             return "it repeats another request's prompt"
         return ""
 
     def find_dictated(self, texts: Mapping[int, str]) -> dict[int, str]:
-        """Answers that begin, or end, or are throughout, as another prompt says; by index, why.
+        """Finds answers that begin or end with, or are, what another item's prompt says.
 
-        One alone may be chance, so two answers must do so; the one whose own prompt says it is not
-        meant.
+        Returns the reasons by index. One such answer may be chance, so two are needed. An item
+        whose own prompt holds the text is not suspected.
         """
         found: dict[int, str] = {}
         backwards = {index: text[::-1] for index, text in texts.items()}
-        for where, sides, prompts in (
+        for side, sides, prompts in (
             ("begins", texts, self._prompts),
             ("ends", backwards, [prompt[::-1] for prompt in self._prompts]),
         ):
             for index, text in sides.items():
                 others = [t for i, t in sides.items() if self._prompts[i] != self._prompts[index]]
                 if any(_is_dictated(text, others, p, own=prompts[index]) for p in prompts):
-                    found.setdefault(index, f"it {where} as another request's prompt dictates")
+                    found.setdefault(index, f"it {side} as another request's prompt dictates")
         return found
 
     def _list_repeats(self, index: int, text: str) -> Iterator[str]:
-        """The aligned grams of other prompts that stand in the text, and not in its own prompt."""
-        own, looked_at, places = self._prompts[index], 0, self._places
-        grams = {text[start : start + GRAM] for start in range(len(text) - GRAM + 1)}
-        for gram in grams & places.keys():
-            others = [place for place in places[gram] if place[0] != index]
+        """The aligned grams of other prompts that the text holds and the item's own prompt not."""
+        own, candidates, positions = self._prompts[index], 0, self._positions
+        grams = {text[start : start + GRAM_CHARS] for start in range(len(text) - GRAM_CHARS + 1)}
+        for gram in grams & positions.keys():
+            others = [position for position in positions[gram] if position[0] != index]
             if not others or gram in own:
                 continue
             for other, start in others:
-                looked_at += 1
-                if looked_at > MAX_LOOKED_AT:
+                candidates += 1
+                if candidates > MAX_CANDIDATES:
                     return
-                if _is_long(text, self._prompts[other], start):
+                if _holds_long_piece(text, self._prompts[other], start):
                     yield gram
 
 
-def _is_long(text: str, prompt: str, start: int) -> bool:
-    """Whether the text holds a whole piece of the prompt around the gram that begins there."""
-    first = max(0, start - PIECE + GRAM)
+def _holds_long_piece(text: str, prompt: str, start: int) -> bool:
+    """Whether the text holds LEAK_CHARS characters of the prompt around the gram at `start`."""
+    first = max(0, start - LEAK_CHARS + GRAM_CHARS)
     return any(
-        prompt[at : at + PIECE] in text
+        prompt[at : at + LEAK_CHARS] in text
         for at in range(first, start + 1)
-        if at + PIECE <= len(prompt)
+        if at + LEAK_CHARS <= len(prompt)
     )
 
 
 def _is_dictated(text: str, others: Sequence[str], prompt: str, *, own: str) -> bool:
-    length = _count_shared(text[:_MAX_DICTATED], prompt)
+    length = _count_shared(text[:MAX_DICTATED_CHARS], prompt)
     piece = text[:length]
     if piece in own or not piece.strip():
         return False
-    if length == len(text) and length >= DICTATED_WHOLE:
+    if length == len(text) and length >= DICTATED_WHOLE_CHARS:
         return text in others
-    return length >= DICTATED and any(other.startswith(piece[:DICTATED]) for other in others)
+    return length >= DICTATED_CHARS and any(
+        other.startswith(piece[:DICTATED_CHARS]) for other in others
+    )
 
 
 def _count_shared(text: str, prompt: str) -> int:
-    """How many characters of the text's beginning stand somewhere in the prompt."""
+    """The length of the longest beginning of the text that the prompt holds."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2

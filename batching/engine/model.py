@@ -1,4 +1,4 @@
-"""What the runner asks of a model, and how a call may fail."""
+"""What a batch needs of a model: one streamed call, and the ways in which it may fail."""
 
 import enum
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ from batching.engine.usage import TokenUsage
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a streamed reply. `usage` counts from the call's beginning."""
+    """A part of a streamed reply. `usage` counts from the beginning of the call."""
 
     text: str = ""
     finish_reason: str | None = None
@@ -23,16 +23,16 @@ class Piece:
 class Remedy(enum.Enum):
     """What to do with the items that a call left without an answer."""
 
-    AGAIN = "the same items together, after a pause"
-    SINGLES = "each item alone, at once"
+    TOGETHER = "the same items in one call, after a pause"
+    ALONE = "each item in a call of its own, at once"
     FAIL = "no call can help"
 
 
 class CallFailed(Exception):
     """A call broke off or was refused.
 
-    `error` is what its items are told if no further call is made. `billable`: the model's side may
-    have counted the call although its reply did not arrive whole.
+    The items fail with `error` if no further call is made. `perhaps_billed`: the service may bill
+    the call although its reply did not arrive whole.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class CallFailed(Exception):
         remedy: Remedy,
         *,
         retry_after_s: float | None = None,
-        billable: bool = False,
+        perhaps_billed: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.error = error
         self.remedy = remedy
         self.retry_after_s = retry_after_s
-        self.billable = billable
+        self.perhaps_billed = perhaps_billed
 
 
 class Model(Protocol):

@@ -1,7 +1,7 @@
-"""Decides when a batch leaves. Pure: time is an argument, nothing waits here.
+"""Decides when a batch leaves and which requests it holds. Pure: time is an argument.
 
-All times are seconds on one monotonic clock. A group is what may share a batch: the waiting items
-of one priority and, where the lane's scope says so, of one client or username.
+All times are seconds of one monotonic clock. The items of a group may share a batch: they wait in
+one lane and, where the scope of the lane demands it, belong to one client or username.
 """
 
 import enum
@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from batching.engine.lanes import LaneRule, Priority, TokenBudget
+from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, TokenBudget
 
 GroupKey = tuple[Priority, str]
 
@@ -23,7 +23,13 @@ class Trigger(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueuedItem:
-    """A waiting request. Ids grow with acceptance, so the smallest id is the oldest item."""
+    """A waiting request. Ids rise in the order of acceptance: the oldest item has the smallest id.
+
+    `target` is the time of acceptance plus the latency target of the lane; among due lanes the one
+    with the smallest target goes first. `exchange` names the HTTP exchange that brought the
+    request, and `generation` tells requests apart that used the same id one after another; both are
+    empty where they are not known.
+    """
 
     id: int
     priority: Priority
@@ -31,29 +37,28 @@ class QueuedItem:
     due: float
     deadline: float
     target: float
-    """accepted plus the lane's latency target: among due lanes the smallest goes first"""
     input_tokens: int = 0
     output_tokens: int = 0
     client: int = 0
     username: str = ""
     request_id: str = ""
     exchange: str = ""
-    """the HTTP exchange that brought it, where that is known"""
     generation: int = 0
-    """names the request among those that had this id one after another; 0 where it is not known"""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
+    """Items that leave at the time `at`, `lateness_s` after they were due (0 if the batch is full).
+
+    `probe`: the first call of the batch probes a failing service.
+    """
+
     priority: Priority
     items: tuple[QueuedItem, ...]
     trigger: Trigger
     at: float
-    """when it was taken"""
     lateness_s: float
-    """how long after its due time it was taken; 0 for a batch that left full"""
     probe: bool = False
-    """its first call probes a failing service"""
 
 
 class Group:
@@ -63,14 +68,14 @@ class Group:
         self.items: dict[int, QueuedItem] = {}
         self.input_tokens = 0
         self.output_tokens = 0
-        self._order: list[int] = []
+        self._ids: list[int] = []
         self._dues: list[tuple[float, int]] = []
 
     def push(self, item: QueuedItem) -> None:
         self.items[item.id] = item
         self.input_tokens += item.input_tokens
         self.output_tokens += item.output_tokens
-        heapq.heappush(self._order, item.id)
+        heapq.heappush(self._ids, item.id)
         heapq.heappush(self._dues, (item.due, item.id))
 
     def remove(self, item: QueuedItem) -> None:
@@ -80,14 +85,14 @@ class Group:
 
     @property
     def oldest(self) -> QueuedItem:
-        while self._order[0] not in self.items:
-            heapq.heappop(self._order)
-        return self.items[self._order[0]]
+        while self._ids[0] not in self.items:
+            heapq.heappop(self._ids)
+        return self.items[self._ids[0]]
 
     @property
     def first_due(self) -> float:
-        """The earliest due time; after a change of settings it need not be the oldest item's."""
-        # Of an id that came anew, the entry of its earlier generation is still here.
+        """The earliest due time; after a change of the settings it may not be the oldest item's."""
+        # If an id was used again, the entry of its earlier generation is still in the heap.
         while (item := self.items.get(self._dues[0][1])) is None or item.due != self._dues[0][0]:
             heapq.heappop(self._dues)
         return self._dues[0][0]
@@ -100,7 +105,7 @@ class Group:
         )
 
     def take(self, rule: LaneRule, budget: TokenBudget) -> tuple[QueuedItem, ...]:
-        """Removes the oldest items that fit one call; the first that does not stays the head."""
+        """Removes and returns the oldest items that fit into one call."""
         taken = [self.oldest]
         self.remove(taken[0])
         used_input, used_output = taken[0].input_tokens, taken[0].output_tokens
@@ -116,20 +121,20 @@ class Group:
 
 
 class Planner:
-    """Holds what waits and says which batch may leave now and when to look again."""
+    """Holds the waiting items; returns the batch that may leave now and the time to ask again."""
 
     def __init__(
-        self, rules: Mapping[Priority, LaneRule], *, budget: TokenBudget | None = None
+        self, rules: Mapping[Priority, LaneRule], *, budget: TokenBudget = DEFAULT_BUDGET
     ) -> None:
-        self.budget = budget or TokenBudget()
+        self.budget = budget
         self._rules = dict(rules)
         self._items: dict[int, QueuedItem] = {}
-        self._depths = dict.fromkeys(Priority, 0)
+        self.depths = dict.fromkeys(Priority, 0)  # the number of waiting items of each lane
         self._groups: dict[GroupKey, Group] = {}
-        self._alarms: list[tuple[float, int]] = []
+        self._dues: list[tuple[float, int]] = []
         self._deadlines: list[tuple[float, int]] = []
         self._ready: dict[Priority, list[tuple[float, int, str]]] = {p: [] for p in Priority}
-        self._marked: set[GroupKey] = set()
+        self._ready_keys: set[GroupKey] = set()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -137,15 +142,8 @@ class Planner:
     def __contains__(self, item_id: int) -> bool:
         return item_id in self._items
 
-    def depth(self, priority: Priority) -> int:
-        return self._depths[priority]
-
-    @property
-    def depths(self) -> Mapping[Priority, int]:
-        return self._depths
-
     def configure(self, rules: Mapping[Priority, LaneRule]) -> None:
-        """Applies changed rules; waiting items keep their due times, but are grouped anew."""
+        """Applies changed rules; waiting items keep their due times but get new groups."""
         items = [self._items[item_id] for item_id in sorted(self._items)]
         for item in items:
             self.discard(item.id)
@@ -154,50 +152,50 @@ class Planner:
             self.push(item)
 
     def push(self, item: QueuedItem) -> None:
-        """Adds an item. It replaces an item with its id only if their generations differ."""
+        """Adds an item, unless it waits here already; replaces one of another generation."""
         known = self._items.get(item.id)
         if known is not None and known.generation == item.generation:
             return
-        self.discard(item.id)  # the news that it ended, before it was sent again, is not here yet
+        self.discard(item.id)  # Its id is in use again; the message that it ended is still to come.
         self._items[item.id] = item
-        self._depths[item.priority] += 1
+        self.depths[item.priority] += 1
         key = self._key_of(item)
         group = self._groups.setdefault(key, Group())
         group.push(item)
-        heapq.heappush(self._alarms, (item.due, item.id))
+        heapq.heappush(self._dues, (item.due, item.id))
         heapq.heappush(self._deadlines, (item.deadline, item.id))
         if group.is_full(self._rules[item.priority], self.budget):
             self._mark_ready(key)
 
     def discard(self, item_id: int) -> bool:
-        """Takes out an item that nobody wants any more; False if it is not waiting here."""
+        """Removes an item that has ended; returns False if it does not wait here."""
         item = self._items.get(item_id)
         if item is None:
             return False
         key = self._key_of(item)
         self._groups[key].remove(item)
-        self._forget([item], key)
+        self._drop([item], key)
         return True
 
     def expire(self, now: float) -> list[QueuedItem]:
-        """Takes out what has passed its deadline."""
+        """Removes and returns the items whose deadline has passed."""
         expired = []
-        while (entry := self._first(self._deadlines)) and entry[0] <= now:
+        while (entry := self._peek(self._deadlines)) and entry[0] <= now:
             item = self._items[entry[1]]
             if item.deadline > entry[0]:
-                heapq.heappop(self._deadlines)  # of the same id when it was here before
+                heapq.heappop(self._deadlines)  # An earlier generation left this entry.
                 continue
             expired.append(item)
             self.discard(item.id)
         return expired
 
     def take(self, now: float, may_start: Callable[[Priority], bool]) -> Batch | None:
-        """The batch that leaves now, if one is due and its priority has a free call slot.
+        """Removes and returns the batch that leaves now, if one is due and may start.
 
-        Among due groups the one whose oldest item has the earliest latency target goes first; a tie
-        goes to the higher priority, then to the older item.
+        The due group whose oldest item has the earliest latency target goes first; of several, the
+        one of the higher priority, then the one with the older item.
         """
-        self._ring_alarms(now)
+        self._mark_due_groups(now)
         best: tuple[float, int, int, str] | None = None
         for priority in Priority:
             if self._ready[priority] and may_start(priority):
@@ -207,23 +205,21 @@ class Planner:
                     best = candidate if best is None else min(best, candidate)
         if best is None:
             return None
-        return self._leave((Priority(-best[1]), best[3]), now)
+        return self._form_batch((Priority(-best[1]), best[3]), now)
 
     def next_wakeup(self) -> float | None:
-        """When something becomes due or expires by itself; None while nothing waits."""
-        heads = [
-            entry[0] for heap in (self._alarms, self._deadlines) if (entry := self._first(heap))
-        ]
+        """The next time at which an item becomes due or expires; None while nothing waits."""
+        heads = [entry[0] for heap in (self._dues, self._deadlines) if (entry := self._peek(heap))]
         return min(heads) if heads else None
 
-    def _leave(self, key: GroupKey, now: float) -> Batch:
+    def _form_batch(self, key: GroupKey, now: float) -> Batch:
         rule, group = self._rules[key[0]], self._groups[key]
-        heapq.heappop(self._ready[key[0]])  # `take` found this group at the top
-        self._marked.discard(key)
+        heapq.heappop(self._ready[key[0]])  # `take` found this group at the top of the heap.
+        self._ready_keys.discard(key)
         full = group.is_full(rule, self.budget)
         lateness = max(0.0, now - group.first_due)
         items = group.take(rule, self.budget)
-        self._forget(items, key)
+        self._drop(items, key)
         if key in self._groups and self._is_due(group, rule, now):
             self._mark_ready(key)
         return Batch(
@@ -242,14 +238,14 @@ class Planner:
         return item.priority, rule.group_of(item.client, item.username)
 
     def _mark_ready(self, key: GroupKey) -> None:
-        if key in self._marked:
+        if key in self._ready_keys:
             return
-        self._marked.add(key)
+        self._ready_keys.add(key)
         oldest = self._groups[key].oldest
         heapq.heappush(self._ready[key[0]], (oldest.target, oldest.id, key[1]))
 
     def _first_ready(self, priority: Priority, now: float) -> tuple[float, int, str] | None:
-        """The group to go first; entries that a departure or a removal made untrue are dropped."""
+        """The entry of the group that goes first; outdated entries are dropped or corrected."""
         ready, rule = self._ready[priority], self._rules[priority]
         while ready:
             target, item_id, name = ready[0]
@@ -261,22 +257,22 @@ class Planner:
                 heapq.heapreplace(ready, (oldest.target, oldest.id, name))
             else:
                 heapq.heappop(ready)
-                self._marked.discard((priority, name))
+                self._ready_keys.discard((priority, name))
         return None
 
-    def _ring_alarms(self, now: float) -> None:
-        while (entry := self._first(self._alarms)) and entry[0] <= now:
-            heapq.heappop(self._alarms)
+    def _mark_due_groups(self, now: float) -> None:
+        while (entry := self._peek(self._dues)) and entry[0] <= now:
+            heapq.heappop(self._dues)
             self._mark_ready(self._key_of(self._items[entry[1]]))
 
-    def _first(self, heap: list[tuple[float, int]]) -> tuple[float, int] | None:
+    def _peek(self, heap: list[tuple[float, int]]) -> tuple[float, int] | None:
         while heap and heap[0][1] not in self._items:
             heapq.heappop(heap)
         return heap[0] if heap else None
 
-    def _forget(self, items: Iterable[QueuedItem], key: GroupKey) -> None:
+    def _drop(self, items: Iterable[QueuedItem], key: GroupKey) -> None:
         for item in items:
             del self._items[item.id]
-            self._depths[item.priority] -= 1
+            self.depths[item.priority] -= 1
         if not self._groups[key].items:
             del self._groups[key]

@@ -1,8 +1,7 @@
-"""Makes one prompt of many.
+"""Combines the prompts of a batch into one.
 
-The prompts travel as data: a JSON object with one key per item. A key has a random part, so text
-that was written beforehand cannot name another item's key; the response schema demands exactly
-these keys.
+The prompts are sent as data: a JSON object with one key per item. A part of each key is random, so
+a prompt cannot contain the key of another item. The response schema demands exactly these keys.
 """
 
 import json
@@ -12,8 +11,8 @@ from typing import Any
 
 from batching.engine.lanes import TokenBudget
 
+# Output tokens that one key, its quotes and the escapes of its answer cost beside the answer.
 KEY_OVERHEAD_TOKENS = 32
-"""output tokens that one key, its quotes and escapes cost beside the answer"""
 
 _RULES = """\
 You answer independent requests of different people. The user message is a JSON object: each key \
@@ -27,7 +26,7 @@ Style of every answer: """
 
 @dataclass(frozen=True, slots=True)
 class CombinedPrompt:
-    """What one call sends. `keys[i]` belongs to the i-th item of the call."""
+    """What one call sends. `keys[i]` is the key of the i-th item of the call."""
 
     model: str
     keys: tuple[str, ...]
@@ -49,9 +48,9 @@ def combine(
     draw: Callable[[], str],
     budget: TokenBudget,
 ) -> CombinedPrompt:
-    """One call for `prompts`; `output_tokens` is the sum that their answers may use.
+    """Combines `prompts` for one call; all answers together may use `output_tokens`.
 
-    `draw` gives a fresh unguessable string of letters and digits for each key.
+    `draw` returns a new unguessable string of letters and digits for each key.
     """
     keys = tuple(f"{index}_{draw()}" for index in range(len(prompts)))
     wanted = output_tokens + KEY_OVERHEAD_TOKENS * len(keys) + budget.thinking

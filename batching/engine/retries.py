@@ -1,4 +1,4 @@
-"""What the end of a call means for the items that it left without an answer."""
+"""Decides, after a call of a batch has ended, what happens to the items that got no answer."""
 
 import random
 from dataclasses import dataclass
@@ -17,21 +17,15 @@ BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
 BLOCKING_REASONS = frozenset(
     (
-        "SAFETY",
-        "RECITATION",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "MODEL_ARMOR",
-        "LANGUAGE",
+        *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT"),
+        *("SPII", "IMAGE_SAFETY", "MODEL_ARMOR", "LANGUAGE"),
     )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """`final_alone`: an item that was the call's only one is not tried again."""
+    """`final_alone`: an item that was the only one of its call is not tried again."""
 
     error: GatewayError
     remedy: Remedy
@@ -44,28 +38,31 @@ def decide_after_failure(failure: CallFailed) -> RetryDecision:
         failure.error,
         failure.remedy,
         retry_after_s=failure.retry_after_s,
-        final_alone=failure.remedy is Remedy.SINGLES,
+        final_alone=failure.remedy is Remedy.ALONE,
     )
 
 
 def decide_after_reply(*, finish_reason: str | None, block_reason: str | None) -> RetryDecision:
-    """For a reply that was read to its end but lacks answers."""
+    """Decides for a reply that was read to its end but lacks answers."""
+    error: GatewayError
     if block_reason:
-        return _singles(Blocked(f"The model refused this prompt ({block_reason})."), final=True)
-    if finish_reason in BLOCKING_REASONS:
-        return _singles(Blocked(f"The model stopped this answer ({finish_reason})."), final=True)
-    if finish_reason == "MAX_TOKENS":
-        return _singles(Truncated(), final=True)
-    if finish_reason in (None, "STOP"):
-        return _singles(MissingAnswer(), final=False)
-    detail = f"The model ended without a usable answer to this prompt ({finish_reason})."
-    return _singles(MissingAnswer(detail), final=False)
+        error = Blocked(f"The model refused this prompt ({block_reason}).")
+    elif finish_reason in BLOCKING_REASONS:
+        error = Blocked(f"The model stopped this answer ({finish_reason}).")
+    elif finish_reason == "MAX_TOKENS":
+        error = Truncated()
+    elif finish_reason in (None, "STOP"):
+        error = MissingAnswer()
+    else:
+        detail = f"The model ended without a usable answer to this prompt ({finish_reason})."
+        error = MissingAnswer(detail)
+    return RetryDecision(error, Remedy.ALONE, final_alone=not isinstance(error, MissingAnswer))
 
 
 def decide_retry(
     decision: RetryDecision, *, alone: bool, attempts_left: int, remaining_s: float, delay_s: float
 ) -> GatewayError | None:
-    """The error that ends this item now, or None if another call may still help it."""
+    """The error that ends this item now, or None if another call may still answer it."""
     if remaining_s <= 0:
         return TimedOut()
     if decision.remedy is Remedy.FAIL or (alone and decision.final_alone) or attempts_left <= 0:
@@ -75,27 +72,23 @@ def decide_retry(
     return None
 
 
-def backoff_s(attempt: int, *, asked_s: float | None, chance: random.Random) -> float:
-    """The server's own wish, else half to all of an exponential delay."""
-    if asked_s is not None:
-        return asked_s + chance.uniform(0, 0.1)
+def backoff_s(attempt: int, *, retry_after_s: float | None, rng: random.Random) -> float:
+    """The pause that the service requested, else 50 to 100 % of an exponential delay."""
+    if retry_after_s is not None:
+        return retry_after_s + rng.uniform(0, 0.1)
     exponential: float = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** (attempt - 1))
-    return exponential * chance.uniform(0.5, 1.0)
+    return exponential * rng.uniform(0.5, 1.0)
 
 
-def stalled(seconds: float) -> CallFailed:
+def stall_failure(seconds: float) -> CallFailed:
     error = UpstreamUnavailable(f"The model service sent nothing for {seconds:.0f} seconds.")
-    return CallFailed(error, Remedy.AGAIN, billable=True)
+    return CallFailed(error, Remedy.TOGETHER, perhaps_billed=True)
 
 
-def out_of_time() -> CallFailed:
-    return CallFailed(TimedOut(), Remedy.FAIL, billable=True)
+def timeout_failure() -> CallFailed:
+    return CallFailed(TimedOut(), Remedy.FAIL, perhaps_billed=True)
 
 
-def broken_off(cause: str) -> CallFailed:
+def broken_call_failure(cause: str) -> CallFailed:
     error = UpstreamUnavailable(f"The call to the model service broke off ({cause}).")
-    return CallFailed(error, Remedy.AGAIN, billable=True)
-
-
-def _singles(error: GatewayError, *, final: bool) -> RetryDecision:
-    return RetryDecision(error, Remedy.SINGLES, final_alone=final)
+    return CallFailed(error, Remedy.TOGETHER, perhaps_billed=True)

@@ -1,4 +1,4 @@
-"""Runs one batch: its combined call, and whatever calls its items still need after that."""
+"""Runs one batch: its combined call, and the further calls that its items need after that."""
 
 import asyncio
 import logging
@@ -24,23 +24,24 @@ from batching.engine.slots import CallSlots
 logger = logging.getLogger("batching")
 
 MAX_ATTEMPTS = 3
+# A call that sends nothing for so long has stalled and is closed.
 STALL_S = 20.0
-"""a call that sends nothing for so long is given up"""
 
 
 @dataclass(frozen=True, slots=True)
 class RunnableBatch:
+    """A claimed batch. `probe`: its first call probes a failing service."""
+
     id: int
     rule: LaneRule
     model: str
     items: tuple[BatchItem, ...]
     first_call: PreparedCall
     probe: bool = False
-    """the first call probes a failing service"""
 
 
 class Recorder(Protocol):
-    """Where the runner writes down what happens. Only `start_call` waits for the database."""
+    """Records what happens to a batch. Only `start_call` waits for the database."""
 
     async def start_call(
         self, batch: RunnableBatch, items: Sequence[BatchItem]
@@ -66,25 +67,24 @@ class BatchRunner:
         model: Model,
         recorder: Recorder,
         slots: CallSlots,
-        chance: random.Random,
+        rng: random.Random,
         clock: Callable[[], float],
         stall_s: float = STALL_S,
     ) -> None:
         self._model = model
         self._recorder = recorder
         self._slots = slots
-        self._chance = chance
+        self._rng = rng
         self._clock = clock
         self._stall_s = stall_s
 
     async def run(self, batch: RunnableBatch) -> None:
-        """Answers or fails every item of the batch. The caller took the first call's slot."""
+        """Answers or fails every item of the batch. The slot of the first call must be taken."""
         try:
             await self._run_call(batch, batch.items, batch.first_call, probe=batch.probe)
         except Exception:
             logger.exception("A batch failed inside the gateway.", extra={"batch_id": batch.id})
-            for item in batch.items:
-                self._fail(batch, item, UpstreamError("The gateway failed on this batch."))
+            self._fail(batch, batch.items, UpstreamError("The gateway failed on this batch."))
         self._recorder.end_batch(batch)
 
     async def _run_call(
@@ -96,25 +96,25 @@ class BatchRunner:
         probe: bool,
     ) -> None:
         call = Call(
-            prepared,
-            items,
+            prepared=prepared,
+            items=items,
             model=self._model,
-            release=partial(self._recorder.answer, batch),
-            suspect=partial(self._recorder.suspect, batch),
+            on_answer=partial(self._recorder.answer, batch),
+            on_suspicion=partial(self._recorder.suspect, batch),
             on_delta=partial(self._recorder.on_delta, batch),
-            alive=self._slots.report_reply,
+            on_first_text=self._slots.report_reply,
             clock=self._clock,
             stall_s=self._stall_s,
             hold=batch.rule.hold,
         )
         try:
-            decision = await call.make()
+            decision = await call.run()
             self._report_service(batch, call.report, decision, probe=probe)
         finally:
             self._slots.release(batch.rule.priority, probe=probe)
             self._recorder.end_call(batch, call.report)
         if decision is not None:
-            await self._follow(batch, items, decision)
+            await self._retry_or_fail(batch, items, decision)
 
     def _report_service(
         self,
@@ -124,28 +124,31 @@ class BatchRunner:
         *,
         probe: bool,
     ) -> None:
-        """Whatever the service says, it is there; a call that was not refused, but hung or broke
-        off, tells nothing: it may be its own prompts' fault. Of a probe it is enough."""
+        """Reports to the breaker whether the model service works.
+
+        Any reply of the service is a success. A hang or a broken stream does not count as a failure
+        of the service, unless the call was the probe: its own prompts may have caused it.
+        """
         if report.first_token_s is not None:
             self._slots.report_duration(batch.rule.priority, report.duration_s)
-        elif decision is not None and decision.remedy is Remedy.AGAIN:
+        elif decision is not None and decision.remedy is Remedy.TOGETHER:
             if probe or not report.perhaps_billed:
-                self._slots.report_failure(asked_s=decision.retry_after_s, probe=probe)
+                self._slots.report_failure(retry_after_s=decision.retry_after_s, probe=probe)
         elif decision is None or not isinstance(decision.error, TimedOut):
             self._slots.report_reply()
 
-    async def _follow(
+    async def _retry_or_fail(
         self, batch: RunnableBatch, items: Sequence[BatchItem], decision: RetryDecision
     ) -> None:
-        """Gives the items without an answer the further calls that they may have, or fails them."""
-        left = [item for item in items if not item.finished]
+        """Makes the further calls that the unanswered items may have; fails the other items."""
+        unanswered = [item for item in items if not item.finished]
         delay_s = 0.0
-        if decision.remedy is Remedy.AGAIN:
-            attempt = max(item.attempts for item in left)
-            delay_s = backoff_s(attempt, asked_s=decision.retry_after_s, chance=self._chance)
+        if decision.remedy is Remedy.TOGETHER:
+            attempt = max(item.attempts for item in unanswered)
+            delay_s = backoff_s(attempt, retry_after_s=decision.retry_after_s, rng=self._rng)
             delay_s = max(delay_s, self._slots.capacity.paused_s)
-        again = []
-        for item in left:
+        together, alone = [], []
+        for item in unanswered:
             error = decide_retry(
                 decision,
                 alone=len(items) == 1,
@@ -153,20 +156,17 @@ class BatchRunner:
                 remaining_s=item.deadline - self._clock(),
                 delay_s=delay_s,
             )
-            if error is None:
-                again.append(item)
+            if error is not None:
+                self._fail(batch, [item], error)
+            elif item.suspicion or decision.remedy is not Remedy.TOGETHER:
+                alone.append(item)
             else:
-                self._fail(batch, item, error)
-        if decision.remedy is Remedy.AGAIN:
-            together = [item for item in again if not item.suspicion]
-            alone = [item for item in again if item.suspicion]
-            await asyncio.sleep(delay_s if again else 0)
-        else:
-            together, alone = [], again
+                together.append(item)
         groups = [[item] for item in alone] + ([together] if together else [])
         if groups:
+            await asyncio.sleep(delay_s)
             retries = (self._retry(batch, group) for group in groups)
-            # All of them end before a failure of one is looked at: none may go on unwatched.
+            # All of them end before an error of one is raised, so that none runs on unobserved.
             for outcome in await asyncio.gather(*retries, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -181,8 +181,7 @@ class BatchRunner:
             self._drop_expired(batch, items)
             return
         except UpstreamUnavailable as error:
-            for item in items:
-                self._fail(batch, item, error)
+            self._fail(batch, items, error)
             return
         try:
             items = self._drop_expired(batch, items)
@@ -196,13 +195,13 @@ class BatchRunner:
             await self._run_call(batch, items, prepared, probe=probe)
 
     def _drop_expired(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> list[BatchItem]:
-        """Fails those whose deadline passed while they waited for a call slot; gives the others."""
-        for item in items:
-            if item.deadline <= self._clock():
-                self._fail(batch, item, TimedOut())
+        """Fails the items whose deadline passed before they got a slot; returns the others."""
+        now = self._clock()
+        self._fail(batch, [item for item in items if item.deadline <= now], TimedOut())
         return [item for item in items if not item.finished]
 
-    def _fail(self, batch: RunnableBatch, item: BatchItem, error: GatewayError) -> None:
-        if not item.finished:
-            item.finished = True
-            self._recorder.fail(batch, item, error)
+    def _fail(self, batch: RunnableBatch, items: Sequence[BatchItem], error: GatewayError) -> None:
+        for item in items:
+            if not item.finished:
+                item.finished = True
+                self._recorder.fail(batch, item, error)

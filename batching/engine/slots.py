@@ -1,4 +1,4 @@
-"""How many model calls may run at once, and which of them are kept for HIGH."""
+"""Limits how many model calls of all batches run at once, and keeps some of them for HIGH."""
 
 import asyncio
 import heapq
@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable
 
 from batching.engine.breaker import Breaker
-from batching.engine.capacity import Capacity, learn, reserve_for_high
+from batching.engine.capacity import Capacity, reserve_for_high, update_mean
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.lanes import Priority
 
 
 class CallSlots:
-    """`total` calls at once, of which `reserve` only HIGH may use.
+    """At most `total` calls run at once; only HIGH may use `reserve` of them.
 
-    A retry waits here for a slot and goes before new batches; new batches are not formed before
-    `may_start` says that a slot is free, so that a queue that grew meanwhile leaves full. While the
-    breaker is open no slot is.
+    A retry waits here for a slot and goes before new batches. A new batch is formed only once
+    `may_start` returns True, so that it is as full as possible. While the breaker is open, no slot
+    is free.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class CallSlots:
         self._running = {True: 0, False: 0}
         self._waiting: dict[bool, list[tuple[float, int, asyncio.Future[bool]]]]
         self._waiting = {True: [], False: []}
-        self._ticket = itertools.count()
+        self._numbers = itertools.count()
 
     @property
     def running(self) -> int:
@@ -50,26 +50,26 @@ class CallSlots:
         return priority is Priority.HIGH or self._running[False] < self.total - self.reserve
 
     def take(self, priority: Priority) -> bool:
-        """True if the call is the breaker's probe: its slot is released as one."""
+        """Takes a slot. Returns True if the call is the probe, as `release` must be told."""
         if not self.may_start(priority):
             raise RuntimeError("no call slot is free")
         self._running[priority is Priority.HIGH] += 1
         return self.breaker.begin()
 
     async def acquire(self, priority: Priority, *, target: float) -> bool:
-        """Waits for a slot as `take` gives it; the smallest latency target is served first.
+        """Waits for a slot and returns as `take` does; the smallest latency target goes first.
 
-        Raises UpstreamUnavailable if meanwhile a probe finds that the model service still fails.
+        Raises UpstreamUnavailable if a probe fails in the meantime.
         """
         if self.may_start(priority):
             return self.take(priority)
         served: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        entry = (target, next(self._ticket), served)
+        entry = (target, next(self._numbers), served)
         heapq.heappush(self._waiting[priority is Priority.HIGH], entry)
         try:
             return await served
         except asyncio.CancelledError:
-            # The slot may have been handed over in the same tick in which the waiter was cancelled.
+            # The slot may have been assigned in the tick in which this task was cancelled.
             if served.done() and not served.cancelled() and not served.exception():
                 self.release(priority, probe=served.result())
             raise
@@ -82,25 +82,25 @@ class CallSlots:
         return Capacity(self.total, self.reserve, tuple(times), paused_s, down)
 
     def report_duration(self, priority: Priority, duration_s: float) -> None:
-        """What a call took that wrote text."""
-        self._call_s[priority] = learn(self._call_s.get(priority), duration_s)
+        """Adds the duration of a call that wrote text to the mean of its lane."""
+        self._call_s[priority] = update_mean(self._call_s.get(priority), duration_s)
 
     def report_reply(self) -> None:
-        """The model service is there."""
+        """The model service replied."""
         was_open = self.breaker.is_open
         self.breaker.succeed()
         if was_open:
             self._resume()
 
-    def report_failure(self, *, asked_s: float | None, probe: bool = False) -> None:
-        """The model service refused a call, or asked to be left alone for a while."""
-        self.breaker.fail(self._clock(), probe=probe, asked_s=asked_s)
+    def report_failure(self, *, retry_after_s: float | None, probe: bool = False) -> None:
+        """The model service refused a call, and may have requested a pause."""
+        self.breaker.fail(self._clock(), probe=probe, retry_after_s=retry_after_s)
         if probe:
             self._refuse_waiting(retry_after_s=self.breaker.paused_s(self._clock()))
         self._resume_later()
 
     def _refuse_waiting(self, *, retry_after_s: float) -> None:
-        """What waits here has failed before, and would only fail again."""
+        """Fails the waiting retries: the service still fails, so they would fail again."""
         for queue in self._waiting.values():
             for _, _, served in queue:
                 if not served.done():
@@ -112,7 +112,7 @@ class CallSlots:
 
     def _resume_later(self) -> None:
         if paused_s := self.breaker.paused_s(self._clock()):
-            # Looks again, because a timer may ring a moment before its time.
+            # Checks again then, because a timer may fire slightly before its time.
             asyncio.get_running_loop().call_later(paused_s, self._resume_later)
         else:
             self._resume()

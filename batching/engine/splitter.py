@@ -1,10 +1,9 @@
-"""Takes one reply apart while it is still streaming.
+"""Splits the reply to a batch into its answers while the reply is still streaming.
 
-The reply should be a JSON object with one string per key. The splitter looks for its keys, each
-followed by a colon, and reads the string behind it. A key's text cannot stand inside a well-formed
-string, because the quotes around it would be escaped there; so prose, fences, unknown keys and
-nesting around the values are passed over, and after a malformed value the reading goes on at the
-next known key.
+The reply should be a JSON object with one string per key. The splitter looks for a known key and a
+colon, and reads the string after them. The text of a key cannot occur inside a well-formed string,
+because the quotes around the key would be escaped there. So prose, fences, unknown keys and nesting
+around the values are skipped, and after a malformed value the search goes on at the next known key.
 """
 
 import enum
@@ -16,6 +15,7 @@ import jiter
 _STRING_BODY = re.compile(r'(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
 _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
 _OPEN_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_WHITE_SPACE = " \t\r\n"
 
 
 class Flaw(enum.StrEnum):
@@ -29,24 +29,24 @@ class Flaw(enum.StrEnum):
 
 
 class Splitter:
-    """Feed it the reply's text piece by piece; it returns each value once, when it closes."""
+    """Is fed the reply piece by piece and returns each value once, when it is complete.
+
+    `flaws` holds the flaw of each item whose value has not been returned.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.flaws: dict[int, Flaw] = dict.fromkeys(range(len(keys)), Flaw.MISSING)
-        """what is wrong with each item that has not been released"""
-        self.ignored = 0
-        """how many values were repeated after their release"""
         self._indexes = {key: index for index, key in enumerate(keys)}
         names = "|".join(re.escape(key) for key in keys)
         self._member = re.compile(rf'"({names})"\s*:\s*(?=\S)')
-        self._longest = max(map(len, keys)) + 2
+        self._max_key_chars = max(map(len, keys)) + 2
         self._buffer = ""
-        self._at = 0
+        self._position = 0
         self._open: int | None = None
-        self._start = 0
-        self._told = 0
-        self._fresh: dict[int, str] = {}
-        self._ended = False
+        self._value_start = 0
+        self._delta_start = 0
+        self._completed: dict[int, str] = {}
+        self._at_end = False
 
     @property
     def reply(self) -> str:
@@ -54,118 +54,118 @@ class Splitter:
         return self._buffer
 
     def feed(self, text: str) -> dict[int, str]:
-        """Takes the next piece; gives the answers, by item index, that it completed."""
+        """Takes the next piece; returns the answers, by item index, that it completed."""
         self._buffer += text
-        return self._read()
+        return self._parse()
 
-    def settle(self) -> dict[int, str]:
-        """Nothing more came: a quote that was the last sign ends its value. Gives that answer."""
-        self._ended = True
+    def close_last_value(self) -> dict[int, str]:
+        """Treats a quote at the end of the buffer as the end of its value; returns that answer."""
+        self._at_end = True
         try:
-            return self._read()
+            return self._parse()
         finally:
-            self._ended = False
+            self._at_end = False
 
     @property
-    def is_unsettled(self) -> bool:
-        """The last sign was a quote, which only what follows shows to be the value's end."""
-        return self._open is not None and self._buffer[self._at :].rstrip(" \t\r\n") == '"'
-
-    def _read(self) -> dict[int, str]:
-        self._fresh = {}
-        while self._parse_value() if self._open is not None else self._find_member():
-            pass
-        for index in self._fresh:
-            del self.flaws[index]
-        return self._fresh
+    def ends_with_quote(self) -> bool:
+        """Only the next character shows whether the quote at the end of the buffer ends a value."""
+        return self._open is not None and self._buffer[self._position :].rstrip(_WHITE_SPACE) == '"'
 
     @property
     def open_index(self) -> int | None:
-        """The item whose value is open, and in order so far."""
-        cut = self._open is not None and self.flaws.get(self._open) is Flaw.CUT
-        return self._open if cut else None
+        """The item whose value has begun and is well-formed so far."""
+        return self._open if self._open is not None and self._has_flaw(Flaw.CUT) else None
 
-    def read_delta(self) -> str:
-        """What the text of the open_index item has become longer by since the last look at it."""
+    def take_delta(self) -> str:
+        """Returns the text by which the open value has grown since the last call."""
         if self.open_index is None:
             return ""
-        piece = self._buffer[self._told : self._at]
+        piece = self._buffer[self._delta_start : self._position]
         if _HIGH_SURROGATE.match(piece[-6:]) and not _count_backslashes(piece[:-6]) % 2:
-            piece = piece[:-6]  # it needs the other half
+            piece = piece[:-6]  # Its low surrogate has not arrived yet.
         try:
-            text = jiter.from_json(f'"{piece}"'.encode())
+            text: str = jiter.from_json(f'"{piece}"'.encode())
         except ValueError:
-            return ""  # half a character alone: the value is judged when it closes
-        self._told += len(piece)
-        return _without_nul(text)
+            return ""  # A lone surrogate: the value will be malformed when it closes.
+        self._delta_start += len(piece)
+        return _replace_nul(text)
+
+    def _parse(self) -> dict[int, str]:
+        self._completed = {}
+        while self._parse_value() if self._open is not None else self._find_member():
+            pass
+        for index in self._completed:
+            del self.flaws[index]
+        return self._completed
 
     def _find_member(self) -> bool:
-        match = self._member.search(self._buffer, self._at)
+        match = self._member.search(self._buffer, self._position)
         if match is None:
-            # A key that is cut by the end of this piece must be seen again with the next one; its
-            # colon may follow after any white space.
-            tail = len(self._buffer.rstrip(" \t\r\n:")) - self._longest
-            self._at = max(self._at, tail)
+            # The end of this piece may cut a key, which must be found with the next piece. White
+            # space of any length may precede its colon.
+            tail = len(self._buffer.rstrip(_WHITE_SPACE + ":")) - self._max_key_chars
+            self._position = max(self._position, tail)
             return False
         index = self._indexes[match.group(1)]
-        self._at = match.end()
-        if self._buffer[self._at] != '"':
-            self._spoil(index, Flaw.MALFORMED)
+        self._position = match.end()
+        if self._buffer[self._position] != '"':
+            self._set_flaw(index, Flaw.MALFORMED)
             return True
-        self._open, self._start, self._at = index, self._at, self._at + 1
-        self._told = self._at
-        if index in self._fresh or self.flaws.get(index) not in (None, Flaw.MISSING):
-            self._spoil(index, Flaw.DUPLICATE)
+        self._open, self._value_start = index, self._position
+        self._position += 1
+        self._delta_start = self._position
+        if index in self._completed or self.flaws.get(index) not in (None, Flaw.MISSING):
+            self._set_flaw(index, Flaw.DUPLICATE)
         return True
 
     def _parse_value(self) -> bool:
         assert self._open is not None
-        body = _STRING_BODY.match(self._buffer, self._at)
+        body = _STRING_BODY.match(self._buffer, self._position)
         assert body is not None
-        self._at = body.end()
-        if self._at == len(self._buffer) or _OPEN_ESCAPE.match(self._buffer, self._at):
-            if self.flaws.get(self._open) is Flaw.MISSING:
+        self._position = end = body.end()
+        quoted = self._buffer[end : end + 1] == '"'
+        unfinished = end == len(self._buffer) or _OPEN_ESCAPE.match(self._buffer, end)
+        # Only the character after a quote shows whether the quote ends the value.
+        if unfinished or (quoted and not self._at_end and self.ends_with_quote):
+            if self._has_flaw(Flaw.MISSING):
                 self.flaws[self._open] = Flaw.CUT
             return False
-        if self._buffer[self._at] == '"':
-            if not (self._ended or self._buffer[self._at + 1 :].strip(" \t\r\n")):
-                if self.flaws.get(self._open) is Flaw.MISSING:
-                    self.flaws[self._open] = Flaw.CUT
-                return False  # what follows shows whether it ends the value
+        if quoted:
             self._close(self._open)
         else:
-            self._spoil(self._open, Flaw.MALFORMED)
-        self._at += 1
+            self._set_flaw(self._open, Flaw.MALFORMED)
+        self._position += 1
         self._open = None
         return True
 
     def _close(self, index: int) -> None:
-        if index not in self.flaws:
-            self.ignored += 1
+        if self.flaws.get(index) not in (Flaw.MISSING, Flaw.CUT):
             return
-        if self.flaws[index] not in (Flaw.MISSING, Flaw.CUT):
-            return
-        follows = self._buffer[self._at + 1 : self._at + 65].lstrip(" \t\r\n")
+        end = self._position + 1
+        follows = self._buffer[end : end + 64].lstrip(_WHITE_SPACE)
         try:
-            text = jiter.from_json(self._buffer[self._start : self._at + 1].encode())
+            text: str = jiter.from_json(self._buffer[self._value_start : end].encode())
         except ValueError:
-            self._spoil(index, Flaw.MALFORMED)
+            self._set_flaw(index, Flaw.MALFORMED)
             return
         if follows and follows[0] not in ",}":
-            self._spoil(index, Flaw.MALFORMED)  # a quote inside the text was not escaped
+            self._set_flaw(index, Flaw.MALFORMED)  # A quote inside the text was not escaped.
         elif not text.strip():
-            self._spoil(index, Flaw.EMPTY)
+            self._set_flaw(index, Flaw.EMPTY)
         else:
-            self._fresh[index] = _without_nul(text)
+            self._completed[index] = _replace_nul(text)
 
-    def _spoil(self, index: int, flaw: Flaw) -> None:
-        self._fresh.pop(index, None)
+    def _has_flaw(self, flaw: Flaw) -> bool:
+        return self._open is not None and self.flaws.get(self._open) is flaw
+
+    def _set_flaw(self, index: int, flaw: Flaw) -> None:
+        self._completed.pop(index, None)
         if index in self.flaws:
             self.flaws[index] = flaw
 
 
-def _without_nul(text: str) -> str:
-    """No database keeps one."""
+def _replace_nul(text: str) -> str:
+    """No database stores a NUL character."""
     return text.replace("\x00", "\ufffd")
 
 

@@ -1,4 +1,4 @@
-"""Tokens of a call, and each item's share of them."""
+"""Counts the tokens of a call and shares them among the items of its batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class TokenUsage:
 
 
 def apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """Splits `total` in proportion to `weights`, so that the parts sum to it exactly.
+    """Splits `total` in proportion to `weights`; the parts sum to it exactly.
 
-    Largest remainder method; with no weight at all the parts are as equal as they can be.
+    This is the largest remainder method. If all weights are 0, the parts are as equal as possible.
     """
     if not any(weights):
         weights = [1] * len(weights)
@@ -44,7 +44,7 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
 def share_usage(
     usage: TokenUsage, *, prompt_weights: Sequence[int], output_weights: Sequence[int]
 ) -> list[TokenUsage]:
-    """Each item's share of a call: input kinds by prompt length, output kinds by answer length."""
+    """Each item's share: input tokens by prompt length, output tokens by answer length."""
     return [
         TokenUsage(*parts)
         for parts in zip(

@@ -27,27 +27,27 @@ def explain_failure(raised: Exception) -> CallFailed:
             cause = type(raised).__name__
             return CallFailed(
                 UpstreamUnavailable(f"The model service could not be reached ({cause})."),
-                Remedy.AGAIN,
-                billable=not isinstance(raised, _NO_CALL_WAS_MADE),
+                Remedy.TOGETHER,
+                perhaps_billed=not isinstance(raised, _NO_CALL_WAS_MADE),
             )
         case RecursionError() | ValueError() | UserWarning():
             # HTML or other bytes that are no event of the protocol, or nesting beyond reason.
             return CallFailed(
                 UpstreamError("The model service answered something that is not its format."),
-                Remedy.AGAIN,
-                billable=True,
+                Remedy.TOGETHER,
+                perhaps_billed=True,
             )
         case TimeoutError() | RuntimeError() | OSError():
             cause = type(raised).__name__
             return CallFailed(
                 UpstreamUnavailable(f"The call to the model service broke off ({cause})."),
-                Remedy.AGAIN,
-                billable=True,
+                Remedy.TOGETHER,
+                perhaps_billed=True,
             )
     return CallFailed(
         UpstreamError(f"The call to the model service failed ({type(raised).__name__})."),
-        Remedy.AGAIN,
-        billable=True,
+        Remedy.TOGETHER,
+        perhaps_billed=True,
     )
 
 
@@ -63,7 +63,7 @@ def _explain_status(raised: errors.APIError) -> CallFailed:
     if status in _RETRYABLE or status >= 500:
         wait = _retry_delay_s(details)
         error = UpstreamUnavailable(f"{message}.", retry_after_s=wait)
-        return CallFailed(error, Remedy.AGAIN, retry_after_s=wait)
+        return CallFailed(error, Remedy.TOGETHER, retry_after_s=wait)
     if status == 404:
         error = UpstreamError(f"{message}: the configured model or API version is unknown to it.")
         return CallFailed(error, Remedy.FAIL)
@@ -71,9 +71,9 @@ def _explain_status(raised: errors.APIError) -> CallFailed:
         error = UpstreamError(f"{message}: the key's project may not use it (region or billing).")
         return CallFailed(error, Remedy.FAIL)
     if 400 <= status < 500:
-        return CallFailed(UpstreamError(f"{message}."), Remedy.SINGLES)
+        return CallFailed(UpstreamError(f"{message}."), Remedy.ALONE)
     error = UpstreamError("The model service answered something that is not its format.")
-    return CallFailed(error, Remedy.AGAIN)
+    return CallFailed(error, Remedy.TOGETHER)
 
 
 def _error_details(raised: errors.APIError) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.db.models import Count
 from django.db.models.functions import Now
 
-from batching.engine.capacity import Capacity, add_up
+from batching.engine.capacity import Capacity, add_capacities
 from batching.engine.lanes import Priority
 from batching.models import ALIVE_S, FORGOTTEN_S, Worker
 from chats.models import Chat, Status
@@ -31,7 +31,7 @@ def read_fleet_status() -> FleetStatus:
     capacities = [Capacity(**row | {"call_s": tuple(row["call_s"])}) for row in rows]
     waiting = Chat.objects.filter(status=Status.QUEUED).order_by()
     counted = waiting.values_list("priority").annotate(Count("pk"))
-    return FleetStatus(add_up(capacities), {Priority(p): number for p, number in counted})
+    return FleetStatus(add_capacities(capacities), {Priority(p): number for p, number in counted})
 
 
 def report_worker(owner: str, capacity: Capacity) -> None:

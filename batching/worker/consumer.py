@@ -105,7 +105,7 @@ class BatchConsumer:
             model=model,
             recorder=self.recorder,
             slots=self.dispatcher.slots,
-            chance=random.Random(),
+            rng=random.Random(),
             clock=clock,
         )
 

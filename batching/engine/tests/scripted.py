@@ -1,4 +1,4 @@
-"""A model that follows a script, and a recorder that only remembers."""
+"""Runs one batch with a model that follows a script and a recorder that keeps all in memory."""
 
 import asyncio
 import json
@@ -44,17 +44,17 @@ def reply_to(prompt: CombinedPrompt, *, leave_out: Sequence[int] = ()) -> str:
 
 
 def whole(prompt: CombinedPrompt, **kwargs: Any) -> list[Step]:
-    """A good reply in one piece."""
+    """A correct reply in one piece."""
     usage = TokenUsage(prompt=100, output=60, thoughts=20)
     return [Piece(reply_to(prompt, **kwargs), finish_reason="STOP", usage=usage)]
 
 
-def overloaded_again() -> CallFailed:
-    return CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN)
+def overloaded(retry_after_s: float | None = None) -> CallFailed:
+    return CallFailed(UpstreamUnavailable("busy"), Remedy.TOGETHER, retry_after_s=retry_after_s)
 
 
 class ScriptedModel:
-    """Plays `script(number of the call, prompt)`: pieces, pauses in seconds, exceptions."""
+    """Plays the steps of `script(call number, prompt)`: pieces, pauses in seconds and errors."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -88,19 +88,19 @@ class ScriptedModel:
             self.running -= 1
 
 
-class MemoryJournal:
+class MemoryRecorder:
     def __init__(self) -> None:
         self.answers: dict[int, Answer] = {}
         self.errors: dict[int, GatewayError] = {}
         self.suspicions: dict[int, str] = {}
-        self.growths: list[TextDelta] = []
+        self.deltas: list[TextDelta] = []
         self.times: dict[int, float] = {}
         self.reports: list[CallReport] = []
         self.ended: list[int] = []
         self.batch_ids: set[int] = set()
         self.starts: list[list[int]] = []
+        # What `start_call` raises for a call with this item.
         self.broken: dict[int, Exception] = {}
-        """item id to what the start of a call with it raises"""
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
         await asyncio.sleep(0)
@@ -129,8 +129,8 @@ class MemoryJournal:
         self.suspicions[item.id] = reason
 
     def on_delta(self, batch: RunnableBatch, delta: TextDelta) -> None:
-        assert delta.item_id not in self.answers, "grew after its answer"
-        self.growths.append(delta)
+        assert delta.item_id not in self.answers, "a delta came after its answer"
+        self.deltas.append(delta)
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self.batch_ids.add(batch.id)
@@ -152,20 +152,20 @@ def count_startable(slots: CallSlots, priority: Priority) -> int:
 
 
 def prepare(items: Sequence[BatchItem], *, call_id: int) -> PreparedCall:
-    chance = random.Random(call_id)
+    rng = random.Random(call_id)
     prompt = combine(
         [item.prompt for item in items],
         model="gemini-x",
         style="",
         output_tokens=sum(item.output_tokens for item in items),
-        draw=lambda: f"{chance.getrandbits(32):08x}",
+        draw=lambda: f"{rng.getrandbits(32):08x}",
         budget=TokenBudget(),
     )
     return PreparedCall(call_id, prompt)
 
 
 class Bench:
-    """One batch of `count` items before a scripted model; items have ids 0 to count - 1."""
+    """One batch of `count` items and a scripted model; the items have the ids 0 to count - 1."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class Bench:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.model = ScriptedModel(script)
-        self.recorder = MemoryJournal()
+        self.recorder = MemoryRecorder()
         self.slots = CallSlots(slots, clock=loop.time)
         self.began = loop.time()
         waits = [wait_s] * count if isinstance(wait_s, float | int) else wait_s
@@ -191,7 +191,7 @@ class Bench:
             model=self.model,
             recorder=self.recorder,
             slots=self.slots,
-            chance=random.Random(1),
+            rng=random.Random(1),
             clock=loop.time,
         )
         self.batch = RunnableBatch(
@@ -205,9 +205,9 @@ class Bench:
     async def run(self) -> "Bench":
         self.slots.take(Priority.HIGH)
         await self.runner.run(self.batch)
-        assert self.slots.running == 0, "a call slot was not given back"
+        assert self.slots.running == 0, "a call slot was not released"
         assert count_startable(self.slots, Priority.LOW) == self.slots.total - self.slots.reserve
-        assert self.model.running == 0, "a call goes on although its batch has ended"
+        assert self.model.running == 0, "a call still runs although its batch has ended"
         assert self.recorder.ended == [7]
         assert self.recorder.batch_ids == {7}
         assert len(self.recorder.reports) == len(self.model.calls)
@@ -225,10 +225,3 @@ class Bench:
 
     def elapsed(self, index: int) -> float:
         return self.recorder.times[index] - self.began
-
-
-__all__ = ["Bench", "CallFailed", "Piece", "TokenUsage", "answer_of", "ask", "reply_to", "whole"]
-
-
-def overloaded(retry_after_s: float | None = None) -> CallFailed:
-    return CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN, retry_after_s=retry_after_s)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from batching.engine.breaker import (
     FIRST_PAUSE_S,
-    MAX_ASKED_S,
     MAX_PAUSE_S,
-    ROW_S,
-    THRESHOLD,
+    MAX_REQUESTED_PAUSE_S,
+    MIN_FAILING_S,
+    MIN_FAILURES,
     Breaker,
 )
 from batching.engine.errors import UpstreamError, UpstreamRejectedKey, UpstreamUnavailable
@@ -19,23 +19,23 @@ from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.slots import CallSlots
 from batching.engine.tests.scripted import Bench, Step, overloaded, whole
 from batching.engine.tests.traces import HIGH, LOW
-from batching.engine.tests.virtual import run_virtual
+from batching.engine.tests.virtual_loop import run_virtual
 
 
-def open_breaker(*, asked_s: float | None = None) -> Breaker:
+def open_breaker(*, retry_after_s: float | None = None) -> Breaker:
     """It opens at 0."""
     breaker = Breaker()
-    for moment in [-ROW_S] * (THRESHOLD - 1) + [0.0]:
-        breaker.fail(moment, asked_s=asked_s)
+    for moment in [-MIN_FAILING_S] * (MIN_FAILURES - 1) + [0.0]:
+        breaker.fail(moment, retry_after_s=retry_after_s)
     assert breaker.is_open
     return breaker
 
 
-async def break_down(slots: CallSlots, *, asked_s: float | None = None) -> None:
-    for _ in range(THRESHOLD - 1):
-        slots.report_failure(asked_s=asked_s)
-    await asyncio.sleep(ROW_S)
-    slots.report_failure(asked_s=asked_s)
+async def break_down(slots: CallSlots, *, retry_after_s: float | None = None) -> None:
+    for _ in range(MIN_FAILURES - 1):
+        slots.report_failure(retry_after_s=retry_after_s)
+    await asyncio.sleep(MIN_FAILING_S)
+    slots.report_failure(retry_after_s=retry_after_s)
     assert slots.breaker.is_open
 
 
@@ -45,32 +45,32 @@ def make_slots(total: int = 16) -> CallSlots:
 
 def test_opens_after_enough_failures_without_a_reply_for_long_enough() -> None:
     breaker = Breaker()
-    for _ in range(3 * THRESHOLD):
+    for _ in range(3 * MIN_FAILURES):
         breaker.fail(0.0)
     assert not breaker.is_open, "they came all at once"
-    breaker.fail(ROW_S - 0.001)
-    assert breaker.allows(ROW_S)
-    breaker.fail(ROW_S)
+    breaker.fail(MIN_FAILING_S - 0.001)
+    assert breaker.allows(MIN_FAILING_S)
+    breaker.fail(MIN_FAILING_S)
     assert breaker.is_open
-    assert not breaker.allows(ROW_S)
+    assert not breaker.allows(MIN_FAILING_S)
 
 
 def test_few_failures_do_not_open_it_however_long_they_take() -> None:
     breaker = Breaker()
-    for moment in range(THRESHOLD - 1):
+    for moment in range(MIN_FAILURES - 1):
         breaker.fail(100.0 * moment)
     assert not breaker.is_open
 
 
 def test_a_reply_in_between_starts_count_and_time_anew() -> None:
     breaker = Breaker()
-    for _ in range(THRESHOLD):
+    for _ in range(MIN_FAILURES):
         breaker.fail(0.0)
     breaker.succeed()
-    for _ in range(THRESHOLD):
-        breaker.fail(ROW_S)
+    for _ in range(MIN_FAILURES):
+        breaker.fail(MIN_FAILING_S)
     assert not breaker.is_open
-    breaker.fail(2 * ROW_S)
+    breaker.fail(2 * MIN_FAILING_S)
     assert breaker.is_open
 
 
@@ -105,7 +105,7 @@ def test_each_failed_probe_doubles_the_pause_up_to_the_longest() -> None:
 def test_failure_of_a_call_from_before_the_opening_changes_nothing(moment: float) -> None:
     breaker = open_breaker()
     breaker.fail(moment)
-    assert (breaker.probes, breaker.failures) == (0, THRESHOLD)
+    assert (breaker.probes, breaker.failures) == (0, MIN_FAILURES)
     assert breaker.paused_s(moment) == max(0.0, FIRST_PAUSE_S - moment)
 
 
@@ -115,8 +115,8 @@ def test_failure_of_a_call_from_before_the_opening_changes_nothing(moment: float
 def test_pause_is_as_long_as_the_service_asks_within_reason(
     asked: float | None, pause: float
 ) -> None:
-    assert open_breaker(asked_s=asked).paused_s(0.0) == pause
-    assert MAX_ASKED_S == 60.0
+    assert open_breaker(retry_after_s=asked).paused_s(0.0) == pause
+    assert MAX_REQUESTED_PAUSE_S == 60.0
 
 
 EVENTS = st.lists(st.sampled_from(["start", "fail", "reply", "nothing", "wait"]), max_size=80)
@@ -138,7 +138,7 @@ def test_while_it_is_open_probes_run_one_at_a_time(events: list[str]) -> None:
                 assert probes == 1
             elif event != "start" and probes:
                 if event == "fail":
-                    slots.report_failure(asked_s=None, probe=True)
+                    slots.report_failure(retry_after_s=None, probe=True)
                 elif event == "reply":
                     slots.report_reply()
                 slots.release(HIGH, probe=True)
@@ -201,7 +201,7 @@ def test_failed_probe_refuses_the_other_retries_and_the_next_waits_longer() -> N
                 refused.append(error.retry_after_s or 0.0)
                 return
             starts.append(round(loop.time() - began, 3))
-            slots.report_failure(asked_s=None, probe=probe)
+            slots.report_failure(retry_after_s=None, probe=probe)
             slots.release(HIGH, probe=probe)
 
         for _ in range(4):
@@ -219,23 +219,23 @@ def test_batches_that_wait_for_a_retry_fail_with_the_probe() -> None:
         await asyncio.sleep(FIRST_PAUSE_S - 0.001)
         probe = await slots.acquire(HIGH, target=0)
         await asyncio.sleep(0.5)
-        slots.report_failure(asked_s=None, probe=probe)
+        slots.report_failure(retry_after_s=None, probe=probe)
         slots.release(HIGH, probe=probe)
 
     async def main() -> Bench:
-        bench = Bench(lambda n, prompt: [ROW_S, overloaded()], wait_s=30.0)
-        for _ in range(THRESHOLD - 1):
-            bench.slots.report_failure(asked_s=None)
+        bench = Bench(lambda n, prompt: [MIN_FAILING_S, overloaded()], wait_s=30.0)
+        for _ in range(MIN_FAILURES - 1):
+            bench.slots.report_failure(retry_after_s=None)
         bench.slots.take(HIGH)
         running = asyncio.create_task(bench.runner.run(bench.batch))
-        await asyncio.sleep(ROW_S)
+        await asyncio.sleep(MIN_FAILING_S)
         await asyncio.gather(running, probe_in_vain(bench.slots))
         return bench
 
     bench = run_virtual(main())
     assert set(bench.codes.values()) == {"upstream_unavailable"}
     assert len(bench.model.calls) == 1
-    assert round(bench.elapsed(0), 1) == ROW_S + 1.5
+    assert round(bench.elapsed(0), 1) == MIN_FAILING_S + 1.5
     assert round(bench.recorder.errors[0].retry_after_s or 0) == 2
 
 
@@ -244,8 +244,8 @@ def run_broken(script: object, **kwargs: object) -> Bench:
 
     async def main() -> Bench:
         bench = Bench(script, **kwargs)
-        for _ in range(THRESHOLD - 1):
-            bench.slots.report_failure(asked_s=None)
+        for _ in range(MIN_FAILURES - 1):
+            bench.slots.report_failure(retry_after_s=None)
         bench.slots.take(HIGH)
         await bench.runner.run(bench.batch)
         assert bench.slots.running == 0
@@ -256,17 +256,21 @@ def run_broken(script: object, **kwargs: object) -> Bench:
 
 def test_retries_wait_for_the_pause_and_are_answered_after_it() -> None:
     bench = run_broken(
-        lambda n, prompt: [ROW_S, overloaded(retry_after_s=9.0)] if n == 1 else whole(prompt)
+        lambda n, prompt: (
+            [MIN_FAILING_S, overloaded(retry_after_s=9.0)] if n == 1 else whole(prompt)
+        )
     )
     assert len(bench.recorder.answers) == 6
-    assert bench.model.times[1] - bench.model.times[0] >= ROW_S + 9.0
+    assert bench.model.times[1] - bench.model.times[0] >= MIN_FAILING_S + 9.0
     assert not bench.slots.breaker.is_open
 
 
 def test_retry_whose_deadline_ends_before_the_pause_fails_at_once() -> None:
-    bench = run_broken(lambda n, prompt: [ROW_S, overloaded(retry_after_s=40.0)], wait_s=30.0)
+    bench = run_broken(
+        lambda n, prompt: [MIN_FAILING_S, overloaded(retry_after_s=40.0)], wait_s=30.0
+    )
     assert set(bench.codes.values()) == {"upstream_unavailable"}
-    assert bench.elapsed(0) == ROW_S
+    assert bench.elapsed(0) == MIN_FAILING_S
     assert (bench.recorder.errors[0].retry_after_s or 0) >= 40.0
 
 
@@ -287,7 +291,7 @@ def test_retry_that_gets_no_turn_within_its_deadline_ends_there() -> None:
 
 
 HANG = [60.0]
-BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.AGAIN, billable=True)
+BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.TOGETHER, perhaps_billed=True)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +306,7 @@ BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.AGAIN, billable=True
             [CallFailed(UpstreamRejectedKey(), Remedy.FAIL)], False, "ends the row", id="bad key"
         ),
         pytest.param(
-            [CallFailed(UpstreamError("400"), Remedy.SINGLES)], False, "ends the row", id="400"
+            [CallFailed(UpstreamError("400"), Remedy.ALONE)], False, "ends the row", id="400"
         ),
         pytest.param(HANG, False, "tells nothing", id="nothing came in time"),
     ],
@@ -313,7 +317,7 @@ def test_what_counts_as_a_failure_of_the_service(
     async def main() -> int:
         bench = Bench(lambda n, prompt: reply, count=1, wait_s=0.2)
         bench.slots.take(HIGH)
-        bench.slots.report_failure(asked_s=None)
+        bench.slots.report_failure(retry_after_s=None)
         batch = bench.batch
         object.__setattr__(batch, "probe", probe)
         await bench.runner.run(batch)

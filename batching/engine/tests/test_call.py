@@ -18,7 +18,7 @@ from batching.engine.tests.scripted import (
     reply_to,
     whole,
 )
-from batching.engine.tests.virtual import run_virtual
+from batching.engine.tests.virtual_loop import run_virtual
 from batching.engine.usage import TokenUsage
 
 

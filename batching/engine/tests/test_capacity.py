@@ -2,7 +2,7 @@
 
 import pytest
 
-from batching.engine.capacity import Capacity, add_up, learn, reserve_for_high
+from batching.engine.capacity import Capacity, add_capacities, reserve_for_high, update_mean
 from batching.engine.tests.traces import HIGH, LOW, MEDIUM, RULES
 
 FOUR = Capacity(slots=4, reserve=1, call_s=(30.0, 20.0, 10.0))
@@ -38,15 +38,15 @@ def test_lane_without_a_measured_call_and_lane_without_a_slot() -> None:
 def test_several_processes_add_up() -> None:
     one = Capacity(16, 4, call_s=(None, 2.0, 1.0), paused_s=30.0, down=True)
     two = Capacity(8, 2, call_s=(None, None, 3.0), paused_s=5.0, down=True)
-    assert add_up([one, two]) == Capacity(24, 6, (None, 2.0, 2.0), paused_s=5.0, down=True)
-    assert add_up([one, Capacity(1, 0)]) == Capacity(17, 4, (None, 2.0, 1.0))
-    assert add_up([]) is None
+    assert add_capacities([one, two]) == Capacity(24, 6, (None, 2.0, 2.0), paused_s=5.0, down=True)
+    assert add_capacities([one, Capacity(1, 0)]) == Capacity(17, 4, (None, 2.0, 1.0))
+    assert add_capacities([]) is None
 
 
 def test_mean_moves_a_fifth_of_the_way_to_the_newest() -> None:
-    assert learn(None, 10.0) == 10.0
-    assert learn(10.0, 20.0) == 12.0
-    assert learn(10.0, 5.0) == 9.0
+    assert update_mean(None, 10.0) == 10.0
+    assert update_mean(10.0, 20.0) == 12.0
+    assert update_mean(10.0, 5.0) == 9.0
 
 
 def test_reserve_is_a_quarter_but_one_at_least_and_never_all() -> None:

@@ -9,7 +9,7 @@ import pytest
 from batching.engine.model import Piece
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.tests.scripted import Bench, Step, answer_of, ask, reply_to
-from batching.engine.tests.virtual import run_virtual
+from batching.engine.tests.virtual_loop import run_virtual
 
 SECRET = "My account number is 4711 0815 2342 and my mother's maiden name is Rumpelstilzchen, so: "
 
@@ -33,14 +33,14 @@ def run_streamed(
     return run_virtual(main())
 
 
-def letters(text: str) -> list[Step]:
-    return [Piece(letter) for letter in text] + [Piece(finish_reason="STOP")]
+def characters(text: str) -> list[Step]:
+    return [Piece(character) for character in text] + [Piece(finish_reason="STOP")]
 
 
-def deltas(bench: Bench, index: int, *, call: int = 1) -> str:
+def join_deltas(bench: Bench, index: int, *, call: int = 1) -> str:
     """Put together as a reader does, which sees that every piece joins on."""
     text = ""
-    for delta in bench.recorder.growths:
+    for delta in bench.recorder.deltas:
         if (delta.item_id, delta.call_id) == (index, call):
             assert delta.start == len(text)
             text += delta.text
@@ -49,47 +49,47 @@ def deltas(bench: Bench, index: int, *, call: int = 1) -> str:
 
 @pytest.mark.parametrize("count", [1, 3, 6])
 def test_each_position_of_a_batch_grows_by_its_own_letters(count: int) -> None:
-    bench = run_streamed(lambda n, p: letters(reply_to(p)), count=count, streamed=range(count))
+    bench = run_streamed(lambda n, p: characters(reply_to(p)), count=count, streamed=range(count))
     for index in range(count):
-        assert deltas(bench, index) == answer_of(ask(index))
+        assert join_deltas(bench, index) == answer_of(ask(index))
 
 
 def test_only_what_somebody_reads_is_told() -> None:
-    bench = run_streamed(lambda n, p: letters(reply_to(p)), streamed=[1])
-    assert {delta.item_id for delta in bench.recorder.growths} == {1}
+    bench = run_streamed(lambda n, p: characters(reply_to(p)), streamed=[1])
+    assert {delta.item_id for delta in bench.recorder.deltas} == {1}
 
 
 def test_lane_that_holds_until_checked_tells_nothing_before() -> None:
-    bench = run_streamed(lambda n, p: letters(reply_to(p)), hold=True)
-    assert bench.recorder.growths == []
+    bench = run_streamed(lambda n, p: characters(reply_to(p)), hold=True)
+    assert bench.recorder.deltas == []
     assert len(bench.recorder.answers) == 3
 
 
 def test_retry_grows_anew_under_another_call() -> None:
     def script(number: int, prompt: CombinedPrompt) -> Sequence[Step]:
         reply = reply_to(prompt)
-        return letters(reply[: len(reply) // 2] if number == 1 else reply)
+        return characters(reply[: len(reply) // 2] if number == 1 else reply)
 
     bench = run_streamed(script)
-    retried = {delta.item_id for delta in bench.recorder.growths if delta.call_id > 1}
+    retried = {delta.item_id for delta in bench.recorder.deltas if delta.call_id > 1}
     assert retried, "half a reply leaves somebody without an answer"
     for index in retried:
-        calls = {g.call_id for g in bench.recorder.growths if g.item_id == index and g.call_id > 1}
-        assert [deltas(bench, index, call=call) for call in calls] == [answer_of(ask(index))]
+        calls = {g.call_id for g in bench.recorder.deltas if g.item_id == index and g.call_id > 1}
+        assert [join_deltas(bench, index, call=call) for call in calls] == [answer_of(ask(index))]
 
 
 def test_text_that_repeats_a_neighbours_prompt_is_told_no_further() -> None:
-    """Letter by letter, so the check never sees more than one at once."""
+    """Letter by character, so the check never sees more than one at once."""
 
     def script(number: int, prompt: CombinedPrompt) -> Sequence[Step]:
         asked = json.loads(prompt.contents)
         answers = {key: answer_of(text) for key, text in asked.items()}
         if len(asked) > 1:
             answers[prompt.keys[0]] = f"They asked: {SECRET}{ask(1)}"
-        return letters(json.dumps(answers))
+        return characters(json.dumps(answers))
 
     bench = run_streamed(script, prompts=[ask(0), SECRET + ask(1)], streamed=[0])
-    told = deltas(bench, 0)
+    told = join_deltas(bench, 0)
     assert told.startswith("They asked: My account")
     assert not any(SECRET[at : at + 80] in told for at in range(len(SECRET) - 79))
     assert "repeats" in bench.recorder.suspicions[0]

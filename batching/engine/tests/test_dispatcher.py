@@ -10,7 +10,7 @@ import pytest
 from batching.engine.dispatcher import Dispatcher
 from batching.engine.planner import Batch, Planner, QueuedItem
 from batching.engine.tests.traces import HIGH, LOW, MEDIUM, RULES, rules_with
-from batching.engine.tests.virtual import run_virtual
+from batching.engine.tests.virtual_loop import run_virtual
 
 
 class Hall:
@@ -79,10 +79,10 @@ def play(body: Callable[[Hall], Coroutine[Any, Any, None]], **kwargs: Any) -> Ha
 
 def test_batches_leave_exactly_at_their_due_time() -> None:
     async def body(hall: Hall) -> None:
-        chance = random.Random(4)
+        rng = random.Random(4)
         for _ in range(1000):
-            await asyncio.sleep(chance.expovariate(40))
-            hall.push(chance.choice([HIGH, MEDIUM, LOW]))
+            await asyncio.sleep(rng.expovariate(40))
+            hall.push(rng.choice([HIGH, MEDIUM, LOW]))
         await asyncio.sleep(5)
 
     hall = play(body)

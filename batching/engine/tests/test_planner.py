@@ -178,7 +178,7 @@ def test_request_pushed_twice_is_in_one_batch() -> None:
     trace = Trace()
     (first,) = trace.push(HIGH, at=0)
     trace.planner.push(trace.planner._items[first])
-    assert trace.planner.depth(HIGH) == 1
+    assert trace.planner.depths[HIGH] == 1
     assert trace.take_ids(1) == [[first]]
 
 
@@ -197,9 +197,9 @@ def test_depth_counts_each_lane() -> None:
     trace = Trace()
     trace.push(HIGH, at=0, count=8)
     trace.push(LOW, at=0, count=3)
-    assert [trace.planner.depth(p) for p in (HIGH, MEDIUM, LOW)] == [8, 0, 3]
+    assert [trace.planner.depths[p] for p in (HIGH, MEDIUM, LOW)] == [8, 0, 3]
     trace.take(0)
-    assert [trace.planner.depth(p) for p in (HIGH, MEDIUM, LOW)] == [2, 0, 3]
+    assert [trace.planner.depths[p] for p in (HIGH, MEDIUM, LOW)] == [2, 0, 3]
     assert len(trace.planner) == 5
 
 

@@ -17,18 +17,18 @@ from batching.engine.retries import (
     BLOCKING_REASONS,
     RetryDecision,
     backoff_s,
-    broken_off,
+    broken_call_failure,
     decide_after_failure,
     decide_after_reply,
     decide_retry,
-    out_of_time,
-    stalled,
+    stall_failure,
+    timeout_failure,
 )
 
-AGAIN = RetryDecision(UpstreamUnavailable("busy"), Remedy.AGAIN)
+AGAIN = RetryDecision(UpstreamUnavailable("busy"), Remedy.TOGETHER)
 
 
-def judge(
+def decide(
     decision: RetryDecision = AGAIN,
     *,
     alone: bool = False,
@@ -51,7 +51,7 @@ def test_blocking_reason_is_named_and_final_for_a_single(reason: str) -> None:
     assert str(decision.error) == f"The model stopped this answer ({reason})."
     assert (decision.error.code, decision.remedy, decision.final_alone) == (
         "blocked",
-        Remedy.SINGLES,
+        Remedy.ALONE,
         True,
     )
 
@@ -60,41 +60,41 @@ def test_blocking_reason_is_named_and_final_for_a_single(reason: str) -> None:
 def test_answer_that_is_merely_missing_is_worth_another_call(reason: str | None) -> None:
     decision = decide_after_reply(finish_reason=reason, block_reason=None)
     assert str(decision.error) == str(MissingAnswer())
-    assert decision.remedy is Remedy.SINGLES
+    assert decision.remedy is Remedy.ALONE
     assert not decision.final_alone
-    assert judge(decision, alone=True) is None
+    assert decide(decision, alone=True) is None
 
 
 def test_failure_keeps_its_remedy_and_the_wish_of_the_server() -> None:
-    failure = CallFailed(UpstreamError("bad"), Remedy.SINGLES, retry_after_s=3.0)
+    failure = CallFailed(UpstreamError("bad"), Remedy.ALONE, retry_after_s=3.0)
     assert decide_after_failure(failure) == RetryDecision(
-        failure.error, Remedy.SINGLES, 3.0, final_alone=True
+        failure.error, Remedy.ALONE, 3.0, final_alone=True
     )
-    failure = CallFailed(UpstreamUnavailable("busy"), Remedy.AGAIN)
-    assert decide_after_failure(failure) == RetryDecision(failure.error, Remedy.AGAIN)
+    failure = CallFailed(UpstreamUnavailable("busy"), Remedy.TOGETHER)
+    assert decide_after_failure(failure) == RetryDecision(failure.error, Remedy.TOGETHER)
 
 
 def test_time_that_is_just_over_ends_an_item() -> None:
-    assert isinstance(judge(remaining_s=0.0), TimedOut)
-    assert judge(remaining_s=0.01) is None
+    assert isinstance(decide(remaining_s=0.0), TimedOut)
+    assert decide(remaining_s=0.01) is None
 
 
 def test_last_attempt_ends_an_item() -> None:
-    assert judge(attempts_left=0) is AGAIN.error
-    assert judge(attempts_left=1) is None
+    assert decide(attempts_left=0) is AGAIN.error
+    assert decide(attempts_left=1) is None
 
 
 def test_single_ends_only_where_the_verdict_is_final() -> None:
-    decision = RetryDecision(UpstreamError("bad"), Remedy.SINGLES, final_alone=True)
-    assert judge(decision, alone=True) is decision.error
-    assert judge(decision) is None
+    decision = RetryDecision(UpstreamError("bad"), Remedy.ALONE, final_alone=True)
+    assert decide(decision, alone=True) is decision.error
+    assert decide(decision) is None
 
 
 def test_pause_that_takes_all_the_time_ends_an_item_with_the_same_error() -> None:
-    error = judge(remaining_s=5.0, delay_s=5.0)
+    error = decide(remaining_s=5.0, delay_s=5.0)
     assert isinstance(error, UpstreamUnavailable)
     assert (str(error), error.retry_after_s) == ("busy", 5.0)
-    assert judge(remaining_s=5.0, delay_s=4.9) is None
+    assert decide(remaining_s=5.0, delay_s=4.9) is None
 
 
 def test_backoff_doubles_up_to_its_cap() -> None:
@@ -105,32 +105,32 @@ def test_backoff_doubles_up_to_its_cap() -> None:
 
 
 def _draw_backoffs(attempt: int) -> list[float]:
-    chance = random.Random(attempt)
-    return [backoff_s(attempt, asked_s=None, chance=chance) for _ in range(500)]
+    rng = random.Random(attempt)
+    return [backoff_s(attempt, retry_after_s=None, rng=rng) for _ in range(500)]
 
 
 @pytest.mark.parametrize(
     ("fail", "code", "remedy", "detail"),
     [
         (
-            lambda: stalled(20.4),
+            lambda: stall_failure(20.4),
             "upstream_unavailable",
-            Remedy.AGAIN,
+            Remedy.TOGETHER,
             "sent nothing for 20 seconds.",
         ),
         (
-            lambda: broken_off("a reset"),
+            lambda: broken_call_failure("a reset"),
             "upstream_unavailable",
-            Remedy.AGAIN,
+            Remedy.TOGETHER,
             "broke off (a reset).",
         ),
-        (out_of_time, "timeout", Remedy.FAIL, str(TimedOut())),
+        (timeout_failure, "timeout", Remedy.FAIL, str(TimedOut())),
     ],
 )
 def test_call_that_did_not_end_may_have_been_billed(
     fail: Callable[[], CallFailed], code: str, remedy: Remedy, detail: str
 ) -> None:
     failure = fail()
-    assert failure.billable is True
+    assert failure.perhaps_billed is True
     assert (failure.error.code, failure.remedy) == (code, remedy)
     assert str(failure.error).endswith(detail)

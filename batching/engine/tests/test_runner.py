@@ -25,7 +25,7 @@ from batching.engine.tests.scripted import (
     reply_to,
     whole,
 )
-from batching.engine.tests.virtual import run_virtual
+from batching.engine.tests.virtual_loop import run_virtual
 from batching.engine.usage import TokenUsage
 
 
@@ -145,7 +145,7 @@ def test_blocked_batch_fails_only_the_guilty() -> None:
 def test_two_poisoned_items_cost_at_most_one_single_each() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         if {ask(1), ask(5)} & set(prompts_of(prompt).values()):
-            raise CallFailed(UpstreamError("bad request"), Remedy.SINGLES)
+            raise CallFailed(UpstreamError("bad request"), Remedy.ALONE)
         return whole(prompt)
 
     bench = run_bench(script)
@@ -272,8 +272,8 @@ def test_model_that_hangs_after_some_answers_keeps_those() -> None:
 def test_model_that_drips_is_not_taken_for_one_that_hangs() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         steps: list[Step] = []
-        for letter in reply_to(prompt):
-            steps += [0.4, Piece(letter)]
+        for character in reply_to(prompt):
+            steps += [0.4, Piece(character)]
         return [*steps, *finish("")]
 
     bench = run_bench(script, count=1, wait_s=300.0)

@@ -9,7 +9,7 @@ from batching.engine.lanes import Priority
 from batching.engine.model import Piece
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.tests.scripted import Bench, Step, count_startable, whole
-from batching.engine.tests.virtual import run_virtual
+from batching.engine.tests.virtual_loop import run_virtual
 
 
 def no_json(n: int, prompt: CombinedPrompt) -> Sequence[Step]:

@@ -6,7 +6,7 @@ from batching.engine.lanes import Priority
 from batching.engine.slots import CallSlots
 from batching.engine.tests.scripted import count_startable
 from batching.engine.tests.traces import HIGH, LOW, MEDIUM
-from batching.engine.tests.virtual import run_virtual
+from batching.engine.tests.virtual_loop import run_virtual
 
 
 @pytest.mark.parametrize(("total", "reserve"), [(1, 0), (2, 1), (4, 1), (6, 1), (8, 2), (16, 4)])

@@ -21,7 +21,7 @@ def feed_all(reply: str, *, size: int | None = None) -> tuple[dict[int, str], Sp
         for index, text in splitter.feed(reply[start : start + step]).items():
             assert index not in answers, "released twice"
             answers[index] = text
-    answers |= splitter.settle()
+    answers |= splitter.close_last_value()
     return answers, splitter
 
 
@@ -50,7 +50,9 @@ def test_quote_that_was_not_escaped_is_noticed_wherever_the_reply_is_cut() -> No
     reply = '{"0_aaaa": "He said "hello" and left.", "1_bbbb": "fine"}'
     for cut in range(1, len(reply)):
         splitter = Splitter(KEYS)
-        found = splitter.feed(reply[:cut]) | splitter.feed(reply[cut:]) | splitter.settle()
+        found = (
+            splitter.feed(reply[:cut]) | splitter.feed(reply[cut:]) | splitter.close_last_value()
+        )
         assert found == {1: "fine"}, cut
         assert splitter.flaws[0] is Flaw.MALFORMED
 
@@ -58,34 +60,34 @@ def test_quote_that_was_not_escaped_is_noticed_wherever_the_reply_is_cut() -> No
 def test_reply_that_ends_with_a_quote_ends_the_value() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa": "first"') == {}
-    assert splitter.settle() == {0: "first"}
-    assert splitter.settle() == {}
+    assert splitter.close_last_value() == {0: "first"}
+    assert splitter.close_last_value() == {}
 
 
 def test_growing_value_tells_what_it_grew_by() -> None:
     splitter = Splitter(KEYS)
-    assert (splitter.open_index, splitter.read_delta()) == (None, "")
+    assert (splitter.open_index, splitter.take_delta()) == (None, "")
     splitter.feed('{"0_aaaa": "caf\\u00')
-    assert (splitter.open_index, splitter.read_delta()) == (0, "caf")
-    assert splitter.read_delta() == ""
+    assert (splitter.open_index, splitter.take_delta()) == (0, "caf")
+    assert splitter.take_delta() == ""
     splitter.feed('e9 \\"x')
-    assert (splitter.open_index, splitter.read_delta()) == (0, 'é "x')
+    assert (splitter.open_index, splitter.take_delta()) == (0, 'é "x')
     splitter.feed('", ')
-    assert (splitter.open_index, splitter.read_delta()) == (None, "")
+    assert (splitter.open_index, splitter.take_delta()) == (None, "")
     splitter.feed('"1_bbbb": "b')
-    assert (splitter.open_index, splitter.read_delta()) == (1, "b")
+    assert (splitter.open_index, splitter.take_delta()) == (1, "b")
 
 
 def test_half_a_character_waits_for_its_other_half() -> None:
     splitter = Splitter(KEYS)
     splitter.feed('{"0_aaaa": "a\\ud83d')
-    assert splitter.read_delta() == "a"
+    assert splitter.take_delta() == "a"
     splitter.feed("\\ude00")
-    assert splitter.read_delta() == "\U0001f600"
+    assert splitter.take_delta() == "\U0001f600"
     splitter.feed("\\\\ud83d")
-    assert splitter.read_delta() == "\\ud83d", "an escaped backslash, and no character"
+    assert splitter.take_delta() == "\\ud83d", "an escaped backslash, and no character"
     splitter.feed("\\ud83d!")
-    assert splitter.read_delta() == "", "the other half never came"
+    assert splitter.take_delta() == "", "the other half never came"
     splitter.feed('", ')
     assert splitter.flaws[0] is Flaw.MALFORMED
 
@@ -105,7 +107,7 @@ def test_growth_in_any_pieces_is_the_answer(text: str, size: int, ascii_only: bo
     splitter, deltas, answers = Splitter(KEYS[:1]), "", {}
     for start in range(0, len(reply), size):
         answers |= splitter.feed(reply[start : start + size])
-        deltas += splitter.read_delta()
+        deltas += splitter.take_delta()
         whole = (text + ".").replace("\x00", "\ufffd")
         assert whole.startswith(deltas)
     assert answers == {0: whole}
@@ -206,11 +208,9 @@ def test_released_value_never_changes() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa": "a",') == {0: "a"}
     assert splitter.feed('"0_aaaa": "b", "1_bbbb": "c"') == {}
-    assert splitter.ignored == 1
     assert splitter.feed(', "0_aaaa": "d') == {1: "c"}
     assert splitter.open_index is None
     assert splitter.feed('"}') == {}
-    assert splitter.ignored == 2
 
 
 def test_text_that_names_another_key_stays_text() -> None:
@@ -256,6 +256,6 @@ def test_long_reply_in_small_pieces_is_read_in_linear_time() -> None:
     positions = []
     for start in range(0, len(reply), 1000):
         splitter.feed(reply[start : start + 1000])
-        positions.append(splitter._at)
+        positions.append(splitter._position)
     assert all(later > earlier for earlier, later in pairwise(positions))
     assert splitter.flaws == {2: Flaw.MISSING}

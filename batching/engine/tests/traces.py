@@ -1,8 +1,8 @@
-"""Lanes and items for the planner's tests."""
+"""Lane rules and a planner that is filled by hand, for the tests of the engine."""
 
 import itertools
 
-from batching.engine.lanes import LaneRule, Priority, Scope, TokenBudget
+from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, Scope, TokenBudget
 from batching.engine.planner import Batch, Planner, QueuedItem
 
 HIGH, MEDIUM, LOW = Priority.HIGH, Priority.MEDIUM, Priority.LOW
@@ -21,13 +21,13 @@ def rules_with(priority: Priority = HIGH, **changes: object) -> dict[Priority, L
 
 
 class Trace:
-    """A planner with a hand that pushes items at given times."""
+    """A planner whose items are pushed and taken at given times."""
 
     def __init__(
         self,
         rules: dict[Priority, LaneRule] | None = None,
         *,
-        budget: TokenBudget | None = None,
+        budget: TokenBudget = DEFAULT_BUDGET,
     ) -> None:
         self.rules = rules or RULES
         self.planner = Planner(self.rules, budget=budget)

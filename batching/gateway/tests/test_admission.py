@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batching.engine.capacity import Capacity, add_up, learn
+from batching.engine.capacity import Capacity, add_capacities, update_mean
 from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Admission, Query
@@ -96,15 +96,17 @@ def test_failing_service_refuses_at_the_door_what_cannot_wait_for_it() -> None:
 def test_capacities_of_several_workers_add_up() -> None:
     one = Capacity(slots=16, reserve=4, call_s=(1.0,) * 3, paused_s=30.0, down=True)
     two = Capacity(slots=8, reserve=2, call_s=(3.0,) * 3)
-    assert add_up([one, two]) == Capacity(24, 6, call_s=(2.0,) * 3, paused_s=0.0, down=False)
-    assert add_up([one, Capacity(1, 0, paused_s=5.0, down=True)]).paused_s == 5.0
-    assert add_up([]) is None
+    assert add_capacities([one, two]) == Capacity(
+        24, 6, call_s=(2.0,) * 3, paused_s=0.0, down=False
+    )
+    assert add_capacities([one, Capacity(1, 0, paused_s=5.0, down=True)]).paused_s == 5.0
+    assert add_capacities([]) is None
 
 
 def test_mean_follows_the_newest_calls() -> None:
-    mean = learn(None, 10.0)
+    mean = update_mean(None, 10.0)
     for _ in range(20):
-        mean = learn(mean, 1.0)
+        mean = update_mean(mean, 1.0)
     assert 1.0 < mean < 1.2
 
 
@@ -144,7 +146,7 @@ def script() -> Script:
 
 @pytest.fixture(autouse=True)
 def _no_time_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batching.engine.breaker.ROW_S", 0.0)
+    monkeypatch.setattr("batching.engine.breaker.MIN_FAILING_S", 0.0)
 
 
 async def open_breaker(harness: Harness) -> None:
@@ -187,7 +189,7 @@ async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_
     await change(harness, medium_priority={"max_batch": 1})
     slots = harness.runtime.consumer.dispatcher.slots
     for _ in range(8):
-        slots.report_failure(asked_s=None)
+        slots.report_failure(retry_after_s=None)
     waiting = [asyncio.create_task(harness.ask(f"q{i}", priority="MEDIUM")) for i in range(20)]
     script.up = True
     await wait_until(lambda: harness.server.calls)
@@ -223,7 +225,7 @@ async def test_queue_that_would_take_too_long_refuses_and_keeps_no_trace(
     ask = partial(harness.ask, priority="LOW")
     held = [asyncio.create_task(ask(f"held {i}")) for i in range(4)]
     planner = harness.runtime.consumer.dispatcher.planner
-    await wait_until(lambda: planner.depth(Priority.LOW) == 4)
+    await wait_until(lambda: planner.depths[Priority.LOW] == 4)
     refused = await ask("one too many")
     assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
     assert int(refused.headers["Retry-After"]) > 60
