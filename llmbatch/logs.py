@@ -12,10 +12,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and whatever `extra` carried.
-
-    Also what concerns every line of its exchange or batch.
-    """
+    """Formats a record as one line of JSON: time, level, logger, message, the fields of `extra`,
+    and the fields that the current HTTP exchange or batch has bound."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -31,8 +29,8 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def logging_config(*, directory: Path, form: str, to_files: bool) -> dict[str, Any]:
-    """The `LOGGING` dictionary; `form` is text or json, and concerns the server log alone."""
+def logging_config(*, directory: Path, line_format: str, to_files: bool) -> dict[str, Any]:
+    """Returns the `LOGGING` dictionary. `line_format` is text or json, for the server log only."""
     if to_files:
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -59,7 +57,7 @@ def logging_config(*, directory: Path, form: str, to_files: bool) -> dict[str, A
             "block": {"format": "%(asctime)s %(message)s\n"},
         },
         "handlers": {
-            "console": {"class": "logging.StreamHandler", "formatter": form},
+            "console": {"class": "logging.StreamHandler", "formatter": line_format},
             "calls": rotating("llm_request_response.log"),
             "pairs": rotating("individual_request_response.log"),
         },

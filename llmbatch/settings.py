@@ -244,4 +244,4 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 APPEND_SLASH = True
 
-LOGGING = logging_config(directory=LOG_DIR, form=LOG_FORMAT, to_files=not TESTING)
+LOGGING = logging_config(directory=LOG_DIR, line_format=LOG_FORMAT, to_files=not TESTING)

@@ -137,15 +137,17 @@ class MetricsView(AsyncAPIView):
 
     async def get(self, request: HttpRequest) -> HttpResponse:
         runtime = await get_runtime()
-        openly = "application/openmetrics-text" in request.headers.get("Accept", "")
-        write = partial(expose, runtime.name, runtime.gauges(), openly=openly, fleet=runtime.shared)
+        openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
+        write = partial(
+            expose, runtime.name, runtime.gauges(), openmetrics=openmetrics, fleet=runtime.shared
+        )
         try:
             async with asyncio.timeout(METRICS_DATABASE_TIMEOUT_S):
                 body = await runtime.database.run(write)
         except (TimeoutError, DatabaseError) as error:
             logger.warning("The metrics lack the queue (%s).", type(error).__name__)
             body = write(database=False)
-        return HttpResponse(body, content_type=OPENMETRICS if openly else PLAIN)
+        return HttpResponse(body, content_type=OPENMETRICS if openmetrics else PLAIN)
 
 
 class ModelKeyTestView(AsyncAPIView):

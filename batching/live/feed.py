@@ -129,7 +129,7 @@ class Feed:
             try:
                 yield
             finally:
-                REPORTER.rest()
+                REPORTER.stop()
         else:
             async with self._channel.listening():
                 yield

@@ -1,0 +1,1 @@
+"""What is observed of this process: log lines, Prometheus metrics, and events for the live page."""

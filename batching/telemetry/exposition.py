@@ -1,4 +1,4 @@
-"""The numbers of this process, and in a fleet of every process, as Prometheus reads them."""
+"""The metrics of this process, and of every process of a fleet, in the formats of Prometheus."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from django.db.models import Count, Min
 from django.db.models.functions import Now
 from prometheus_client import Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics import exposition as openmetrics_format
 from prometheus_client.parser import text_string_to_metric_families
 
 from batching.engine.lanes import Priority
@@ -19,40 +19,31 @@ PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Families:
-    """Metric families as `generate_latest` collects them; those of one name are one family."""
+    """Metric families for `generate_latest`. Families of the same name are merged."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Metric] = {}
+        self._by_name: dict[str, Metric] = {}
 
     def add(self, families: Iterable[Metric], *, process: str | None = None) -> None:
-        """With the name of their `process` as a label."""
+        """Adds the samples of the families, with the name of the `process` as a label."""
         for family in families:
-            known = self._found.get(family.name)
-            if known is None:
-                known = Metric(family.name, family.documentation, family.type)
-                self._found[family.name] = known
+            merged = self._by_name.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
             for sample in family.samples:
                 labels = sample.labels if process is None else sample.labels | {"process": process}
-                known.add_sample(sample.name, labels, sample.value)
+                merged.add_sample(sample.name, labels, sample.value)
 
     def collect(self) -> Iterator[Metric]:
-        return iter(self._found.values())
+        return iter(self._by_name.values())
 
 
-class OwnNumbers:
-    """Everything that this process counts, and its state at this moment."""
-
-    def __init__(self, state: Iterable[Metric]) -> None:
-        self._state = list(state)
-
-    def collect(self) -> Iterator[Metric]:
-        yield from REGISTRY.collect()
-        yield from self._state
-
-
-def report_numbers(name: str, state: list[Metric]) -> None:
-    """For the scrapes that other processes answer; forgets those of processes long gone."""
-    text = generate_latest(OwnNumbers(state)).decode()
+def report_numbers(name: str, gauges: list[Metric]) -> None:
+    """Stores the metrics of this process for the /metrics of the other processes, and deletes
+    those of processes that ended long ago."""
+    families = Families()
+    families.add([*REGISTRY.collect(), *gauges])
+    text = generate_latest(families).decode()
     ProcessNumbers.objects.update_or_create(name=name, defaults={"text": text, "seen_at": Now()})
     ProcessNumbers.objects.filter(seen_at__lt=Now() - timedelta(seconds=FORGOTTEN_S)).delete()
 
@@ -62,29 +53,29 @@ def forget_numbers(name: str) -> None:
 
 
 def expose(
-    name: str, state: list[Metric], *, openly: bool, fleet: bool, database: bool = True
+    name: str, gauges: list[Metric], *, openmetrics: bool, fleet: bool, database: bool = True
 ) -> bytes:
-    """This process's numbers as they are, the others' as they reported them last.
+    """Returns the present metrics of this process and the last stored ones of the others.
 
-    Without the `database` it is the process's own alone, and raises no DatabaseError.
+    Without the `database`, returns those of this process alone and raises no DatabaseError.
     """
-    families = Families()
     text = (
         "1 if the database answered for this scrape; without it the queue and others are missing."
     )
+    families = Families()
     families.add([GaugeMetricFamily("llmbatch_database_up", text, value=database)])
-    families.add(OwnNumbers(state).collect(), process=name)
+    families.add([*REGISTRY.collect(), *gauges], process=name)
     if database:
         families.add(read_queue(now=datetime.now(UTC)))
     if database and fleet:
         alive = ProcessNumbers.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
         for other, text in alive.exclude(name=name).values_list("name", "text"):
             families.add(text_string_to_metric_families(text), process=other)
-    return (openmetrics.generate_latest if openly else generate_latest)(families)
+    return (openmetrics_format.generate_latest if openmetrics else generate_latest)(families)
 
 
 def read_queue(*, now: datetime) -> list[Metric]:
-    """The queue of record, which is every process's."""
+    """Reads the depth and the age of the queue, which all processes share."""
     depth = GaugeMetricFamily(
         "llmbatch_queue_depth", "Requests that wait for a batch.", labels=["lane"]
     )
@@ -93,8 +84,8 @@ def read_queue(*, now: datetime) -> list[Metric]:
         "How long the oldest of them has waited; 0 if none waits.",
         labels=["lane"],
     )
-    waiting = Chat.objects.filter(status=Status.QUEUED).order_by().values_list("priority")
-    found = {row[0]: row[1:] for row in waiting.annotate(Count("pk"), Min("received_at"))}
+    queued = Chat.objects.filter(status=Status.QUEUED).order_by().values_list("priority")
+    found = {row[0]: row[1:] for row in queued.annotate(Count("pk"), Min("received_at"))}
     for lane in Priority:
         number, oldest = found.get(lane, (0, now))
         depth.add_metric([lane.name], number)

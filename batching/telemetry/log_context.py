@@ -1,4 +1,4 @@
-"""What all log lines of one HTTP exchange, or of one batch, have in common."""
+"""The fields that all log lines of one HTTP exchange, or of one batch, have in common."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +14,13 @@ def trace_fields() -> Mapping[str, Any]:
 
 
 def current_exchange() -> str:
-    """The `X-Request-Id` of the exchange that this code runs for; "" outside of one."""
-    return _FIELDS.get().get("x_request_id", "")
+    """Returns the `X-Request-Id` of the current HTTP exchange, or "" outside of one."""
+    name: str = _FIELDS.get().get("x_request_id", "")
+    return name
 
 
 def bind(**fields: Any) -> None:
-    """For every further line of this task, and of those that it begins in its own context."""
+    """Adds fields to all further log lines of this task, and of tasks that copy its context."""
     _FIELDS.set({**_FIELDS.get(), **fields})
 
 

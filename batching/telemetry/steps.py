@@ -5,6 +5,7 @@ For machines a log line carries `request_ids`, always a list, and `batch_id`.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,14 +15,15 @@ from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import QueuedItem
 from batching.engine.runner import RunnableBatch
 from batching.telemetry import log_files, metrics
-from batching.telemetry.live_events import REPORTER
+from batching.telemetry.live_events import REPORTER, Event
 from chats.services import Finish, Requester
 
 logger = logging.getLogger("batching")
 
 
 def requests_accepted(items: Sequence[QueuedItem]) -> None:
-    REPORTER.accepted(items)
+    if REPORTER.watched:
+        REPORTER.report("accepted", items=_describe_items(items))
     logger.info(
         "[ENQUEUE] %s accepted: %s",
         _count(len(items), "request"),
@@ -54,7 +56,15 @@ def batch_dispatched(planned: PlannedBatch) -> None:
 def batch_started(batch: RunnableBatch, planned: PlannedBatch) -> None:
     """The requests are claimed and the first call begins."""
     metrics.count_batch(planned, size=len(batch.items))
-    REPORTER.dispatched(batch, planned)
+    if REPORTER.watched:
+        claimed = {item.id for item in batch.items}
+        REPORTER.report(
+            "dispatched",
+            batch_id=batch.id,
+            lane=planned.priority.name,
+            trigger=str(planned.trigger),
+            items=_describe_items([item for item in planned.items if item.id in claimed]),
+        )
     logger.info(
         "[BATCH_START] batch %s: %s, model %s.",
         batch.id,
@@ -67,12 +77,12 @@ def batch_started(batch: RunnableBatch, planned: PlannedBatch) -> None:
 
 def retry_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[BatchItem]) -> None:
     """A call after the first one of its batch begins."""
-    metrics.count_retry(batch.rule.priority)
+    metrics.RETRIES.labels(batch.rule.priority.name).inc()
     _call_started(batch, call, items)
 
 
 def _call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[BatchItem]) -> None:
-    REPORTER.call_started(batch, call, items)
+    REPORTER.report("call_started", batch_id=batch.id, call_id=call.id, size=len(items))
     logger.info(
         "[LLM_BATCH] batch %s: call %s for %s starts.",
         batch.id,
@@ -95,8 +105,15 @@ def answer_suspected(batch: RunnableBatch, item: BatchItem, reason: str) -> None
 def call_ended(batch: RunnableBatch, report: CallReport) -> None:
     """Writes a file, so it runs in a database thread, off the event loop."""
     metrics.count_call(batch.rule.priority, report)
-    REPORTER.call_ended(batch, report)
-    outcome = report.error.code if report.error else report.finish_reason or "no finish reason"
+    outcome = report.error.code if report.error else report.finish_reason
+    REPORTER.report(
+        "call_ended",
+        batch_id=batch.id,
+        call_id=report.call.id,
+        duration_ms=round(report.duration_s * 1000),
+        outcome=outcome,
+    )
+    outcome = outcome or "no finish reason"
     logger.info(
         "[LLM_BATCH] batch %s: call %s ended after %.0f ms (%s).",
         batch.id,
@@ -118,28 +135,49 @@ def request_ended(
 ) -> None:
     """The end of a request that ran in a batch. `added_s` is the time that the gateway added to
     an answer. Writes a file, so it runs in a database thread, off the event loop."""
-    outcome = finish.values.get("error_code", metrics.ANSWERED)
-    metrics.count_ends(lane, outcome)
+    values = finish.values
+    metrics.count_ends(lane, values.get("error_code", metrics.ANSWERED))
     if added_s is not None:
-        metrics.observe_added(lane, added_s)
-    REPORTER.chat_ended(finish)
+        metrics.ADDED.labels(lane.name).observe(max(0.0, added_s))
+    REPORTER.report(
+        "item_ended",
+        id=finish.chat_id,
+        status=values["status"],
+        code=values.get("error_code", ""),
+        latency_ms=values["latency_ms"],
+    )
     log_files.write_request(finish, prompt=prompt, requester=requester)
 
 
 def requests_dropped(lanes: Mapping[int, Priority], *, code: str) -> None:
     """The end of requests, by chat id, that no batch answers: expired, cancelled, or given up."""
-    REPORTER.left(list(lanes), code)
+    if lanes:
+        REPORTER.report("left", ids=list(lanes), reason=code)
     for lane, number in Counter(lanes.values()).items():
         metrics.count_ends(lane, code, number=number)
 
 
 def batch_ended(batch: RunnableBatch) -> None:
-    REPORTER.batch_ended(batch)
+    REPORTER.report("batch_ended", batch_id=batch.id)
     logger.info(
         "[BATCH_COMPLETE] batch %s.",
         batch.id,
         extra=_fields("batch_complete", batch, batch.items),
     )
+
+
+def _describe_items(items: Iterable[QueuedItem]) -> list[Event]:
+    now = time.monotonic()
+    return [
+        {
+            "id": item.id,
+            "lane": item.priority.name,
+            "username": item.username,
+            "age_ms": round((now - item.accepted) * 1000),
+            "due_in_ms": round((item.due - now) * 1000),
+        }
+        for item in items
+    ]
 
 
 def _fields(action: str, batch: RunnableBatch, items: Sequence[BatchItem]) -> dict[str, object]:

@@ -247,17 +247,17 @@ async def test_flood_of_events_shows_everything_anew(harness):
         log = Log(client)
         await log.read_until(lambda log: bool(log.states))
         for number in range(MAX_EVENTS + 1):
-            REPORTER.left([number], "cancelled")
+            REPORTER.report("left", ids=[number], reason="cancelled")
         await log.read_until(lambda log: len(log.states) >= 2)
     assert log.events("left") == []
 
 
 def test_unwatched_reporter_keeps_nothing():
     reporter = Reporter(clock=lambda: 100.0)
-    reporter.left([1], "cancelled")
+    reporter.report("left", ids=[1], reason="cancelled")
     assert reporter.take(9) == []
     reporter.watch(seconds=1)
-    reporter.left([1], "cancelled")
+    reporter.report("left", ids=[1], reason="cancelled")
     assert reporter.take(9) == [{"kind": "left", "ids": [1], "reason": "cancelled"}]
 
 
