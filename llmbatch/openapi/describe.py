@@ -1,4 +1,4 @@
-"""Puts an operation's description on a view that knows nothing of it."""
+"""Attaches the description of an operation to a view."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,24 +12,25 @@ from drf_spectacular.utils import (
 )
 from rest_framework.views import APIView
 
-from llmbatch.openapi import fields  # noqa: F401 - known to spectacular once imported
+from llmbatch.openapi import fields  # noqa: F401 - the import registers the extensions
 
 
 class Generator(SchemaGenerator):
-    """Reads the described views, not the served ones."""
+    """Reads the views with descriptions in place of the served ones."""
 
     def __init__(self, *args: Any, urlconf: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, urlconf=urlconf or "llmbatch.openapi.urls", **kwargs)
+        urlconf = urlconf or "llmbatch.openapi.urls"
+        super().__init__(*args, urlconf=urlconf, **kwargs)  # type: ignore[no-untyped-call]  # no types
 
 
 def describe(view: type[APIView], **operations: Any) -> type[APIView]:
-    """A subclass for the schema alone, with an `extend_schema` per lower-case method."""
+    """Returns a subclass for the schema, with one `extend_schema` per lower-case method."""
     described = type(view.__name__, (view,), {"__doc__": view.__doc__})
     return extend_schema_view(**operations)(described)
 
 
 def answer(form: Any, description: str, **examples: Any) -> OpenApiResponse:
-    """A successful response and its examples by name."""
+    """Describes a successful response; the keyword arguments are its named examples."""
     named = [OpenApiExample(name, value, response_only=True) for name, value in examples.items()]
     return OpenApiResponse(form, description, named)
 
@@ -37,7 +38,7 @@ def answer(form: Any, description: str, **examples: Any) -> OpenApiResponse:
 def answer_header(
     name: str, description: str, statuses: Sequence[int], *, of: type = str
 ) -> OpenApiParameter:
-    """A header that the responses of these statuses always have."""
+    """Describes a header that all responses with these statuses have."""
     return OpenApiParameter(
         name,
         of,
@@ -49,7 +50,7 @@ def answer_header(
 
 
 def retry_after(*statuses: int) -> OpenApiParameter:
-    return answer_header("Retry-After", "In so many seconds.", statuses, of=int)
+    return answer_header("Retry-After", "Seconds before the next attempt.", statuses, of=int)
 
 
 CHALLENGE = answer_header("WWW-Authenticate", "Always `Bearer`.", [401])

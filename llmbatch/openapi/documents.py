@@ -1,4 +1,7 @@
-"""What the endpoints answer. The answers are made elsewhere; a test holds these forms to them."""
+"""Describes the JSON documents that the endpoints return.
+
+The serializers produce nothing. Tests compare the real responses with them.
+"""
 
 from typing import Any
 
@@ -16,8 +19,12 @@ def fraction(**kwargs: Any) -> serializers.FloatField:
     return serializers.FloatField(allow_null=True, **kwargs)
 
 
-class UsageSerializer(serializers.Serializer):
-    """Tokens of one answer, fixed when it was released."""
+class Document(serializers.Serializer[Any]):
+    pass
+
+
+class UsageSerializer(Document):
+    """Tokens of one answer, counted when it was released."""
 
     prompt_tokens = count()
     output_tokens = count()
@@ -27,13 +34,13 @@ class UsageSerializer(serializers.Serializer):
     estimated = serializers.BooleanField(required=False)
 
 
-class PairSerializer(serializers.Serializer):
+class RequestIdentitySerializer(Document):
     request_id = serializers.CharField()
     username = serializers.CharField()
     created_at = serializers.DateTimeField()
 
 
-class StoredAnswerSerializer(PairSerializer):
+class StoredAnswerSerializer(RequestIdentitySerializer):
     text = serializers.CharField()
     tokens_used = count(allow_null=True)
     latency_ms = count(help_text="From acceptance to the answer's release.")
@@ -41,23 +48,25 @@ class StoredAnswerSerializer(PairSerializer):
 
 
 class AnswerSerializer(StoredAnswerSerializer):
-    queue_ms = count(help_text="The part of `latency_ms` before its batch left.", allow_null=True)
+    queue_ms = count(
+        help_text="The part of `latency_ms` before its batch was sent.", allow_null=True
+    )
     finish_reason = serializers.CharField()
     usage = UsageSerializer(allow_null=True)
     batch_id = serializers.IntegerField(allow_null=True)
     batch_size = serializers.IntegerField(allow_null=True)
     estimated = serializers.BooleanField(
-        required=False, help_text="It was released before the model had counted its tokens."
+        required=False, help_text="True if it was released before the model had counted its tokens."
     )
 
 
-class AcceptedSerializer(serializers.Serializer):
+class AcceptedSerializer(Document):
     request_id = serializers.CharField()
     status = serializers.ChoiceField(Status.choices)
 
 
-class FailureSerializer(serializers.Serializer):
-    """Why there is no answer: a code of POST /v1/query, and a sentence."""
+class FailureSerializer(Document):
+    """The error in place of an answer, as POST /v1/query would return it."""
 
     code = serializers.CharField()
     detail = serializers.CharField()
@@ -66,59 +75,66 @@ class FailureSerializer(serializers.Serializer):
 class StateSerializer(AcceptedSerializer):
     username = serializers.CharField()
     position = serializers.IntegerField(
-        allow_null=True, min_value=1, help_text="1 leaves first; null once it has left the queue."
+        allow_null=True,
+        min_value=1,
+        help_text="1 is sent first; null once the request has left the queue.",
     )
-    estimate_s = fraction(help_text="Until the answer, while it is queued.")
+    estimate_s = fraction(help_text="Seconds until the answer, while the request is queued.")
     response = AnswerSerializer(allow_null=True)
     error = FailureSerializer(allow_null=True)
 
 
-class AskedSerializer(PairSerializer):
+class StoredRequestSerializer(RequestIdentitySerializer):
     prompt = serializers.CharField()
     priority = serializers.ChoiceField(Priority.choices)
 
 
-class ChatSerializer(serializers.Serializer):
-    timestamp = serializers.DateTimeField(help_text="When it was accepted.")
+class ChatSerializer(Document):
+    timestamp = serializers.DateTimeField(help_text="When the request was accepted.")
     batch_id = serializers.IntegerField(allow_null=True)
     status = serializers.ChoiceField(Status.choices)
-    request = AskedSerializer()
+    request = StoredRequestSerializer()
     response = StoredAnswerSerializer(allow_null=True)
     suspect = serializers.CharField(
-        allow_null=True, help_text="The sign that another prompt of its batch bent this answer."
+        allow_null=True,
+        help_text="Why another prompt of its batch may have influenced this answer.",
     )
     error = FailureSerializer(allow_null=True)
 
 
-class ChatPageSerializer(serializers.Serializer):
-    chats = ChatSerializer(many=True, help_text="Most recent last.")
-    count = count(help_text="Of all pages together.")
+class ChatPageSerializer(Document):
+    chats = ChatSerializer(many=True, help_text="The most recent chat is the last.")
+    count = count(help_text="Number of chats on all pages.")
     next = serializers.URLField(allow_null=True, help_text="The older page.")
     previous = serializers.URLField(allow_null=True, help_text="The newer page.")
 
 
-class LaneDocumentSerializer(serializers.Serializer):
+class LaneDocumentSerializer(Document):
     tokens = count(help_text="Output tokens of one answer.")
-    latency_ms = count(help_text="The target.")
-    window_s = serializers.FloatField(help_text="How long the oldest request waits for others.")
+    latency_ms = count(help_text="The latency target.")
+    window_s = serializers.FloatField(help_text="Seconds that the oldest request waits for others.")
     max_batch = count()
     max_queue = count()
     batch_scope = serializers.ChoiceField(
         BatchScope.values, help_text="Whose prompts may share a call."
     )
     hold_until_checked = serializers.BooleanField(
-        help_text="Answers wait for the whole reply and its checks."
+        help_text="Answers are held until the whole reply has been checked."
     )
-    style = serializers.CharField(help_text="The instruction to the model.")
+    style = serializers.CharField(  # type: ignore[assignment]  # hides an attribute of Field
+        help_text="The instruction to the model."
+    )
 
 
-class SettingsDocumentSerializer(serializers.Serializer):
-    api_key = serializers.CharField(allow_null=True, help_text="Masked: `***` and the last four.")
+class SettingsDocumentSerializer(Document):
+    api_key = serializers.CharField(
+        allow_null=True, help_text="Masked: `***` and the last four characters."
+    )
     model = serializers.CharField()
     high_priority = LaneDocumentSerializer()
     medium_priority = LaneDocumentSerializer()
     low_priority = LaneDocumentSerializer()
-    retention_days = count(help_text="0 keeps everything.")
+    retention_days = count(help_text="0 keeps records forever.")
     store_prompts = serializers.BooleanField()
     api_key_source = serializers.ChoiceField(["stored", "environment"], allow_null=True)
     api_key_problem = serializers.CharField(
@@ -126,20 +142,20 @@ class SettingsDocumentSerializer(serializers.Serializer):
     )
 
 
-class KeyTestSerializer(serializers.Serializer):
+class KeyTestSerializer(Document):
     ok = serializers.BooleanField()
-    reason = serializers.CharField(help_text="Why not; empty with `ok`.")
+    reason = serializers.CharField(help_text="Why the test failed; empty if `ok` is true.")
 
 
-class TokensSerializer(serializers.Serializer):
+class TokensSerializer(Document):
     prompt = count()
     output = count()
     thoughts = count()
     cached = count()
 
 
-class TimesSerializer(serializers.Serializer):
-    """Percentiles within 5 %, the mean exactly; null where nothing was recorded."""
+class DurationsSerializer(Document):
+    """Percentiles (within 5 %) and the exact mean; null without records."""
 
     p50 = fraction()
     p90 = fraction()
@@ -148,77 +164,85 @@ class TimesSerializer(serializers.Serializer):
     mean = fraction()
 
 
-class FiguresSerializer(serializers.Serializer):
+class FiguresSerializer(Document):
     requests = count()
     answered = count()
     failed = count()
     batches = count()
     model_calls = count()
     calls_saved = serializers.IntegerField(
-        help_text="Requests that left in batches, less the model calls made for them."
+        help_text="Requests sent in batches, less the model calls made for them."
     )
     mean_batch_size = fraction()
-    fill = fraction(help_text="Requests in batches, of the places that these had.")
+    fill = fraction(help_text="Requests per slot of the batches that carried them.")
     tokens = TokensSerializer()
-    latency_ms = TimesSerializer()
-    queue_ms = TimesSerializer()
-    slo_attainment = fraction(help_text="The share answered within the lane's `latency_ms`.")
-    failures = serializers.DictField(child=count(), help_text="By code.")
+    latency_ms = DurationsSerializer()
+    queue_ms = DurationsSerializer()
+    slo_attainment = fraction(help_text="The share of answers within the lane's `latency_ms`.")
+    failures = serializers.DictField(
+        child=count(), help_text="Number of failed requests by error code."
+    )
 
 
 class DaySerializer(FiguresSerializer):
     date = serializers.DateField()
 
 
-class CombiningSerializer(serializers.Serializer):
-    """What combining cost."""
+class OverheadSerializer(Document):
+    """The cost of combining prompts."""
 
-    overhead_tokens = count(help_text="Of instructions and keys.")
+    overhead_tokens = count(help_text="Tokens of the instructions and keys that combining adds.")
     estimated = serializers.BooleanField()
-    waited_s = serializers.FloatField(help_text="The sum of all waits in the queue.")
+    waited_s = serializers.FloatField(
+        help_text="Seconds that all requests together waited in the queue."
+    )
 
 
-class WeighedFiguresSerializer(FiguresSerializer):
-    combining = CombiningSerializer()
+class FiguresWithOverheadSerializer(FiguresSerializer):
+    combining = OverheadSerializer()
 
 
-class LanesSerializer(serializers.Serializer):
-    HIGH = WeighedFiguresSerializer()
-    MEDIUM = WeighedFiguresSerializer()
-    LOW = WeighedFiguresSerializer()
+class LanesSerializer(Document):
+    HIGH = FiguresWithOverheadSerializer()
+    MEDIUM = FiguresWithOverheadSerializer()
+    LOW = FiguresWithOverheadSerializer()
 
 
-class BatchesOfDaySerializer(serializers.Serializer):
+class BatchesByDaySerializer(Document):
     date = serializers.DateField()
     count = count()
 
 
-class BatchesOfLaneSerializer(serializers.Serializer):
+class BatchesByLaneSerializer(Document):
     name = serializers.ChoiceField(["High", "Medium", "Low"])
     value = count()
 
 
-class AnalyticsSerializer(WeighedFiguresSerializer):
-    total_requests = count(help_text="Batches.")
-    high_priority = count(help_text="Batches.")
-    medium_priority = count(help_text="Batches.")
-    low_priority = count(help_text="Batches.")
-    request_count_over_time = BatchesOfDaySerializer(many=True, help_text="Batches by UTC day.")
-    priority_distribution = BatchesOfLaneSerializer(many=True, help_text="Batches by priority.")
+class AnalyticsSerializer(FiguresWithOverheadSerializer):
+    total_requests = count(help_text="Number of batches.")
+    high_priority = count(help_text="Number of batches.")
+    medium_priority = count(help_text="Number of batches.")
+    low_priority = count(help_text="Number of batches.")
+    request_count_over_time = BatchesByDaySerializer(
+        many=True, help_text="Number of batches by UTC day."
+    )
+    priority_distribution = BatchesByLaneSerializer(
+        many=True, help_text="Number of batches by priority."
+    )
     by_priority = LanesSerializer()
     by_day = DaySerializer(many=True)
 
 
-class HealthSerializer(serializers.Serializer):
+class HealthSerializer(Document):
     status = serializers.ChoiceField(["ok"])
 
 
 class ReadySerializer(HealthSerializer):
-    checks = serializers.DictField(child=serializers.CharField(), help_text="`ok` of each part.")
+    checks = serializers.DictField(child=serializers.CharField(), help_text="`ok` for each part.")
 
 
-class NotReadySerializer(serializers.Serializer):
-    """The error form with what each part lacks."""
+class NotReadySerializer(Document):
+    """The error form, and the problem of each part."""
 
     status = serializers.ChoiceField(["unavailable"])
     checks = serializers.DictField(child=serializers.CharField())

@@ -1,4 +1,4 @@
-"""What drf-spectacular cannot see by itself: our own fields, and who is let in."""
+"""Teaches drf-spectacular this project's own fields, serializers and authentication."""
 
 from typing import Any
 
@@ -16,8 +16,9 @@ from settings_app.model_key import MAX_MODEL_LENGTH
 
 NO_NUL = r"^[^\x00]+$"
 NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
-# Key and model are stripped. "" matches none: where it is allowed, spectacular adds it by `oneOf`.
-SHAPES: dict[str, Schema] = {
+# The server strips key and model. No pattern matches "": where a field may be blank, spectacular
+# adds the empty string with `oneOf`.
+PATTERNS: dict[str, Schema] = {
     "prompt": {"pattern": NOT_BLANK},
     "api_key": {"pattern": r"^\s*[\x21-\x7e]{1,200}\s*$"},
     "model": {
@@ -34,8 +35,8 @@ class TextInRequest(OpenApiSerializerFieldExtension):
         if direction == "response":
             return {"type": "string"}
         field = self.target
-        usual = NOT_BLANK if field.trim_whitespace and not field.allow_blank else NO_NUL
-        return {"type": "string", **SHAPES.get(field.field_name, {"pattern": usual})}
+        default = NOT_BLANK if field.trim_whitespace and not field.allow_blank else NO_NUL
+        return {"type": "string", **PATTERNS.get(field.field_name, {"pattern": default})}
 
 
 class StrictTextInRequest(TextInRequest):
@@ -53,18 +54,18 @@ class PriorityInRequest(OpenApiSerializerFieldExtension):
                 {"type": "string", "enum": ["HIGH", "MEDIUM", "LOW"]},
                 {"type": "integer", "enum": [2, 1, 0]},
             ],
-            "description": "A name in any case, or its number.",
+            "description": "A name in upper or lower case, or its number.",
         }
 
 
-class StatusInAddress(OpenApiSerializerFieldExtension):
+class StatusInQuery(OpenApiSerializerFieldExtension):
     target_class = "chats.serializers.StatusField"
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
         return {"type": "string", "enum": list(self.target.choices)}
 
 
-class TimestampInAddress(OpenApiSerializerFieldExtension):
+class TimestampInQuery(OpenApiSerializerFieldExtension):
     target_class = "chats.serializers.TimestampParameter"
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> Schema:
@@ -72,15 +73,15 @@ class TimestampInAddress(OpenApiSerializerFieldExtension):
         return {"anyOf": [timestamp, {"type": "string", "format": "date"}]}
 
 
-class ClosedObject(OpenApiSerializerExtension):
+class ObjectWithKnownFields(OpenApiSerializerExtension):
     target_class = "settings_app.serializers.KnownFieldsSerializer"
     match_subclasses = True
 
     def map_serializer(self, auto_schema: Any, direction: str) -> Schema:
         schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        # Not by `allow_null`, of which spectacular makes a `oneOf` that null satisfies twice.
+        # With `allow_null` spectacular would make a `oneOf` of which null matches both branches.
         ignored = {
-            name: {"description": "Part of the document, ignored when it is sent back."}
+            name: {"description": "Returned by GET; ignored in a request."}
             for name, field in self.target.fields.items()
             if isinstance(field, JSONField)
         }
@@ -96,7 +97,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
         return {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key, made in the admin or by `manage.py create_api_key`.",
+            "description": "An API key, created in the admin or with `manage.py create_api_key`.",
         }
 
 
@@ -109,6 +110,6 @@ class SessionScheme(OpenApiAuthenticationExtension):
             "type": "apiKey",
             "in": "cookie",
             "name": settings.SESSION_COOKIE_NAME,
-            "description": "A member of staff, logged in at `/admin/`. What changes something needs"
-            " the header `X-CSRFToken` too.",
+            "description": "A staff session, opened at `/admin/`. Requests that change something"
+            " also need the header `X-CSRFToken`.",
         }

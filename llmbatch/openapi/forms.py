@@ -1,4 +1,4 @@
-"""JSON Schema by hand, where a serializer would say less."""
+"""Builds JSON Schemas that a serializer cannot express."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 
 
 def whole(**properties: Schema) -> Schema:
-    """An object that always has all of these."""
+    """An object in which all of these properties are required."""
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
@@ -18,7 +18,7 @@ def one_of_these(*values: Any) -> Schema:
 
 
 def server_sent(*documents: Schema, last: str | None = None) -> Schema:
-    """One event of a stream, whose data is one of the documents as JSON, or the text `last`."""
+    """An event of a stream. Its data is one of the documents as JSON, or the text `last`."""
     data: Schema = {
         "type": "string",
         "contentMediaType": "application/json",

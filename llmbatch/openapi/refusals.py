@@ -1,7 +1,8 @@
-"""The error form, and which of its codes an endpoint may answer."""
+"""Describes the error responses of an endpoint from the list of its error codes."""
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpResponse
@@ -23,24 +24,26 @@ from llmbatch.errors import handle_exception
     }
 )
 class MessagesField(serializers.JSONField):
-    """Messages by field."""
+    """Maps each field to its messages."""
 
 
-class ErrorSerializer(serializers.Serializer):
-    """The one form of every error."""
+class ErrorSerializer(serializers.Serializer[Any]):
+    """The form of every error."""
 
     detail = serializers.CharField(help_text="A sentence for people.")
-    code = serializers.CharField(help_text="By this programs tell errors apart.")
-    errors = MessagesField(
+    code = serializers.CharField(help_text="A stable identifier for programs.")
+    errors = MessagesField(  # type: ignore[assignment]  # hides a property of Serializer
         required=False,
-        help_text="With `invalid`: the messages by field, those of a nested object by its own"
-        " fields; what concerns the whole body stands under `body`.",
+        help_text="With `invalid`: the messages by field; those of a nested object by its own"
+        " fields. `body` holds messages about the whole body.",
     )
 
 
 def _rate_limited() -> exceptions.Throttled:
     error = exceptions.Throttled(wait=12)
-    error.detail = "This API key may send 60 requests per minute; the next one in 12 s."
+    error.detail = exceptions.ErrorDetail(
+        "This API key may send 60 requests per minute; the next one in 12 s."
+    )
     return error
 
 
@@ -55,32 +58,32 @@ _REQUEST_ERRORS: dict[str, Exception] = {
 }
 
 
-class OpenAIFailureSerializer(serializers.Serializer):
+class OpenAIFailureSerializer(serializers.Serializer[Any]):
     message = serializers.CharField(help_text="A sentence for people.")
-    type = serializers.CharField(help_text="OpenAI's name for the kind.")
-    param = serializers.CharField(allow_null=True, help_text="The parameter that is wrong.")
+    type = serializers.CharField(help_text="OpenAI's name for the kind of error.")
+    param = serializers.CharField(allow_null=True, help_text="The invalid parameter.")
     code = serializers.CharField(help_text="The gateway's own code.")
 
 
-class OpenAIErrorSerializer(serializers.Serializer):
-    """Every error in the form of OpenAI's clients."""
+class OpenAIErrorSerializer(serializers.Serializer[Any]):
+    """The form of every error for OpenAI's clients."""
 
     error = OpenAIFailureSerializer()
 
 
 def describe_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
-    """A response per status, with what the API really says for each of its codes."""
+    """Returns one response per status, with the real response of each code as an example."""
     return _describe(ErrorSerializer, _collect_replies(codes))
 
 
 def describe_openai_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
-    """The same as OpenAI's clients are told it."""
+    """Returns the same in the form of OpenAI's clients."""
     replies = {code: in_openai_form(reply) for code, reply in _collect_replies(codes).items()}
     return _describe(OpenAIErrorSerializer, replies)
 
 
 def _collect_replies(codes: Iterable[str]) -> dict[str, HttpResponse]:
-    """Where a key has to be looked up, the database may be away."""
+    """Adds the error of an unreachable database to endpoints that look up a key."""
     replies = {code: _refuse(code) for code in codes}
     if "not_authenticated" in replies and DatabaseAway.code not in replies:
         replies[DatabaseAway.code] = handle_exception(DatabaseAway())
@@ -94,7 +97,7 @@ def _refuse(code: str) -> HttpResponse:
 
 
 def _describe(
-    form: type[serializers.Serializer], replies: Mapping[str, HttpResponse]
+    form: type[serializers.Serializer[Any]], replies: Mapping[str, HttpResponse]
 ) -> dict[int, OpenApiResponse]:
     by_status: dict[int, list[OpenApiExample]] = {}
     for code, response in replies.items():

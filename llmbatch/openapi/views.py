@@ -1,6 +1,6 @@
 """GET /v1/schema, and GET /v1/docs, its browsable page.
 
-Both are open to everybody: they hold no secrets, and generators of clients ask without a key.
+Both are open to everybody: they contain no secrets, and client generators have no key.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ class SchemaView(APIView):
 
     def get(self, request: Request) -> HttpResponse:
         form = _choose_form(request)
-        response = HttpResponse(write_schema(form), content_type=f"application/{form}")
+        response = HttpResponse(format_schema(form), content_type=f"application/{form}")
         response["Cache-Control"] = f"max-age={MAX_AGE_S}"
         response["Vary"] = "Accept"
         return response
@@ -34,16 +34,18 @@ def docs(request: HttpRequest) -> HttpResponse:
 
 
 @cache
-def write_schema(form: str) -> bytes:
-    """The document as `json` or `yaml`, made once per process: it takes a tenth of a second."""
-    # Imported with the first wish for it: most processes are never asked.
+def format_schema(form: str) -> bytes:
+    """Returns the document as `json` or `yaml`. Cached, because it takes a tenth of a second."""
+    # Imported here because it takes half a second, and most processes never need it.
     from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 
     from llmbatch.openapi.describe import Generator
 
-    schema = Generator().get_schema(request=None, public=True)
+    generator = Generator()
+    schema = generator.get_schema(public=True)  # type: ignore[no-untyped-call]  # no types
     renderer = OpenApiYamlRenderer() if form == "yaml" else OpenApiJsonRenderer()
-    return renderer.render(schema, renderer_context={})
+    rendered: bytes = renderer.render(schema, renderer_context={})
+    return rendered
 
 
 def _choose_form(request: Request) -> str:

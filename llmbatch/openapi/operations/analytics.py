@@ -1,4 +1,4 @@
-"""/v1/analytics."""
+"""Describes /v1/analytics."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from llmbatch.openapi.refusals import describe_refusals
 
 TIMES = {"p50": 512.0, "p90": 690.2, "p95": 731.9, "p99": 850.0, "mean": 548.31}
 NO_TIMES = dict.fromkeys(TIMES)
-NOTHING: dict[str, Any] = {
+NO_FIGURES: dict[str, Any] = {
     "requests": 0,
     "answered": 0,
     "failed": 0,
@@ -26,7 +26,7 @@ NOTHING: dict[str, Any] = {
     "slo_attainment": None,
     "failures": {},
 }
-FIGURES = NOTHING | {
+FIGURES = NO_FIGURES | {
     "requests": 60,
     "answered": 59,
     "failed": 1,
@@ -41,10 +41,9 @@ FIGURES = NOTHING | {
     "slo_attainment": 0.4915,
     "failures": {"blocked": 1},
 }
-COST = {"combining": {"overhead_tokens": 1310, "estimated": True, "waited_s": 12.06}}
-NO_COST = {"combining": {"overhead_tokens": 0, "estimated": True, "waited_s": 0.0}}
-WEIGHED, UNUSED = FIGURES | COST, NOTHING | NO_COST
-DOCUMENT = WEIGHED | {
+USED_LANE = FIGURES | {"combining": {"overhead_tokens": 1310, "estimated": True, "waited_s": 12.06}}
+UNUSED_LANE = NO_FIGURES | {"combining": {"overhead_tokens": 0, "estimated": True, "waited_s": 0.0}}
+DOCUMENT = USED_LANE | {
     "total_requests": 10,
     "high_priority": 10,
     "medium_priority": 0,
@@ -55,18 +54,22 @@ DOCUMENT = WEIGHED | {
         {"name": "Medium", "value": 0},
         {"name": "Low", "value": 0},
     ],
-    "by_priority": {"HIGH": WEIGHED, "MEDIUM": UNUSED, "LOW": UNUSED},
+    "by_priority": {
+        "HIGH": USED_LANE,
+        "MEDIUM": UNUSED_LANE,
+        "LOW": UNUSED_LANE,
+    },
     "by_day": [FIGURES | {"date": "2026-11-23"}],
 }
 
 READ = extend_schema(
     tags=["Records"],
     operation_id="get_analytics",
-    summary="What batching did and saved",
+    summary="Get the figures of batching",
     description=(
-        "Of the UTC days `from` to `to`, the latter excluded. `total_requests`, the three"
+        "Covers the UTC days from `from` to `to`, `to` excluded. `total_requests`, the three"
         " `…_priority` counts, `request_count_over_time` and `priority_distribution` count"
-        " batches; everything else is what its name says."
+        " batches, not requests."
     ),
     parameters=[AnalyticsParameters, CHALLENGE, retry_after(503)],
     responses={

@@ -1,4 +1,4 @@
-"""/v1/chat."""
+"""Describes /v1/chat."""
 
 from drf_spectacular.utils import extend_schema
 
@@ -30,12 +30,12 @@ PAGE = {
 LIST = extend_schema(
     tags=["Records"],
     operation_id="list_chats",
-    summary="Stored requests and their answers",
+    summary="List stored requests and their answers",
     description=(
-        "The newest page first, most recent last within it; `next` is the older one. Without"
-        " `status` only what has ended is listed. `from` and `to` (exclusive) bound the acceptance;"
-        " `search` finds a part of the prompt or the answer. An API key sees its own client's"
-        " chats alone. A parameter given without a value counts as absent."
+        "The first page has the newest chats, the most recent as its last; `next` is the older"
+        " page. Without `status` only chats that have ended are listed. `from` and `to` (exclusive)"
+        " bound the time of acceptance; `search` finds a part of the prompt or the answer. An API"
+        " key lists only its own client's chats. A parameter without a value counts as absent."
     ),
     parameters=[ChatParameters, CHALLENGE, retry_after(503)],
     responses={

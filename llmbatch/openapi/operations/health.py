@@ -1,4 +1,4 @@
-"""/health, for probes, which is open to everybody under any host name; and /metrics."""
+"""Describes /health and /metrics."""
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -16,8 +16,8 @@ NOT_READY = {
     "detail": "model_key: no model key is set",
     "code": "not_ready",
 }
-SCRAPE = "Numbers with their meaning; OpenMetrics if `Accept` asks for it."
-NUMBERS = "\n".join(
+SCRAPE = "Metrics with help texts; in OpenMetrics format if `Accept` asks for it."
+EXAMPLE = "\n".join(
     [
         "# HELP llmbatch_queue_depth Requests that wait for a batch.",
         "# TYPE llmbatch_queue_depth gauge",
@@ -29,21 +29,19 @@ NUMBERS = "\n".join(
 ALIVE = extend_schema(
     tags=TAGS,
     operation_id="get_health",
-    summary="Whether the process is alive",
+    summary="Check that the process is alive",
     auth=[],
-    responses={200: answer(HealthSerializer, "It is.", alive={"status": "ok"})},
+    responses={200: answer(HealthSerializer, "The process is alive.", alive={"status": "ok"})},
 )
 
 READY = extend_schema(
     tags=TAGS,
     operation_id="get_readiness",
-    summary="Whether it can answer prompts",
+    summary="Check that the process can answer prompts",
     auth=[],
     parameters=[retry_after(503)],
     responses={
-        200: answer(
-            ReadySerializer, "Every part is in order.", ready={"status": "ok", "checks": CHECKS}
-        ),
+        200: answer(ReadySerializer, "All parts work.", ready={"status": "ok", "checks": CHECKS}),
         503: answer(NotReadySerializer, "`detail` names the failing parts.", failing=NOT_READY),
     },
 )
@@ -51,10 +49,10 @@ READY = extend_schema(
 METRICS = extend_schema(
     tags=TAGS,
     operation_id="get_metrics",
-    summary="The numbers of every process, for Prometheus",
+    summary="Get the metrics of all processes, for Prometheus",
     parameters=[CHALLENGE, retry_after(503)],
     responses={
-        (200, "text/plain"): answer(OpenApiTypes.STR, SCRAPE, scrape=NUMBERS),
+        (200, "text/plain"): answer(OpenApiTypes.STR, SCRAPE, scrape=EXAMPLE),
         (200, "application/openmetrics-text"): answer(OpenApiTypes.STR, SCRAPE),
         **describe_refusals(["not_authenticated", "permission_denied"]),
     },

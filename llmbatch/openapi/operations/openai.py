@@ -1,4 +1,4 @@
-"""The endpoints for OpenAI's clients. Their forms are OpenAI's, as far as the gateway has them."""
+"""Describes the endpoints for OpenAI's clients."""
 
 import json
 from typing import Any
@@ -17,24 +17,32 @@ from llmbatch.openapi.refusals import describe_openai_refusals
 
 TAGS = ["OpenAI"]
 STATUSES = [400, 401, 403, 404, 409, 413, 415, 429, 502, 503, 504]
-RETRY = answer_header("x-should-retry", "Whether these clients should try again.", STATUSES)
+RETRY = answer_header("x-should-retry", "Whether OpenAI's clients should try again.", STATUSES)
 PART = whole(type=one_of_these("text"), text=TEXT)
 MESSAGE = whole(
     role=one_of_these(*ROLES), content={"anyOf": [TEXT, {"type": "array", "items": PART}]}
 )
-LIMIT = {"type": ["integer", "null"], "minimum": 1, "description": "Of four characters each."}
+LIMIT = {
+    "type": ["integer", "null"],
+    "minimum": 1,
+    "description": "One token is counted as four characters.",
+}
 FLAG = {"type": ["boolean", "null"]}
 BODY: Schema = {
     "type": "object",
     "required": ["model", "messages"],
     "additionalProperties": False,
     "properties": {
-        "model": {"type": "string", "pattern": r"\S", "description": "Any; the set one answers."},
+        "model": {
+            "type": "string",
+            "pattern": r"\S",
+            "description": "Any name; the model of the settings answers.",
+        },
         "messages": {
             "type": "array",
             "minItems": 1,
             "items": MESSAGE,
-            "description": "The last one must not be the assistant's.",
+            "description": "The last message must not have the role `assistant`.",
         },
         "stream": FLAG,
         "stream_options": {"type": ["object", "null"], "properties": {"include_usage": FLAG}},
@@ -56,8 +64,8 @@ BODY: Schema = {
 }
 
 
-class CompletionSerializer(serializers.Serializer):
-    """Stands for the body, which drf-spectacular would take for an optional one by itself."""
+class CompletionSerializer(serializers.Serializer[Any]):
+    """Represents `BODY`; drf-spectacular treats a body without a serializer as optional."""
 
 
 class CompletionBody(OpenApiSerializerExtension):
@@ -82,9 +90,9 @@ CHOICE = whole(
     finish_reason=one_of_these(*FINISHES),
 )
 TIER = one_of_these(*(tier for tier in TIERS if tier != "auto"))
-NAMED = {"id": TEXT, "created": {"type": "integer"}, "model": TEXT, "service_tier": TIER}
+HEADER = {"id": TEXT, "created": {"type": "integer"}, "model": TEXT, "service_tier": TIER}
 COMPLETION = whole(
-    **NAMED,
+    **HEADER,
     object=one_of_these("chat.completion"),
     choices={"type": "array", "items": CHOICE, "minItems": 1, "maxItems": 1},
     usage=USAGE,
@@ -96,35 +104,37 @@ DELTA = whole(
     finish_reason=one_of_these(*FINISHES, None),
 )
 CHUNK = whole(
-    **NAMED,
+    **HEADER,
     object=one_of_these("chat.completion.chunk"),
     choices={"type": "array", "items": DELTA, "maxItems": 1},
 )
-BROKEN = whole(error=whole(message=TEXT, type=TEXT, param={"type": ["string", "null"]}, code=TEXT))
-EVENT = server_sent(CHUNK, BROKEN, last="[DONE]")
+STREAM_ERROR = whole(
+    error=whole(message=TEXT, type=TEXT, param={"type": ["string", "null"]}, code=TEXT)
+)
+EVENT = server_sent(CHUNK, STREAM_ERROR, last="[DONE]")
 MODEL = whole(id=TEXT, object=one_of_these("model"), created=COUNT, owned_by=TEXT)
 MODELS = whole(object=one_of_these("list"), data={"type": "array", "items": MODEL})
 
-ASKED = {
+QUESTION = {
     "model": "any",
     "messages": [{"role": "user", "content": "Why is the sky blue?"}],
     "service_tier": "priority",
 }
-HEAD = {
+EXAMPLE_HEADER = {
     "id": f"chatcmpl-{REQUEST_ID}",
     "object": "chat.completion",
     "created": 1795394894,
     "model": "gemini-3.8-flash",
     "service_tier": "priority",
 }
-SAID = "Because air scatters blue light more than red."
-CHOSEN = {
+ANSWER_TEXT = "Because air scatters blue light more than red."
+EXAMPLE_CHOICE = {
     "index": 0,
-    "message": {"role": "assistant", "content": SAID, "refusal": None},
+    "message": {"role": "assistant", "content": ANSWER_TEXT, "refusal": None},
     "logprobs": None,
     "finish_reason": "stop",
 }
-COUNTED = {
+EXAMPLE_USAGE = {
     "prompt_tokens": 164,
     "completion_tokens": 60,
     "total_tokens": 224,
@@ -132,34 +142,34 @@ COUNTED = {
     "completion_tokens_details": {"reasoning_tokens": 24},
 }
 DELTAS: list[tuple[dict[str, Any], str | None]] = [
-    ({"role": "assistant", "content": SAID}, None),
+    ({"role": "assistant", "content": ANSWER_TEXT}, None),
     ({}, "stop"),
 ]
 CHUNKS = [
     {
-        **HEAD,
+        **EXAMPLE_HEADER,
         "object": "chat.completion.chunk",
         "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
     }
     for delta, reason in DELTAS
 ]
 FRAMES = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in CHUNKS) + "data: [DONE]\n\n"
-ONE = {"id": "gemini-3.8-flash", "object": "model", "created": 0, "owned_by": "google"}
-ANSWERED = "The answer; with `stream` as chunks while the model writes."
+EXAMPLE_MODEL = {"id": "gemini-3.8-flash", "object": "model", "created": 0, "owned_by": "google"}
+ANSWERED = "The answer; with `stream`, chunks while the model writes it."
 
 COMPLETE = extend_schema(
     tags=TAGS,
     operation_id="create_chat_completion",
-    summary="Send a prompt by a client of OpenAI's",
-    description="Waits and batches as POST /v1/query does; docs/openai.md has every parameter.",
+    summary="Send a prompt with a client of OpenAI's",
+    description="Waits and batches as POST /v1/query does. docs/openai.md lists every parameter.",
     request=CompletionSerializer,
-    examples=[OpenApiExample("question", ASKED, request_only=True)],
+    examples=[OpenApiExample("question", QUESTION, request_only=True)],
     parameters=[
         OpenApiParameter(
             IDEMPOTENCY_HEADER,
             {"type": "string", "maxLength": MAX_NAME_LENGTH},
             OpenApiParameter.HEADER,
-            description="The `request_id`: the same again joins the request or replays its answer.",
+            description="The `request_id`. Repeating it joins the request or replays its answer.",
         ),
         retry_after(429, 503),
         RETRY,
@@ -167,7 +177,9 @@ COMPLETE = extend_schema(
     ],
     responses={
         (200, "application/json"): answer(
-            COMPLETION, ANSWERED, answer={**HEAD, "choices": [CHOSEN], "usage": COUNTED}
+            COMPLETION,
+            ANSWERED,
+            answer={**EXAMPLE_HEADER, "choices": [EXAMPLE_CHOICE], "usage": EXAMPLE_USAGE},
         ),
         (200, "text/event-stream"): answer(EVENT, ANSWERED, frames=FRAMES),
         **describe_openai_refusals(FAILURES),
@@ -179,10 +191,12 @@ _REFUSALS = ["not_authenticated", "permission_denied"]
 LIST = extend_schema(
     tags=TAGS,
     operation_id="list_models",
-    summary="The one model that answers",
+    summary="List the model that answers",
     parameters=[RETRY, CHALLENGE, retry_after(503)],
     responses={
-        200: answer(MODELS, "A list of one.", models={"object": "list", "data": [ONE]}),
+        200: answer(
+            MODELS, "A list with one model.", models={"object": "list", "data": [EXAMPLE_MODEL]}
+        ),
         **describe_openai_refusals(_REFUSALS),
     },
 )
@@ -190,15 +204,15 @@ LIST = extend_schema(
 SHOW = extend_schema(
     tags=TAGS,
     operation_id="get_model",
-    summary="The model, if it is the one that answers",
+    summary="Get the model by its name",
     parameters=[
-        OpenApiParameter("name", str, OpenApiParameter.PATH, description="May hold `/`."),
+        OpenApiParameter("name", str, OpenApiParameter.PATH, description="May contain `/`."),
         RETRY,
         CHALLENGE,
         retry_after(503),
     ],
     responses={
-        200: answer(MODEL, "It is.", model=ONE),
+        200: answer(MODEL, "The model.", model=EXAMPLE_MODEL),
         **describe_openai_refusals([*_REFUSALS, "not_found"]),
     },
 )

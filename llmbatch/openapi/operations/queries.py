@@ -1,4 +1,4 @@
-"""/v1/query: sending a prompt, seeing where it stands, taking it back."""
+"""Describes /v1/query: submit a prompt, read its state, cancel it."""
 
 import json
 from typing import Any
@@ -56,8 +56,8 @@ ANSWER: dict[str, Any] = {
     "batch_size": 6,
 }
 ACCEPTED = {"request_id": REQUEST_ID, "status": "queued"}
-STATE_OF = {"request_id": REQUEST_ID, "username": "demo"}
-QUEUED = STATE_OF | {
+IDENTITY = {"request_id": REQUEST_ID, "username": "demo"}
+QUEUED = IDENTITY | {
     "status": "queued",
     "position": 3,
     "estimate_s": 1.4,
@@ -94,11 +94,11 @@ EVENT = server_sent(
     whole(type=one_of_these("error"), code=TEXT, detail=TEXT, request_id=TEXT),
 )
 ANSWERED = (
-    "The request's own answer.\n\nWith `Accept: text/event-stream` frames of `data: {json}` and a"
-    " blank line, from acceptance on, as the model writes. `text` brings more of the answer in"
-    " `content`; `restart` voids what came before; the last one is `done`, with everything of the"
-    " JSON answer but `text`, or `error` with `code`, `detail` and `request_id`. What is refused at"
-    " the door has its usual status."
+    "The request's own answer.\n\nWith `Accept: text/event-stream`: frames of `data: {json}` and a"
+    " blank line, while the model writes. A `text` event has the next piece of the answer in"
+    " `content`; `restart` discards all earlier pieces; the last event is `done`, with all fields"
+    " of the JSON answer except `text`, or `error` with `code`, `detail` and `request_id`. A"
+    " request that is not accepted gets its usual error status."
 )
 
 BODIES = [
@@ -126,9 +126,10 @@ SUBMIT = extend_schema(
     operation_id="submit_query",
     summary="Send a prompt and wait for its answer",
     description=(
-        "Waits for at most the latency target of its priority and 30 s. The same `request_id`"
-        " of the same username again joins the running request or replays the stored answer: one"
-        " charge. With another prompt or priority it is 409 `request_conflict`."
+        "Waits for at most the latency target of its priority plus 30 s. Sending the same"
+        " `request_id` and username again joins the running request or replays the stored answer,"
+        " without another model call. With another prompt or priority it is 409"
+        " `request_conflict`."
     ),
     request=QuerySerializer,
     examples=BODIES,
@@ -137,9 +138,9 @@ SUBMIT = extend_schema(
             "Prefer",
             str,
             OpenApiParameter.HEADER,
-            description="With `respond-async` 202 as soon as the request is stored.",
+            description="`respond-async` returns 202 as soon as the request is stored.",
         ),
-        answer_header("Location", "Where the request's state is.", [202]),
+        answer_header("Location", "The path of the request's state.", [202]),
         answer_header("Preference-Applied", "`respond-async`", [202]),
         retry_after(429, 503),
         CHALLENGE,
@@ -147,20 +148,24 @@ SUBMIT = extend_schema(
     responses={
         (200, "application/json"): answer(AnswerSerializer, ANSWERED, answer=ANSWER),
         (200, "text/event-stream"): answer(EVENT, ANSWERED, frames=FRAMES),
-        202: answer(AcceptedSerializer, "Stored, with `Prefer: respond-async`.", stored=ACCEPTED),
+        202: answer(
+            AcceptedSerializer, "The request is stored (`Prefer: respond-async`).", stored=ACCEPTED
+        ),
         **describe_refusals(FAILURES),
     },
 )
 
-_WHICH = [
+_PARAMETERS = [
     OpenApiParameter(
         "request_id",
         str,
         OpenApiParameter.PATH,
-        description="Percent-encoded; may hold `/`.",
+        description="Percent-encoded; may contain `/`.",
         examples=[OpenApiExample("by name", "sky-1")],
     ),
-    OpenApiParameter("username", str, description="Whose, where several have this id."),
+    OpenApiParameter(
+        "username", str, description="Needed if several users have a request with this ID."
+    ),
     CHALLENGE,
     retry_after(503),
 ]
@@ -168,10 +173,10 @@ _WHICH = [
 STATE = extend_schema(
     tags=TAGS,
     operation_id="get_query",
-    summary="Where a request stands, and its answer",
-    parameters=_WHICH,
+    summary="Get the state of a request, and its answer",
+    parameters=_PARAMETERS,
     responses={
-        200: answer(StateSerializer, "Its state.", queued=QUEUED, done=DONE),
+        200: answer(StateSerializer, "The state of the request.", queued=QUEUED, done=DONE),
         **describe_refusals(
             ["not_authenticated", "permission_denied", "not_found", "ambiguous_request"]
         ),
@@ -182,10 +187,10 @@ CANCEL = extend_schema(
     tags=TAGS,
     operation_id="cancel_query",
     summary="Cancel a request that has not been dispatched",
-    description="Whoever waits for it gets 409 `cancelled`. Cancelling twice is no error.",
-    parameters=_WHICH,
+    description="Waiting clients get 409 `cancelled`. Cancelling twice is not an error.",
+    parameters=_PARAMETERS,
     responses={
-        200: answer(StateSerializer, "It is cancelled.", cancelled=CANCELLED),
+        200: answer(StateSerializer, "The request is cancelled.", cancelled=CANCELLED),
         **describe_refusals(
             [
                 "not_authenticated",

@@ -1,4 +1,4 @@
-"""/v1/schema itself."""
+"""Describes /v1/schema."""
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -9,7 +9,7 @@ from llmbatch.openapi.refusals import describe_refusals
 READ = extend_schema(
     tags=["Schema"],
     operation_id="get_schema",
-    summary="This document",
+    summary="Get this document",
     description="JSON, or YAML if `format` or `Accept` asks for it. Open to everybody.",
     auth=[],
     parameters=[OpenApiParameter("format", {"type": "string", "enum": ["json", "yaml"]})],

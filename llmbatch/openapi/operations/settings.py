@@ -1,4 +1,4 @@
-"""/v1/settings."""
+"""Describes /v1/settings."""
 
 from typing import Any
 
@@ -48,10 +48,10 @@ CHANGES = [
 READ = extend_schema(
     tags=TAGS,
     operation_id="get_settings",
-    summary="The settings",
+    summary="Get the settings",
     parameters=[CHALLENGE, retry_after(503)],
     responses={
-        200: answer(SettingsDocumentSerializer, "All of them.", settings=DOCUMENT),
+        200: answer(SettingsDocumentSerializer, "All settings.", settings=DOCUMENT),
         **describe_refusals(REFUSALS),
     },
 )
@@ -63,15 +63,17 @@ def _change(operation_id: str) -> Any:
         operation_id=operation_id,
         summary="Change any subset of the settings",
         description=(
-            "PUT and PATCH do the same. What is not given stays; an invalid value is refused and"
-            ' nothing changes. `"api_key": ""` clears the stored key, its mask changes nothing;'
-            " `latency` is another name of `latency_ms`."
+            "PUT and PATCH do the same. Fields that are absent keep their values; an invalid value"
+            ' leaves all settings unchanged. `"api_key": ""` deletes the stored key, its mask keeps'
+            " it. `latency` is another name of `latency_ms`."
         ),
         request=SettingsSerializer,
         examples=CHANGES,
         parameters=[CHALLENGE, retry_after(503)],
         responses={
-            200: answer(SettingsDocumentSerializer, "As they are now.", settings=DOCUMENT),
+            200: answer(
+                SettingsDocumentSerializer, "The settings after the change.", settings=DOCUMENT
+            ),
             **describe_refusals(["invalid", *REFUSALS, "too_large", "unsupported_media_type"]),
         },
     )
@@ -83,14 +85,14 @@ PATCH = _change("change_settings")
 TEST_KEY = extend_schema(
     tags=TAGS,
     operation_id="test_model_key",
-    summary="Ask the model service whether key and model work",
-    description="Costs no tokens.",
+    summary="Test the model key",
+    description="Asks the model service whether key and model work. Costs no tokens.",
     request=None,
     parameters=[CHALLENGE, retry_after(503)],
     responses={
         200: answer(
             KeyTestSerializer,
-            "What it said.",
+            "The result of the test.",
             works={"ok": True, "reason": ""},
             refused={"ok": False, "reason": "The model service rejected the key."},
         ),

@@ -1,4 +1,4 @@
-"""/v1/schema: complete, valid, true to its own examples, and served to everybody."""
+"""/v1/schema is complete and valid, matches its own examples, and is open to everybody."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from django.core.management import call_command
 from drf_spectacular.generators import EndpointEnumerator
 
 from llmbatch.openapi.operations.settings import DOCUMENT as SETTINGS
-from llmbatch.openapi.views import write_schema
+from llmbatch.openapi.views import format_schema
 from llmbatch.routes import ROUTES
 
 API = (Path(__file__).resolve().parents[3] / "docs/api.md").read_text()
+# Paths below /v1 that are not endpoints.
 PAGES = {"/v1/docs"}
-"""what is under /v1 and no endpoint"""
 OPENAI = ("/v1/chat/completions", "/v1/models")
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return json.loads(write_schema("json"))
+    return json.loads(format_schema("json"))
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -49,27 +49,27 @@ def list_served() -> dict[tuple[str, str], type]:
     return {**async_endpoints, **list_endpoints("llmbatch.urls")}
 
 
-def test_every_served_endpoint_is_described_and_no_other(document):
+def test_exactly_the_served_endpoints_are_described(document):
     served = list_served()
     assert {(path, method) for path, method, _ in operations(document)} == set(served)
     described = list_endpoints("llmbatch.openapi.urls")
     assert {name for name in served if not issubclass(described[name], served[name])} == set()
 
 
-def test_document_has_every_path_and_no_other(document):
+def test_api_document_lists_exactly_the_described_paths(document):
     table = API.partition("\n## ")[0]
     rows = re.findall(r"^\| (?:GET|POST|PUT|PATCH|DELETE)[A-Z, ]* (`/.*?) \|", table, re.M)
     documented = {path for row in rows for path in re.findall(r"`(.+?)`", row)}
     assert documented == {*document["paths"], *PAGES}
 
 
-def test_command_finds_nothing_to_warn_of(tmp_path, document):
+def test_spectacular_command_has_no_warnings(tmp_path, document):
     file = tmp_path / "schema.yaml"
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(file))
     assert yaml.safe_load(file.read_text()) == document
 
 
-def test_every_error_has_the_one_form_and_an_example(document):
+def test_every_error_has_the_same_form_and_an_example(document):
     for path, method, operation in operations(document):
         for status, response in operation["responses"].items():
             if status < "400":
@@ -91,7 +91,7 @@ def codes_of(content: dict[str, Any]) -> set[str]:
     return codes - {"not_ready"}
 
 
-def test_operations_that_need_a_key_say_so(document):
+def test_operations_that_need_a_key_declare_it(document):
     for path, _, operation in operations(document):
         open_to_all = path.startswith("/health") or path == "/v1/schema"
         schemes = [] if open_to_all else [{"apiKey": []}, {"session": []}]
@@ -99,13 +99,13 @@ def test_operations_that_need_a_key_say_so(document):
         assert ("401" in operation["responses"]) is not open_to_all
 
 
-def test_every_example_has_the_form_it_is_an_example_of(document):
+def test_every_example_is_valid_against_its_schema(document):
     found = 0
     for path, method, operation in operations(document):
         bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
         for kind, content in ((k, c) for b in bodies for k, c in b.get("content", {}).items()):
-            needless = path == "/v1/schema" or kind == "application/openmetrics-text"
-            assert "examples" in content or needless, (path, method, kind)
+            without_example = path == "/v1/schema" or kind == "application/openmetrics-text"
+            assert "examples" in content or without_example, (path, method, kind)
             form = content["schema"] | {"components": document["components"]}
             for example in content.get("examples", {}).values():
                 for value in values_of(example, kind):
@@ -115,7 +115,7 @@ def test_every_example_has_the_form_it_is_an_example_of(document):
 
 
 def values_of(example: dict[str, Any], kind: str) -> list[Any]:
-    """What the schema is about: of a stream, each event."""
+    """Returns the values that the schema describes: each event of a stream, else the example."""
     if kind != "text/event-stream":
         return [example["value"]]
     frames = example["value"].split("\n\n")
@@ -135,8 +135,8 @@ def values_of(example: dict[str, Any], kind: str) -> list[Any]:
         ("QueryRequest", {"username": "ann", "prompt": "Why?", "priority": "LOW"}),
     ],
 )
-def test_bodies_that_the_server_takes_are_valid(document, form, value):
-    """What is allowed in two ways must not be so by `oneOf`."""
+def test_bodies_that_the_server_accepts_are_valid(document, form, value):
+    """`oneOf` would reject a value that matches two of its branches."""
     check(document, form, value)
 
 
@@ -150,7 +150,7 @@ def test_bodies_that_the_server_takes_are_valid(document, form, value):
         ("QueryRequest", {"username": "ann", "prompt": "Why?", "priority": 3}),
     ],
 )
-def test_bodies_that_the_server_refuses_are_not(document, form, value):
+def test_bodies_that_the_server_rejects_are_invalid(document, form, value):
     with pytest.raises(jsonschema.ValidationError):
         check(document, form, value)
 
@@ -161,7 +161,7 @@ def check(document: dict[str, Any], form: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("access", ["key", "open"])
-def test_everybody_may_read_it(client, settings, access):
+def test_schema_is_open_to_everybody(client, settings, access):
     settings.API_ACCESS = access
     response = client.get("/v1/schema")
     assert response["Content-Type"] == "application/json"
@@ -177,14 +177,14 @@ def test_everybody_may_read_it(client, settings, access):
         ("?format=", "text/yaml, */*;q=0.1"),
     ],
 )
-def test_yaml_where_it_is_asked_for(client, document, query, accept):
+def test_parameter_or_accept_header_selects_yaml(client, document, query, accept):
     response = client.get(f"/v1/schema{query}", headers={"accept": accept})
     assert response["Content-Type"] == "application/yaml"
     assert "Accept" in response["Vary"]
     assert yaml.safe_load(response.content) == document
 
 
-def test_parameter_wins_over_the_header_and_must_be_known(client):
+def test_parameter_overrides_the_header_and_rejects_unknown_formats(client):
     response = client.get("/v1/schema?format=json", headers={"accept": "application/yaml"})
     assert response["Content-Type"] == "application/json"
     response = client.get("/v1/schema?format=xml")
@@ -192,5 +192,5 @@ def test_parameter_wins_over_the_header_and_must_be_known(client):
     assert response.json()["errors"] == {"format": ["Must be json or yaml."]}
 
 
-def test_document_is_made_once():
-    assert write_schema("json") is write_schema("json")
+def test_document_is_cached():
+    assert format_schema("json") is format_schema("json")
