@@ -10,7 +10,7 @@ from django.http import Http404, HttpResponse
 from rest_framework import exceptions
 
 from batching.engine.errors import GatewayError
-from batching.store.threads import AWAY, explain_away
+from batching.store.threads import CONNECTION_ERRORS, log_unavailable
 from batching.telemetry.metrics import count_api_error
 
 logger = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ def handle_exception(
     exception: Exception, context: Mapping[str, Any] | None = None
 ) -> HttpResponse:
     """DRF's `EXCEPTION_HANDLER`: turns any exception of an API view into a response."""
-    if isinstance(exception, AWAY):
-        exception = explain_away(exception)
+    if isinstance(exception, CONNECTION_ERRORS):
+        exception = log_unavailable(exception)
     match exception:
         case GatewayError():
             return _describe_gateway_error(exception)

@@ -25,8 +25,8 @@ from batching.api.sse import EventStream
 from batching.gateway.admission import Query
 from batching.messages import Sender
 from batching.process.runtime import get_runtime
-from batching.store.cancellation import cancel_chat, find_one
-from batching.store.queue import estimate_wait_s, queue_position
+from batching.store.cancellation import cancel_queued
+from batching.store.queue import estimate_wait_s, find_request, queue_position
 from batching.store.responses import describe_request, parse_stored_response
 from batching.telemetry import log_context
 from batching.telemetry.exposition import PLAIN, expose
@@ -90,7 +90,7 @@ class QueryStateView(APIView):
     def delete(self, request: Request, request_id: str) -> Response:
         chat = find_asked(request, request_id)
         send = Sender(get_channel_layer()).send
-        for channel, message in cancel_chat(chat):
+        for channel, message in cancel_queued(chat):
             async_to_sync(send)(channel, message)
         return Response(describe_state(find_asked(request, request_id)))
 
@@ -99,7 +99,7 @@ def find_asked(request: Request, request_id: str) -> Chat:
     """Raises RequestNotFound or AmbiguousRequest."""
     username = request.query_params.get("username")
     log_context.bind(request_ids=[request_id])
-    return find_one(request_id, client_id=client_of(request), username=username)
+    return find_request(request_id, client_id=client_of(request), username=username)
 
 
 def describe_state(chat: Chat) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from batching.messages import (
     parse_deltas,
     parse_finished,
 )
-from batching.store.cancellation import cancel_one, release_chats
+from batching.store.cancellation import cancel_request, release_chats
 from batching.store.fleet_status import FleetStatus
 from batching.store.queue import queue_positions
 from batching.store.responses import describe_request, parse_stored_response, read_responses
@@ -136,7 +136,7 @@ class Gateway:
         """Raises RequestNotFound, AmbiguousRequest or AlreadyDispatched."""
         async with self._cancelling:
             messages = await self.database.run(
-                cancel_one, request_id, client_id=client_id, username=username
+                cancel_request, request_id, client_id=client_id, username=username
             )
         for channel, message in messages:
             await self._send(channel, message)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from batching.engine.errors import RequestConflict
 from batching.engine.planner import QueuedItem
 from batching.gateway.waiters import Waiter, Waiters
-from batching.store.threads import DatabaseAway, DatabaseThreads
+from batching.store.threads import DatabaseThreads, DatabaseUnavailable
 from chats.models import Chat
 from chats.submission import Submission, request_key, submit_chats
 
@@ -73,7 +73,7 @@ class GroupCommit:
         """when the last requests arrived"""
 
     async def store(self, chat: Chat, item: QueuedItem, *, named: bool) -> Stored:
-        """Returns once the row is committed; raises RequestConflict or DatabaseAway."""
+        """Returns once the row is committed; raises RequestConflict or DatabaseUnavailable."""
         entry = Entry(chat, item, named)
         self._entries.append(entry)
         self._recent.append(time.monotonic())
@@ -127,7 +127,7 @@ class GroupCommit:
                 len(group),
                 extra={"request_ids": [entry.chat.request_id for entry in group]},
             )
-            refusal = DatabaseAway()
+            refusal = DatabaseUnavailable()
             for entry in group:
                 if not entry.stored.done():
                     entry.stored.set_exception(refusal)

@@ -17,7 +17,7 @@ from batching.live.snapshot import read_board
 from batching.sockets.socket import Socket, SocketClosed
 from batching.store.lane_rules import current_rules
 from batching.store.model_status import read_model_state
-from batching.store.threads import DatabaseAway, DatabaseThreads
+from batching.store.threads import DatabaseThreads, DatabaseUnavailable
 from batching.telemetry.live_events import REPORTER, Event
 
 logger = logging.getLogger("batching")
@@ -194,6 +194,6 @@ class Feed:
         try:
             model = await self._database.run(read_model_state, self._capacity())
         except DatabaseError:
-            model = {"state": "unknown", "level": "bad", "text": str(DatabaseAway())}
+            model = {"state": "unknown", "level": "bad", "text": str(DatabaseUnavailable())}
         changed, self._model = model != self._model, model
         return changed

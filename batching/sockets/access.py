@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest
 from rest_framework.exceptions import APIException, PermissionDenied
 
-from batching.store.threads import AWAY, explain_away
+from batching.store.threads import CONNECTION_ERRORS, log_unavailable
 from settings_app.access.api_keys import Principal
 from settings_app.access.auth import check_access, is_listed_origin, parse_bearer
 
@@ -48,8 +48,8 @@ class Visitor:
         """Raises SocketRefused for whom the same HTTP request would be refused."""
         try:
             await self._check()
-        except AWAY as error:
-            away = explain_away(error)
+        except CONNECTION_ERRORS as error:
+            away = log_unavailable(error)
             raise SocketRefused(4000 + away.status, away.code, str(away))
 
     async def _check(self) -> None:

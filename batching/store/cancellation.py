@@ -6,16 +6,11 @@ from typing import Any
 
 from django.db import transaction
 
-from batching.engine.errors import (
-    AlreadyDispatched,
-    AmbiguousRequest,
-    Cancelled,
-    RequestNotFound,
-)
+from batching.engine.errors import AlreadyDispatched, Cancelled
 from batching.engine.lanes import Priority
 from batching.engine.planner import QueuedItem
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
-from batching.store.queue import find_chats
+from batching.store.queue import find_request
 from batching.store.responses import describe_error
 from batching.telemetry import steps
 from chats import services
@@ -26,8 +21,10 @@ from chats.services import Wait
 def expire_items(
     items: Sequence[QueuedItem], *, now: datetime, code: str, detail: str
 ) -> list[int]:
-    """Gives those that expired. Every worker of a fleet tries; each request is counted by the one
-    that finds it queued."""
+    """Expires those of the items that are still queued, and returns their ids.
+
+    Every worker of a fleet tries to. The worker that finds a request queued also counts it.
+    """
     waits = {
         item.id: Wait(item.generation, timedelta(seconds=item.deadline - item.accepted))
         for item in items
@@ -36,13 +33,6 @@ def expire_items(
     lanes = {item.id: item.priority for item in items}
     steps.requests_dropped({pk: lanes[pk] for pk in expired}, code=code)
     return expired
-
-
-def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -> list[int]:
-    """Call it in a transaction; gives those that were still queued."""
-    cancelled = services.cancel_chats(ids, now=now, code=code, detail=detail)
-    report_dropped(cancelled, code=code)
-    return cancelled
 
 
 def release_chats(
@@ -64,45 +54,32 @@ def report_dropped(ids: Sequence[int], *, code: str) -> None:
         steps.requests_dropped({pk: Priority(lane) for pk, lane in lanes}, code=code)
 
 
-def find_one(request_id: str, *, client_id: int | None, username: str | None) -> Chat:
-    """Raises RequestNotFound or AmbiguousRequest."""
-    if "\x00" in request_id + (username or ""):
-        raise RequestNotFound()
-    chats = find_chats(request_id, client_id=client_id, username=username)
-    if not chats:
-        raise RequestNotFound()
-    if len(chats) > 1:
-        raise AmbiguousRequest()
-    return chats[0]
-
-
-def cancel_one(
+def cancel_request(
     request_id: str, *, client_id: int | None, username: str | None
 ) -> list[tuple[str, dict[str, Any]]]:
-    """As `cancel_chat`, of the one request with this id; raises what `find_one` raises, too."""
-    return cancel_chat(find_one(request_id, client_id=client_id, username=username))
+    """`cancel_queued` for the chat that `find_request` finds; raises the errors of both."""
+    return cancel_queued(find_request(request_id, client_id=client_id, username=username))
 
 
-def cancel_chat(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
-    """Cancels what is still queued; raises AlreadyDispatched.
+def cancel_queued(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
+    """Cancels a queued chat; raises AlreadyDispatched if it is not queued any more.
 
-    Gives channels and the messages for them, by which planner and waiters learn of it.
+    Returns pairs of a channel and a message that notify the workers and the waiting clients.
     """
     if chat.status == Status.CANCELLED:
         return []
     error = Cancelled()
     with transaction.atomic():
-        cancelled = cancel_chats(
+        cancelled = services.cancel_chats(
             [chat.pk], now=datetime.now(UTC), code=error.code, detail=str(error)
         )
         if not cancelled:
             raise AlreadyDispatched()
-        # It was read without a lock: by now it may be another generation, of another client.
+        report_dropped(cancelled, code=error.code)
+        # The row was read without a lock: its generation and its origin may have changed since.
         chat.refresh_from_db(fields=["origin", "received_at"])
-    told = {
-        chat.pk: {"error": describe_error(error.code, str(error)), "generation": chat.generation}
-    }
+    response = {"error": describe_error(error.code, str(error)), "generation": chat.generation}
     return [
         (BATCHING_CHANNEL, cancelled_message(cancelled)),
-        (chat.origin, finished_message(told)),
+        (chat.origin, finished_message({chat.pk: response})),
     ]

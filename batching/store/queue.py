@@ -1,4 +1,4 @@
-"""What the consumer reads from the queue of record."""
+"""Reads the queue: the chats that wait for a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import F, Max
 
 from batching.engine.capacity import Capacity, reserve_for_high
+from batching.engine.errors import AmbiguousRequest, RequestNotFound
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
 from batching.engine.planner import QueuedItem
 from batching.models import ModelCall
@@ -19,7 +20,7 @@ from chats.timestamps import count_microseconds
 
 @dataclass(frozen=True, slots=True)
 class WaitingRow:
-    """A queued row; its times are turned into this process's monotonic ones by their distance."""
+    """A queued chat as it was stored; `as_item` moves its times to the monotonic clock."""
 
     id: int
     priority: int
@@ -58,7 +59,7 @@ def list_queued_ids(*, limit: int = 50_000) -> list[int]:
 
 
 def read_waiting(ids: Sequence[int]) -> list[WaitingRow]:
-    """Those of the chats that are still queued, oldest first."""
+    """The chats of `ids` that are still queued, oldest first."""
     now = datetime.now(UTC)
     rows = (
         Chat.objects.filter(pk__in=ids, status=Status.QUEUED)
@@ -78,17 +79,25 @@ def read_waiting(ids: Sequence[int]) -> list[WaitingRow]:
     return [WaitingRow(*row, read_at=now) for row in rows]
 
 
-def find_chats(request_id: str, *, client_id: int | None, username: str | None) -> list[Chat]:
-    """The chats with this request id, of one client or of all, each with its `batch_size`.
+def find_request(request_id: str, *, client_id: int | None, username: str | None) -> Chat:
+    """The one chat with this request id, with its `batch_size`.
 
-    Two are enough to know that the id is ambiguous.
+    Without `client_id` the chats of all clients count, without `username` those of all usernames.
+    Raises RequestNotFound or AmbiguousRequest.
     """
+    if "\x00" in request_id + (username or ""):
+        raise RequestNotFound()  # no database stores this character
     chats = Chat.objects.filter(request_id=request_id)
     if client_id is not None:
         chats = chats.filter(client=client_id)
     if username is not None:
         chats = chats.filter(username=username)
-    return list(chats.annotate(batch_size=F("batch__size")).order_by("-id")[:2])
+    found = list(chats.annotate(batch_size=F("batch__size")).order_by("-id")[:2])
+    if not found:
+        raise RequestNotFound()
+    if len(found) > 1:
+        raise AmbiguousRequest()
+    return found[0]
 
 
 def queue_position(chat: Chat) -> int:
@@ -98,29 +107,29 @@ def queue_position(chat: Chat) -> int:
 
 
 def queue_positions(chat_ids: Sequence[int]) -> dict[int, int]:
-    """The positions of those of the chats that still wait."""
+    """The positions of those chats that are still queued, by id."""
     waiting = Chat.objects.filter(pk__in=chat_ids, status=Status.QUEUED).order_by()
-    places: dict[int, int] = {}
+    positions: dict[int, int] = {}
     for priority, newest in waiting.values_list("priority").annotate(Max("pk")):
         queue = Chat.objects.filter(status=Status.QUEUED, priority=priority, pk__lte=newest)
         ids = queue.order_by("pk").values_list("pk", flat=True)
-        places |= {pk: place for place, pk in enumerate(ids.iterator(), 1)}
-    return {pk: places[pk] for pk in chat_ids if pk in places}
+        positions |= {pk: position for position, pk in enumerate(ids.iterator(), 1)}
+    return {pk: positions[pk] for pk in chat_ids if pk in positions}
 
 
 def estimate_wait_s(chat: Chat) -> float:
-    """Seconds until the answer, estimated (`Capacity.estimate_s`)."""
+    """The estimated number of seconds until the answer (see `Capacity.estimate_s`)."""
     rule = current_rules()[Priority(chat.priority)]
     window_s = max(0.0, (chat.due_at - datetime.now(UTC)).total_seconds())
     capacity = read_fleet_status().capacity if settings.REDIS_URL else None
-    capacity = capacity or _recent_capacity(rule)
+    capacity = capacity or _estimate_capacity(rule)
     return round(capacity.estimate_s(queue_position(chat) - 1, rule, window_s=window_s), 3)
 
 
-def _recent_capacity(rule: LaneRule) -> Capacity:
-    """As the calls of this process, or of the former ones, suggest."""
-    recent = ModelCall.objects.filter(duration_ms__isnull=False).order_by("-id")[:20]
-    durations = list(recent.values_list("duration_ms", flat=True))
+def _estimate_capacity(rule: LaneRule) -> Capacity:
+    """The capacity of this process, from the durations of the newest calls."""
+    recent = ModelCall.objects.order_by("-id").values_list("duration_ms", flat=True)
+    durations = [ms for ms in recent.filter(duration_ms__isnull=False)[:20] if ms is not None]
     call_s = sum(durations) / len(durations) / 1000 if durations else rule.latency_s
     slots = settings.MODEL_CALL_SLOTS
     return Capacity(slots, reserve_for_high(slots), (call_s,) * len(Priority))

@@ -1,7 +1,7 @@
-"""The one edge between the event loop and the database.
+"""Runs ORM functions in threads of their own, so that the event loop never waits for the database.
 
-Own threads with connections that stay open: asgiref's shared thread would let one slow query hold
-up every other, and opening SQLite anew costs more than most of our transactions.
+Each thread keeps its connection open. asgiref's shared thread would let one slow query delay all
+others, and opening SQLite again costs more than most of our transactions.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ logger = logging.getLogger("batching")
 P = ParamSpec("P")
 T = TypeVar("T")
 POSTGRES_THREADS = 4
-AWAY = (OperationalError, InterfaceError)
-"""what Django raises when the database cannot be reached, breaks off or is too busy"""
+# Django raises these when the database cannot be reached, closes the connection or is too busy.
+CONNECTION_ERRORS = (OperationalError, InterfaceError)
 
 
-class DatabaseAway(UpstreamUnavailable):
+class DatabaseUnavailable(UpstreamUnavailable):
     """The gateway's database cannot be reached."""
 
 
-def explain_away(error: Exception) -> DatabaseAway:
-    """What clients are told of an error that is one of `AWAY`; the log has its cause."""
+def log_unavailable(error: Exception) -> DatabaseUnavailable:
+    """Logs the cause of one of `CONNECTION_ERRORS` and returns the error for the client."""
     cause = str(error).partition("\n")[0]
     logger.warning("The database cannot be reached (%s: %s).", type(error).__name__, cause)
-    return DatabaseAway()
+    return DatabaseUnavailable()
 
 
 class DatabaseThreads:
-    """Runs functions of the ORM off the loop, one after another on SQLite, which has one writer."""
+    """A pool of database threads; a single one for SQLite, which has one writer."""
 
     def __init__(self) -> None:
         threads = 1 if connection.vendor == "sqlite" else POSTGRES_THREADS
@@ -57,12 +57,12 @@ def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return function(*args, **kwargs)
     except Exception:
-        # A broken connection is opened anew by the next call instead of failing for ever.
+        # Closes a broken connection, so that the next call opens a new one.
         connection.close_if_unusable_or_obsolete()
         raise
     finally:
-        # Under DEBUG Django notes each statement, prompts included, and forgets them at the end of
-        # its own requests alone.
+        # Under DEBUG Django records each statement, prompts included, and clears the records only
+        # at the end of its own requests.
         connection.queries_log.clear()
 
 

@@ -16,7 +16,7 @@ from batching.gateway import gateway
 from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import delta_message, finished_message, parse_deltas, parse_finished
-from batching.store.cancellation import cancel_chat, expire_items
+from batching.store.cancellation import cancel_queued, expire_items
 from batching.store.claiming import ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
 from batching.store.responses import describe_error
@@ -45,7 +45,7 @@ async def test_late_news_of_a_cancel_ends_no_request_sent_again(harness: Harness
     harness.hold()
     first = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     chat = await wait_for_row(Status.QUEUED)
-    messages = await harness.runtime.database.run(cancel_chat, chat)
+    messages = await harness.runtime.database.run(cancel_queued, chat)
     again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     for channel, message in messages:
@@ -83,7 +83,7 @@ async def test_client_that_leaves_late_takes_no_request_sent_again_along(harness
     harness.hold()
     first = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     chat = await wait_for_row(Status.QUEUED)
-    await harness.runtime.database.run(cancel_chat, chat)
+    await harness.runtime.database.run(cancel_queued, chat)
     again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     first.cancel()
@@ -98,7 +98,7 @@ def test_cancel_tells_of_the_life_that_it_ended() -> None:
     renewed = Chat.objects.get()
     renewed.received_at, renewed.origin = renewed.due_at, "p2"
     renewed.save()
-    *_, (channel, message) = cancel_chat(found)
+    *_, (channel, message) = cancel_queued(found)
     ((_, outcome),) = parse_finished(message)
     assert (channel, outcome["generation"]) == ("p2", renewed.generation)
 

@@ -11,7 +11,7 @@ from rest_framework import exceptions, serializers
 
 from batching.api.openai.responses import in_openai_form
 from batching.engine.errors import error_from_code
-from batching.store.threads import DatabaseAway
+from batching.store.threads import DatabaseUnavailable
 from llmbatch.errors import handle_exception
 
 
@@ -85,8 +85,8 @@ def describe_openai_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]
 def _collect_replies(codes: Iterable[str]) -> dict[str, HttpResponse]:
     """Adds the error of an unreachable database to endpoints that look up a key."""
     replies = {code: _refuse(code) for code in codes}
-    if "not_authenticated" in replies and DatabaseAway.code not in replies:
-        replies[DatabaseAway.code] = handle_exception(DatabaseAway())
+    if "not_authenticated" in replies and DatabaseUnavailable.code not in replies:
+        replies[DatabaseUnavailable.code] = handle_exception(DatabaseUnavailable())
     return replies
 
 

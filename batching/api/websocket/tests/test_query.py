@@ -11,7 +11,8 @@ from batching.api.websocket import query
 from batching.engine.lanes import Priority
 from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
-from batching.store.cancellation import cancel_chat, cancel_one, find_one
+from batching.store.cancellation import cancel_queued, cancel_request
+from batching.store.queue import find_request
 from batching.tests.event_streams import read_text
 from batching.tests.harness import LIMIT_S, Harness, change, wait_until
 from batching.tests.model_gate import Readings, use_gate
@@ -134,7 +135,7 @@ async def test_cancels_are_done_one_by_one_and_two_at_once_for_all_sockets(
 
     async def count(function: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal at_work
-        cancelling = function in (find_one, cancel_chat, cancel_one)
+        cancelling = function in (find_request, cancel_queued, cancel_request)
         at_work += cancelling
         most[sockets] = max(most[sockets], at_work)
         try:
