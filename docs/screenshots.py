@@ -1,7 +1,7 @@
 """Takes screenshots/*.png of a running gateway: `python docs/screenshots.py URL USER PASSWORD`.
 
-Wants Debian's chromium and fonts-noto-cjk, a history (`manage.py seed_demo`), the simulated model
-and an admin's account.
+It needs Debian's packages chromium and fonts-noto-cjk, a gateway with a history (`manage.py
+seed_demo`) and the simulated model, and the account of an admin.
 """
 
 import sys
@@ -11,7 +11,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 FOLDER = Path(__file__).parent / "screenshots"
 LANES = "/admin/settings_app/lane/"
-LOOKS = {"light": (1200, 760, "light"), "dark": (1200, 760, "dark"), "phone": (360, 740, "light")}
+VARIANTS = {
+    "light": (1200, 760, "light"),
+    "dark": (1200, 760, "dark"),
+    "phone": (360, 740, "light"),
+}
 PAGES = {
     "dashboard": "/dashboard",
     "batches": "/batches",
@@ -35,8 +39,8 @@ SEND_WAVES = """() => {
   setInterval(() => {
     const counts = { HIGH: 8, MEDIUM: 6, LOW: wave % 8 ? 0 : 3 };
     for (const [priority, count] of Object.entries(counts)) {
-      for (let place = 0; place < count; place += 1) {
-        const body = { username: names[(wave + place) % 6], prompt: "Why?", priority };
+      for (let index = 0; index < count; index += 1) {
+        const body = { username: names[(wave + index) % 6], prompt: "Why?", priority };
         fetch("/v1/query", { method: "POST", headers, body: JSON.stringify(body) });
       }
     }
@@ -51,9 +55,9 @@ def main(url: str, username: str, password: str) -> None:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
-        change_a_lane(browser, url, username, password)
-        for look in LOOKS:
-            take_pictures(browser, look, url, username, password)
+        change_lane(browser, url, username, password)
+        for variant in VARIANTS:
+            take_screenshots(browser, variant, url, username, password)
         browser.close()
 
 
@@ -63,8 +67,8 @@ def log_in(page: Page, username: str, password: str) -> None:
     page.click("[type=submit]")
 
 
-def change_a_lane(browser: Browser, url: str, username: str, password: str) -> None:
-    """There and back, for the history of changes."""
+def change_lane(browser: Browser, url: str, username: str, password: str) -> None:
+    """Changes a lane and changes it back, so that the history of changes has entries."""
     page = browser.new_page()
     page.goto(f"{url}/admin/login/?next={LANES}1/change/")
     log_in(page, username, password)
@@ -75,41 +79,43 @@ def change_a_lane(browser: Browser, url: str, username: str, password: str) -> N
     page.close()
 
 
-def take_pictures(browser: Browser, look: str, url: str, username: str, password: str) -> None:
-    width, height, scheme = LOOKS[look]
+def take_screenshots(
+    browser: Browser, variant: str, url: str, username: str, password: str
+) -> None:
+    width, height, scheme = VARIANTS[variant]
     page = browser.new_page(
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     page.goto(f"{url}/admin/login/")
-    page.screenshot(path=FOLDER / f"login-{look}.png")
+    page.screenshot(path=FOLDER / f"login-{variant}.png")
     log_in(page, username, password)
     page.goto(f"{url}/chats?error_code=any&priority=HIGH")
     batch = page.get_attribute('.facts a[href^="/batches/"]', "href")
     for name, path in {"batch": batch, **PAGES}.items():
         page.goto(url + path)
         page.wait_for_load_state("networkidle")
-        page.screenshot(path=FOLDER / f"{name}-{look}.png")
-    take_live(page, look, url)
-    take_playground(page, look, url)
+        page.screenshot(path=FOLDER / f"{name}-{variant}.png")
+    take_live(page, variant, url)
+    take_playground(page, variant, url)
     page.close()
 
 
-def take_live(page: Page, look: str, url: str) -> None:
-    """While requests wait in every lane and batches run."""
+def take_live(page: Page, variant: str, url: str) -> None:
+    """The live page while requests wait in every lane and batches run."""
     page.goto(f"{url}/live")
     page.locator("#link[data-state=on]").wait_for()
     page.evaluate(SEND_WAVES)
     page.locator("#running .batch").nth(3).wait_for()
     page.locator('[data-lane="LOW"] .chip').nth(2).wait_for()
-    page.screenshot(path=FOLDER / f"live-{look}.png")
+    page.screenshot(path=FOLDER / f"live-{variant}.png")
 
 
-def take_playground(page: Page, look: str, url: str) -> None:
-    """Twenty requests in their batches, when the first answers are there."""
+def take_playground(page: Page, variant: str, url: str) -> None:
+    """The playground with twenty requests in their batches, after the first answers."""
     page.goto(f"{url}/playground")
     page.click("text=Send 20")
     page.locator(".card[data-state=done]").nth(5).wait_for()
-    page.screenshot(path=FOLDER / f"playground-{look}.png")
+    page.screenshot(path=FOLDER / f"playground-{variant}.png")
 
 
 if __name__ == "__main__":

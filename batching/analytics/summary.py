@@ -71,15 +71,12 @@ def _by_day(stats: list[DailyStat]) -> list[DailyStat]:
     """The sums over all lanes, for every day between the first and the last."""
     if not stats:
         return []
-    first, last = stats[0].day, stats[-1].day
-    days = {day: DailyStat(day=day) for day in _days(first, last)}
+    first, length = stats[0].day, (stats[-1].day - stats[0].day).days + 1
+    dates = [first + timedelta(days=n) for n in range(length)]
+    days = {day: DailyStat(day=day) for day in dates}
     for stat in stats:
         add_stat(days[stat.day], stat)
     return list(days.values())
-
-
-def _days(first: date, last: date) -> Iterable[date]:
-    return (first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
 def _batches_over_time(days: list[DailyStat]) -> list[dict[str, Any]]:

@@ -27,13 +27,13 @@ class BatchFilter:
 
     @property
     def exact(self) -> dict[str, Any]:
-        conditions = {"priority": self.priority, "outcome": self.outcome}
-        return {name: value for name, value in conditions.items() if value is not None}
+        return _without_none({"priority": self.priority, "outcome": self.outcome})
 
     @property
-    def created(self) -> dict[str, datetime]:
-        bounds = {"created_at__gte": self.created_from, "created_at__lt": self.created_until}
-        return {name: value for name, value in bounds.items() if value is not None}
+    def created(self) -> dict[str, Any]:
+        return _without_none(
+            {"created_at__gte": self.created_from, "created_at__lt": self.created_until}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ def list_batches(batch_filter: BatchFilter, *, before: int = MAX_ID) -> BatchPag
     shown = found[:PAGE_SIZE]
     older = shown[-1].pk if len(found) > len(shown) else None
     return BatchPage(_describe(shown), matching.count(), older)
+
+
+def _without_none(conditions: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in conditions.items() if value is not None}
 
 
 def _describe(batches: Sequence[Batch]) -> list[ListedBatch]:

@@ -5,21 +5,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 # The share of a day's width that is empty between two days.
 GAP = 0.2
 
 
 @dataclass(frozen=True)
+class Cell:
+    """`link` leads to the rows behind the value."""
+
+    name: str
+    value: float
+    link: str = ""
+
+    @property
+    def text(self) -> str:
+        return format_number(self.value)
+
+
+@dataclass(frozen=True)
 class Series:
-    """One colour of a column chart; the i-th name, value and link belong to the i-th label."""
+    """One colour of a column chart; the i-th cell belongs to the i-th label."""
 
     label: str
     css: str
-    names: Sequence[str]
-    values: Sequence[float]
-    links: Sequence[str] = ()
+    cells: Sequence[Cell]
 
 
 @dataclass(frozen=True)
@@ -30,14 +40,6 @@ class Column:
     height: float
     css: str
     text: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    name: str
-    value: Any
-    text: str
-    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def format_number(value: float | None, *, unit: str = "") -> str:
 
 
 def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series]) -> Columns:
-    values = [value for one in series for value in one.values]
+    values = [cell.value for one in series for cell in one.cells]
     top, bottom = max([0, *values]), min([0, *values])
     span = (top - bottom) or 1
     zero_y = round(top / span * 100, 2)
@@ -109,37 +111,25 @@ def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series])
     columns = [
         Column(
             x=round(day * step + step * GAP / 2 + index * width, 3),
-            y=round((top - max(value, 0)) / span * 100, 2),
+            y=round((top - max(cell.value, 0)) / span * 100, 2),
             width=round(width, 3),
-            height=round(abs(value) / span * 100, 2),
+            height=round(abs(cell.value) / span * 100, 2),
             css=one.css,
-            text=f"{labels[day]}: {format_number(value)} {one.label}",
+            text=f"{labels[day]}: {cell.text} {one.label}",
         )
         for index, one in enumerate(series)
-        for day, value in enumerate(one.values)
+        for day, cell in enumerate(one.cells)
     ]
     return Columns(
         title=title,
         labels=labels,
         series=series,
         columns=columns,
-        rows=[(label, _cells(series, day)) for day, label in enumerate(labels)],
+        rows=[(label, [one.cells[day] for one in series]) for day, label in enumerate(labels)],
         highest=format_number(top),
         lowest=format_number(bottom) if bottom else "0",
         zero_y=zero_y,
     )
-
-
-def _cells(series: Sequence[Series], day: int) -> list[Cell]:
-    return [
-        Cell(
-            name=one.names[day],
-            value=one.values[day],
-            text=format_number(one.values[day]),
-            link=one.links[day] if one.links and one.values[day] else "",
-        )
-        for one in series
-    ]
 
 
 def draw_bars(title: str, *, bars: Sequence[Bar], note: str = "") -> Bars:

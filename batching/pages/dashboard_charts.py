@@ -1,11 +1,12 @@
 """The charts of the document of GET /v1/analytics. Nothing is computed here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batching.pages.charts import (
     Bar,
     Bars,
+    Cell,
     Columns,
     Series,
     draw_bars,
@@ -30,9 +31,22 @@ TOKEN_LABELS = {
 def draw_charts(
     summary: Summary, *, lanes: Mapping[int, LaneSettings], links: RowLinks
 ) -> list[Columns | Bars]:
+    batch_days, days = summary["request_count_over_time"], summary["by_day"]
     return [
-        _draw_batches(summary, links),
-        _draw_calls(summary, links),
+        _draw_days(
+            "Batches per day",
+            "request_count_over_time",
+            batch_days,
+            [("count", "batches", "tone-1")],
+            links.find_daily("batches", batch_days),
+        ),
+        _draw_days(
+            "Model calls made and saved per day",
+            "by_day",
+            days,
+            [("model_calls", "model calls", "tone-2"), ("calls_saved", "calls saved", "tone-3")],
+            links.find_daily("calls", days),
+        ),
         _draw_priorities(summary, links),
         *(_draw_lane(summary, priority, lanes[priority], links) for priority in Priority),
         _draw_tokens(summary, links),
@@ -40,33 +54,26 @@ def draw_charts(
     ]
 
 
-def _draw_batches(summary: Summary, links: RowLinks) -> Columns:
-    days = summary["request_count_over_time"]
-    names = [f"request_count_over_time.{index}.count" for index in range(len(days))]
-    counts = [day["count"] for day in days]
-    series = Series("batches", "tone-1", names, counts, links.find_daily("batches", days))
-    return draw_columns("Batches per day", labels=[d["date"] for d in days], series=[series])
-
-
-def _draw_calls(summary: Summary, links: RowLinks) -> Columns:
-    days = summary["by_day"]
-    daily = links.find_daily("calls", days)
+def _draw_days(
+    title: str,
+    path: str,
+    days: Sequence[Mapping[str, Any]],
+    columns: Sequence[tuple[str, str, str]],
+    daily_links: Sequence[str],
+) -> Columns:
+    """A series for each of `columns`: its name in a day's document, its label and its CSS class."""
     series = [
         Series(
             label,
             css,
-            [f"by_day.{index}.{column}" for index in range(len(days))],
-            [day[column] for day in days],
-            daily,
+            [
+                Cell(f"{path}.{index}.{column}", day[column], link)
+                for index, (day, link) in enumerate(zip(days, daily_links, strict=True))
+            ],
         )
-        for column, label, css in (
-            ("model_calls", "model calls", "tone-2"),
-            ("calls_saved", "calls saved", "tone-3"),
-        )
+        for column, label, css in columns
     ]
-    return draw_columns(
-        "Model calls made and saved per day", labels=[d["date"] for d in days], series=series
-    )
+    return draw_columns(title, labels=[day["date"] for day in days], series=series)
 
 
 def _draw_priorities(summary: Summary, links: RowLinks) -> Bars:
@@ -95,18 +102,11 @@ def _draw_tokens(summary: Summary, links: RowLinks) -> Bars:
 def _draw_failures(summary: Summary, links: RowLinks) -> Bars:
     by_count = sorted(summary["failures"].items(), key=lambda item: (-item[1], item[0]))
     bars = [
-        Bar(
-            code,
-            f"failures.{code}",
-            count,
-            "bad",
-            link=links.find("failed", error_code=code),
-        )
+        Bar(code, f"failures.{code}", count, "bad", link=links.find("failed", error_code=code))
         for code, count in by_count
     ]
-    return draw_bars(
-        "Failed requests by cause", bars=bars, note="" if bars else "No request failed."
-    )
+    note = "" if bars else "No request failed."
+    return draw_bars("Failed requests by cause", bars=bars, note=note)
 
 
 def _draw_lane(summary: Summary, priority: Priority, lane: LaneSettings, links: RowLinks) -> Bars:

@@ -88,7 +88,6 @@ class Savings:
     """What batching saved and cost: in a sentence, and in a row for the total and for each lane."""
 
     sentence: str
-    labels: Sequence[str]
     rows: Sequence[FigureRow]
 
 
@@ -128,7 +127,6 @@ def compare_lanes(summary: Summary, *, before: Summary | None, links: RowLinks) 
 def summarize_savings(summary: Summary, *, links: RowLinks) -> Savings:
     return Savings(
         sentence=_describe_savings(summary),
-        labels=[metric.label for metric in SAVINGS],
         rows=[
             FigureRow(
                 "All lanes" if priority is None else priority.label,

@@ -38,6 +38,11 @@ def recent_days(days: int, *, today: date) -> Period:
     return Period(today - timedelta(days=days - 1), today, days)
 
 
+def _day_field(label: str) -> forms.DateField:
+    widget = forms.DateInput(attrs={"type": "date"})
+    return forms.DateField(label=label, required=False, input_formats=["%Y-%m-%d"], widget=widget)
+
+
 class PeriodForm(forms.Form):
     """Takes `days`, or `first` and `last`. Without them the default holds."""
 
@@ -48,18 +53,8 @@ class PeriodForm(forms.Form):
         choices=list(DAY_CHOICES.items()),
         error_messages={"invalid_choice": "Choose 1, 7, 30 or 90 days."},
     )
-    first = forms.DateField(
-        label="First day",
-        required=False,
-        input_formats=["%Y-%m-%d"],
-        widget=forms.DateInput(attrs={"type": "date"}),
-    )
-    last = forms.DateField(
-        label="Last day",
-        required=False,
-        input_formats=["%Y-%m-%d"],
-        widget=forms.DateInput(attrs={"type": "date"}),
-    )
+    first = _day_field("First day")
+    last = _day_field("Last day")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

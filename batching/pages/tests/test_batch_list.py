@@ -1,4 +1,4 @@
-"""`/batches`: the filter, the pages, what is told of each batch and to whom."""
+"""`/batches`: the filter, the pages of the list, its rows, and the access to it."""
 
 import re
 from datetime import timedelta
@@ -37,7 +37,7 @@ def read_cells(page: str) -> list[str]:
     return [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[dh][ >].*?</t[dh]>", row)]
 
 
-def test_batch_is_told_in_one_row(client):
+def test_batch_is_described_in_one_row(client):
     batch = make_batch(
         Priority.HIGH,
         size=3,
@@ -51,7 +51,7 @@ def test_batch_is_told_in_one_row(client):
     make_chat(Status.FAILED, batch=batch)
     make_call(batch)
     make_call(batch, kind=CallKind.SINGLE, attempt=2)
-    make_call(make_batch())  # a call of another
+    make_call(make_batch())  # a call of another batch
     cells = read_cells(client.get("/batches?priority=HIGH").text)
     assert cells == [
         *(str(batch.pk), "High", "2026-03-10 12:00:00 UTC", "full", "3 of 6"),
@@ -59,12 +59,12 @@ def test_batch_is_told_in_one_row(client):
     ]
 
 
-def test_running_batch_has_no_end_yet(client):
+def test_running_batch_has_no_duration(client):
     make_batch(outcome=Outcome.RUNNING)
     assert read_cells(client.get("/batches").text)[-2:] == ["–", "Running"]
 
 
-def test_pages_lead_through_all_newest_first(client, monkeypatch):
+def test_pages_list_all_batches_newest_first(client, monkeypatch):
     monkeypatch.setattr(batch_list, "PAGE_SIZE", 2)
     made = [make_batch(Priority.LOW).pk for _ in range(5)]
     make_batch(Priority.HIGH)
@@ -77,7 +77,7 @@ def test_pages_lead_through_all_newest_first(client, monkeypatch):
     assert shown(client.get(link(pages[2], "Newest")).text) == made[:-3:-1]
 
 
-def test_filters_narrow_by_outcome_and_by_times_even_if_ids_disagree(client):
+def test_filters_by_outcome_and_time_work_even_if_ids_are_out_of_order(client):
     late = make_batch(at=NOON + timedelta(days=2), outcome=Outcome.FAILED)
     first = make_batch(at=NOON)
     last = make_batch(at=NOON + timedelta(days=1))
@@ -100,14 +100,14 @@ def test_filters_narrow_by_outcome_and_by_times_even_if_ids_disagree(client):
         ("from=%00", "From: "),
     ],
 )
-def test_filter_that_is_not_understood_is_explained(client, query, words):
+def test_invalid_filter_is_explained(client, query, words):
     response = client.get(f"/batches?{query}")
     assert words in unescape(response.text)
     assert "<b>" not in response.text
     assert response.status_code == 400
 
 
-def test_empty_list_says_why_and_what_to_do(client):
+def test_empty_list_is_explained(client):
     assert "No batches yet." in client.get("/batches").text
     make_batch()
     assert "No batch matches." in client.get("/batches?outcome=failed").text
@@ -120,7 +120,7 @@ def test_queries_do_not_grow_with_the_rows(client):
         return len(queries)
 
     make_call(make_batch())
-    count_queries()  # reads the settings into memory
+    count_queries()  # loads the settings into memory
     few = count_queries(), count_queries("?from=2026-01-01")
     for _ in range(20):
         batch = make_batch()
@@ -130,13 +130,13 @@ def test_queries_do_not_grow_with_the_rows(client):
     assert max(few) <= 8
 
 
-def test_strangers_are_asked_to_log_in(client, settings):
+def test_viewers_without_access_are_asked_to_log_in(client, settings):
     settings.API_ACCESS = "key"
     response = client.get("/batches?priority=HIGH")
     assert response.status_code == 302
     assert "/admin/login/?next=/batches" in response.url
 
 
-def test_story_leads_back_to_the_list(client):
+def test_page_of_a_batch_links_to_the_list(client):
     page = client.get(f"/batches/{make_batch().pk}").text
     assert link(page, "Batches") == "/batches"

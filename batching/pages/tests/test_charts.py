@@ -2,12 +2,12 @@
 
 import pytest
 
-from batching.pages.charts import Bar, Series, draw_bars, draw_columns, format_number
+from batching.pages.charts import Bar, Cell, Series, draw_bars, draw_columns, format_number
 from batching.templatetags.figures import breakable
 
 
-def test_columns_below_zero_hang_from_the_axis():
-    series = Series("saved", "tone-1", ["a", "b"], [3, -1])
+def test_negative_columns_start_at_the_axis():
+    series = Series("saved", "tone-1", [Cell("a", 3), Cell("b", -1)])
     chart = draw_columns("Saved", labels=["Mon", "Tue"], series=[series])
     up, down = chart.columns
     assert (chart.zero_y, chart.highest, chart.lowest) == (75, "3", "-1")
@@ -16,7 +16,7 @@ def test_columns_below_zero_hang_from_the_axis():
 
 
 def test_columns_of_zeros_have_no_height():
-    chart = draw_columns("None", labels=["Mon"], series=[Series("n", "c", ["a"], [0])])
+    chart = draw_columns("None", labels=["Mon"], series=[Series("n", "c", [Cell("a", 0)])])
     assert [(column.y, column.height) for column in chart.columns] == [(0, 0)]
 
 

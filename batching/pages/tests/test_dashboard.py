@@ -87,7 +87,7 @@ def test_json_front_page_and_dashboard_show_the_same_figures(admin_client, days)
 
 
 @pytest.mark.usefixtures("history")
-def test_figures_are_those_counted_by_hand(client):
+def test_figures_match_numbers_computed_by_hand(client):
     figures = dict(read_figures(client.get("/dashboard", {"days": 7}).text))
     expected = {
         "requests": 4,
@@ -117,7 +117,7 @@ def test_figures_are_those_counted_by_hand(client):
 
 
 @pytest.mark.usefixtures("history")
-def test_own_days_are_both_included(client):
+def test_typed_days_are_both_included(client):
     page = client.get("/dashboard", {"first": "2026-03-04", "last": "2026-03-09"}).text
     figures = dict(read_figures(page))
     assert (figures["requests"], figures["batches"]) == (3, 2)
@@ -155,7 +155,7 @@ def test_choice_of_days(query, first, last, days):
         ({"first": "a\0b"}, "Enter a valid date."),
     ],
 )
-def test_bad_days_are_explained_beside_the_default_ones(client, query, reason):
+def test_invalid_days_are_explained_and_the_default_ones_shown(client, query, reason):
     response = client.get("/dashboard", query)
     assert reason in response.text
     assert "2026-03-06 to 2026-03-12" in response.text
@@ -163,7 +163,7 @@ def test_bad_days_are_explained_beside_the_default_ones(client, query, reason):
     assert response.status_code == 400
 
 
-def test_empty_gateway_says_how_to_begin_and_invents_nothing(client):
+def test_empty_gateway_shows_an_example_and_no_charts(client):
     page = client.get("/dashboard").text
     figures = dict(read_figures(page))
     assert figures["requests"] == figures["calls_saved"] == 0
@@ -174,11 +174,11 @@ def test_empty_gateway_says_how_to_begin_and_invents_nothing(client):
 
 
 @pytest.mark.usefixtures("history")
-def test_each_chart_has_its_words_and_nothing_is_inline(client):
+def test_each_chart_has_a_table_and_nothing_is_inline(client):
     response = client.get("/dashboard", {"days": 30})
     charts = response.text.count('<figure class="chart">')
     assert charts == 8
-    assert response.text.count("<table") == charts + 2  # what it was worth, and the lanes
+    assert response.text.count("<table") == charts + 2  # the savings, and the lanes
     assert response.text.count('role="img"') == response.text.count("between") == 2
     assert not re.search(
         r"<script(?! src)|<style|style=|onclick|https?://(?!testserver)", response.text
@@ -187,12 +187,12 @@ def test_each_chart_has_its_words_and_nothing_is_inline(client):
     assert "Calls saved = requests that left in batches" in response.text
 
 
-def test_root_leads_to_the_dashboard(client):
+def test_root_redirects_to_the_dashboard(client):
     response = client.get("/")
     assert response["Location"] == "/dashboard"
 
 
-def test_closed_gateway_shows_the_dashboard_to_staff_alone(client, settings):
+def test_closed_gateway_shows_the_dashboard_only_to_staff(client, settings):
     settings.API_ACCESS = "key"
     assert client.get("/dashboard")["Location"] == "/admin/login/?next=/dashboard"
     client.force_login(get_user_model().objects.create_user("bob"))
@@ -201,11 +201,11 @@ def test_closed_gateway_shows_the_dashboard_to_staff_alone(client, settings):
     assert "Dashboard" in client.get("/dashboard").text
 
 
-def test_dashboard_is_only_read(client):
+def test_dashboard_refuses_other_methods(client):
     assert client.post("/dashboard").status_code == 405
 
 
-def test_live_page_is_for_staff_and_costs_the_banner_alone(client, settings, history):
+def test_live_page_is_for_staff_and_queries_only_the_notices(client, settings, history):
     with CaptureQueriesContext(connection) as queries:
         page = client.get("/live").text
     assert re.findall(r'data-lane="(\w+)"', page) == ["HIGH", "MEDIUM", "LOW"]
@@ -224,7 +224,7 @@ def test_pages_cost_as_many_queries_for_a_long_history_as_for_a_short_one(admin_
 
     paths = ["/dashboard?days=90", "/admin/"]
     for path in paths:
-        count_queries(path)  # folds what is pending
+        count_queries(path)  # rolls up the pending rows
     few = [count_queries(path) for path in paths]
     DailyStat.objects.bulk_create(
         DailyStat(day=TODAY - timedelta(days=n), priority=1, requests=5, batches=2)

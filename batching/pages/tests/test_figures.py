@@ -113,7 +113,7 @@ def test_each_lane_shows_its_change_against_the_week_before(client):
 
 
 @pytest.mark.usefixtures("two_weeks")
-def test_every_link_leads_to_as_many_rows_as_its_figure_says(admin_client):
+def test_every_link_lists_as_many_rows_as_its_figure_counts(admin_client):
     page = admin_client.get("/dashboard").text
     counted = ("requests", "answered", "failed", "batches", "model_calls")
     pattern = r'data-figure="([^"]+)" data-value="([^"]+)"><a href="([^"]+)"'
@@ -188,8 +188,8 @@ def test_savings_and_their_costs_come_from_the_same_document(client):
     assert "is an estimate" in page
     cells = read_cells(page)
     assert cells["combining.waited_s"] == ["1.2", "s"]
-    place = "by_priority.HIGH.combining.overhead_tokens"
-    assert int(cells[place][0].replace(",", "")) == find_value(summary, place)
+    path = "by_priority.HIGH.combining.overhead_tokens"
+    assert int(cells[path][0].replace(",", "")) == find_value(summary, path)
 
 
 @pytest.mark.django_db

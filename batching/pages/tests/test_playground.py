@@ -1,4 +1,4 @@
-"""The playground's page, and what it asks about batches."""
+"""The playground's page, and its look-up of batches."""
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("path", ["/playground", "/playground/batches"])
-def test_only_staff_may_play_where_access_needs_a_key(client, settings, path):
+def test_only_staff_may_open_it_if_access_needs_a_key(client, settings, path):
     settings.API_ACCESS = "key"
     assert client.get(path)["Location"] == f"/admin/login/?next={path}"
     client.force_login(get_user_model().objects.create_user("bob"))
@@ -26,7 +26,7 @@ def test_only_staff_may_play_where_access_needs_a_key(client, settings, path):
     assert client.post(path).status_code == 405
 
 
-def test_page_knows_who_plays_and_whether_a_program_needs_a_key(client, settings):
+def test_page_holds_the_username_and_whether_a_program_needs_a_key(client, settings):
     settings.API_ACCESS = "open"
     page = client.get("/playground").text
     assert 'value="demo"' in page
@@ -38,7 +38,7 @@ def test_page_knows_who_plays_and_whether_a_program_needs_a_key(client, settings
     assert "data-needs-key" in page
 
 
-def test_page_tells_the_lanes_as_they_are_set(client, settings):
+def test_page_describes_the_lanes_by_their_settings(client, settings):
     settings.API_ACCESS = "open"
     Lane.objects.filter(priority=Priority.LOW).update(window_s=7.5, max_batch=3, latency_ms=9000)
     refresh_snapshot()
@@ -48,7 +48,9 @@ def test_page_tells_the_lanes_as_they_are_set(client, settings):
     assert 'data-patience="39.0"' in page
 
 
-def test_batches_of_requests_and_what_they_took(client, settings, django_assert_num_queries):
+def test_look_up_returns_the_batches_with_their_sizes_and_calls(
+    client, settings, django_assert_num_queries
+):
     settings.API_ACCESS = "open"
     batch, other = make_batch(size=2), make_batch(size=1)
     for asked in (batch, batch, other):
@@ -66,7 +68,7 @@ def test_batches_of_requests_and_what_they_took(client, settings, django_assert_
     assert "no-store" in reply["Cache-Control"]
 
 
-def test_batches_of_twenty_requests_at_most(client, settings):
+def test_look_up_takes_twenty_requests_at_most(client, settings):
     settings.API_ACCESS = "open"
     batch = make_batch(size=21)
     for number in range(21):
