@@ -1,1 +1,1 @@
-"""What happens in the machine at this moment, for those who watch."""
+"""The live board: its state, and the feed that sends it to every watcher."""

@@ -1,12 +1,11 @@
-"""The machine as the events so far leave it. Pure: time is an argument, in seconds.
+"""The state that the live page shows. Pure: time is an argument, in seconds.
 
-Events may come twice, late or not at all; the database is looked at again every few seconds.
+Events may arrive twice, late or not at all. The database is read again every few seconds.
 """
 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from batching.engine.lanes import LaneRule, Priority
 from batching.telemetry.live_events import Event
@@ -14,11 +13,11 @@ from batching.telemetry.live_events import Event
 MAX_SHOWN = 60
 MAX_RUNNING = 100
 MAX_OUTCOMES = 20
-MAX_GONE = 10_000
+MAX_LEFT = 10_000
 
 
 @dataclass(slots=True)
-class Waiting:
+class WaitingRequest:
     id: int
     lane: str
     username: str
@@ -29,14 +28,15 @@ class Waiting:
         return {
             "id": self.id,
             "username": self.username,
-            "age_ms": round((now - self.accepted) * 1000),
-            "due_in_ms": round((self.due - now) * 1000),
+            "age_ms": _milliseconds(now - self.accepted),
+            "due_in_ms": _milliseconds(self.due - now),
         }
 
 
 @dataclass(slots=True)
-class Running:
-    """`items` maps a chat's id to its username, `ended` to "" or its error's code."""
+class RunningBatch:
+    """`items` maps the id of a chat to its username, `ended` to "" or the code of its error, and
+    `calls` maps the id of a running call to its start."""
 
     id: int
     lane: str
@@ -45,7 +45,6 @@ class Running:
     items: dict[int, str]
     ended: dict[int, str] = field(default_factory=dict)
     calls: dict[int, float] = field(default_factory=dict)
-    """when each call that runs began"""
     calls_made: int = 0
 
     def describe(self, now: float) -> Event:
@@ -53,16 +52,16 @@ class Running:
             "batch_id": self.id,
             "lane": self.lane,
             "trigger": self.trigger,
-            "age_ms": round((now - self.began) * 1000),
+            "age_ms": _milliseconds(now - self.began),
             "items": [{"id": key, "username": name} for key, name in self.items.items()],
             "ended": [{"id": key, "code": code} for key, code in self.ended.items()],
             "calls": [
-                {"call_id": key, "age_ms": round((now - began) * 1000)}
+                {"call_id": key, "age_ms": _milliseconds(now - began)}
                 for key, began in self.calls.items()
             ],
         }
 
-    def describe_end(self, now: float) -> Event:
+    def describe_outcome(self, now: float) -> Event:
         failed = sum(1 for code in self.ended.values() if code)
         return {
             "batch_id": self.id,
@@ -71,23 +70,26 @@ class Running:
             "answered": len(self.ended) - failed,
             "failed": failed,
             "calls": self.calls_made,
-            "duration_ms": round((now - self.began) * 1000),
+            "duration_ms": _milliseconds(now - self.began),
         }
 
 
 class Board:
+    """`unlisted` counts queued requests that `waiting` does not hold, by lane.
+
+    The newest of the `outcomes` is the first. `left` holds the ids of requests that left the queue:
+    a late `accepted` event must not return them to it.
+    """
+
     def __init__(self) -> None:
-        self.waiting: dict[int, Waiting] = {}
+        self.waiting: dict[int, WaitingRequest] = {}
         self.unlisted = dict.fromkeys(Priority.__members__, 0)
-        """queued requests that are only counted"""
-        self.running: dict[int, Running] = {}
+        self.running: dict[int, RunningBatch] = {}
         self.outcomes: deque[Event] = deque(maxlen=MAX_OUTCOMES)
-        """newest first"""
-        self.gone: dict[int, None] = {}
-        """which left the queue, so that late news of their arrival does not bring them back"""
+        self.left: dict[int, None] = {}
 
     def apply(self, event: Event, now: float) -> Event:
-        """Gives the event with what only the board knows of it."""
+        """Returns the event with the fields that only the board knows."""
         match event["kind"]:
             case "accepted":
                 for item in event["items"]:
@@ -108,14 +110,21 @@ class Board:
         return event
 
     def describe(self, now: float, rules: Mapping[Priority, LaneRule]) -> Event:
-        lanes = {rule.priority.name: describe_rule(rule) for rule in rules.values()}
         depths = self.count_waiting()
-        for name, lane in lanes.items():
+        lanes = {}
+        for rule in rules.values():
+            name = rule.priority.name
             waiting = [item for item in self.waiting.values() if item.lane == name]
             due = min((item.due for item in waiting), default=None)
-            lane["depth"] = depths[name]
-            lane["due_in_ms"] = None if due is None else round((due - now) * 1000)
-            lane["queued"] = [item.describe(now) for item in waiting[:MAX_SHOWN]]
+            lanes[name] = {
+                "window_s": rule.window_s,
+                "max_batch": rule.max_batch,
+                "latency_ms": _milliseconds(rule.latency_s),
+                "max_queue": rule.max_queue,
+                "depth": depths[name],
+                "due_in_ms": None if due is None else _milliseconds(due - now),
+                "queued": [item.describe(now) for item in waiting[:MAX_SHOWN]],
+            }
         running = list(self.running.values())[:MAX_RUNNING]
         return {
             "lanes": lanes,
@@ -130,26 +139,26 @@ class Board:
         return depths
 
     def _accept(self, item: Event, now: float) -> None:
-        if item["id"] not in self.gone:
+        if item["id"] not in self.left:
             accepted, due = now - item["age_ms"] / 1000, now + item["due_in_ms"] / 1000
-            waiting = Waiting(item["id"], item["lane"], item["username"], accepted, due)
+            waiting = WaitingRequest(item["id"], item["lane"], item["username"], accepted, due)
             self.waiting.setdefault(item["id"], waiting)
 
     def _leave(self, ids: list[int], lane: str) -> None:
         for item_id in ids:
-            known = self.waiting.pop(item_id, None) is not None
-            if not known and lane and item_id not in self.gone and self.unlisted[lane]:
+            listed = self.waiting.pop(item_id, None) is not None
+            if not listed and lane and item_id not in self.left and self.unlisted[lane]:
                 self.unlisted[lane] -= 1
-            self.gone[item_id] = None
-        while len(self.gone) > MAX_GONE:
-            del self.gone[next(iter(self.gone))]
+            self.left[item_id] = None
+        while len(self.left) > MAX_LEFT:
+            del self.left[next(iter(self.left))]
 
     def _dispatch(self, event: Event, now: float) -> None:
         self._leave([item["id"] for item in event["items"]], event["lane"])
         known = event["batch_id"] in self.running
         if not known and all(end["batch_id"] != event["batch_id"] for end in self.outcomes):
             items = {item["id"]: item["username"] for item in event["items"]}
-            batch = Running(event["batch_id"], event["lane"], event["trigger"], now, items)
+            batch = RunningBatch(event["batch_id"], event["lane"], event["trigger"], now, items)
             self.running[batch.id] = batch
 
     def _end_item(self, event: Event) -> Event:
@@ -163,15 +172,10 @@ class Board:
         batch = self.running.pop(event["batch_id"], None)
         if batch is None:
             return event
-        outcome = batch.describe_end(now)
+        outcome = batch.describe_outcome(now)
         self.outcomes.appendleft(outcome)
         return event | outcome
 
 
-def describe_rule(rule: LaneRule) -> dict[str, Any]:
-    return {
-        "window_s": rule.window_s,
-        "max_batch": rule.max_batch,
-        "latency_ms": round(rule.latency_s * 1000),
-        "max_queue": rule.max_queue,
-    }
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

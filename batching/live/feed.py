@@ -1,4 +1,7 @@
-"""Hands what happens to those who watch, ten times a second at most, and rests without them."""
+"""Sends the state of the live board and its events to the watchers, at most ten times a second.
+
+Without watchers it waits and costs nothing.
+"""
 
 import asyncio
 import json
@@ -12,29 +15,28 @@ from django.db import DatabaseError
 
 from batching.engine.capacity import Capacity
 from batching.live.board import Board
-from batching.live.relay import LiveChannel
+from batching.live.relay import EventSource
 from batching.live.snapshot import read_board
 from batching.sockets.socket import Socket, SocketClosed
 from batching.store.lane_rules import current_rules
 from batching.store.model_status import read_model_state
 from batching.store.threads import DatabaseThreads, DatabaseUnavailable
-from batching.telemetry.live_events import REPORTER, Event
 
 logger = logging.getLogger("batching")
 
 FRAME_S = 0.1
-WATCH_S = 2.0
-LOOK_INTERVAL_S = 5.0
-"""the database is looked at for what lost events left undone, and everybody hears that we live"""
+# Reading the board from the database corrects what lost events left wrong. The state that is sent
+# afterwards also shows every watcher that the connection works.
+BOARD_INTERVAL_S = 5.0
 MODEL_INTERVAL_S = 1.0
+# Events in one frame. If there are more, the watchers receive the whole state instead.
 MAX_EVENTS = 400
-"""of one frame; more are told by showing everything anew"""
+# Frames that wait for one watcher.
 MAX_FRAMES = 20
-"""that wait for one watcher"""
 
 
 class Watcher:
-    """One socket. Who falls behind is shown the whole state once more, not what was missed."""
+    """One socket. If it falls behind, it receives the whole state instead of the missed frames."""
 
     def __init__(self, socket: Socket, describe: Callable[[], str]) -> None:
         self._socket = socket
@@ -51,11 +53,13 @@ class Watcher:
         self._wake.set()
 
     def refresh(self) -> None:
+        """Replaces the waiting frames by the whole state."""
         self._stale = True
         self._frames.clear()
         self._wake.set()
 
     async def send(self) -> None:
+        """Sends frames until the socket is closed."""
         try:
             while True:
                 await self._wake.wait()
@@ -71,33 +75,33 @@ class Watcher:
 
 
 class Feed:
-    """One per process with watchers. Without a `channel` it hears its own process alone."""
+    """Applies events to a board and offers them to the watchers. A process has at most one."""
 
     def __init__(
         self,
         *,
         database: DatabaseThreads,
         capacity: Callable[[], Capacity | None],
-        channel: LiveChannel | None = None,
+        source: EventSource,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._channel = channel
         self._capacity = capacity
+        self._source = source
         self._clock = clock
         self._watchers: set[Watcher] = set()
-        self._somebody = asyncio.Event()
+        self._watched = asyncio.Event()
         self._board: Board | None = None
         self._model: dict[str, str] = {}
         self._rules = current_rules()
-        self._look_at = self._model_at = 0.0
+        self._board_at = self._model_at = 0.0
 
     @asynccontextmanager
     async def watched_by(self, socket: Socket) -> AsyncIterator[None]:
         watcher = Watcher(socket, self._describe)
         sending = asyncio.create_task(watcher.send(), name="send live frames")
         self._watchers.add(watcher)
-        self._somebody.set()
+        self._watched.set()
         if self._board is not None:
             watcher.refresh()
         try:
@@ -108,59 +112,42 @@ class Feed:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def run(self) -> None:
+        """Sends frames while there are watchers, until it is cancelled."""
         while True:
-            await self._somebody.wait()
-            self._somebody.clear()
+            await self._watched.wait()
+            self._watched.clear()
+            self._board_at = self._model_at = 0.0
             try:
-                async with self._listening():
+                async with self._source.listening():
                     while self._watchers:
-                        await self._tick()
+                        await self._send_frame()
                         await asyncio.sleep(FRAME_S)
             finally:
                 self._board = None
-                if self._watchers:  # it failed, or somebody came while it ended
-                    self._somebody.set()
+                if self._watchers:  # It failed, or a watcher arrived during the cleanup.
+                    self._watched.set()
 
-    @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        self._look_at = self._model_at = 0.0
-        if self._channel is None:
-            REPORTER.watch(seconds=WATCH_S)
-            try:
-                yield
-            finally:
-                REPORTER.stop()
-        else:
-            async with self._channel.listening():
-                yield
-
-    async def _tick(self) -> None:
+    async def _send_frame(self) -> None:
         now = self._clock()
-        if self._channel is None:
-            REPORTER.watch(seconds=WATCH_S)
-        else:
-            await self._channel.announce(now)
-        changed = await self._look_at_model(now)
-        began, fresh = self._board is None, await self._look(now)
+        await self._source.announce(now)
+        model_changed = await self._update_model(now)
+        first, reread = self._board is None, await self._update_board(now)
         if self._board is None:
-            return  # the database is away
-        events = self._take(MAX_EVENTS + 1)
-        told = [self._board.apply(event, self._clock()) for event in events]
-        if changed:
-            told.append({"kind": "model", "model": self._model})
+            return  # The database is away.
+        events = self._source.take(MAX_EVENTS + 1)
+        applied = [self._board.apply(event, self._clock()) for event in events]
+        if model_changed:
+            applied.append({"kind": "model", "model": self._model})
         rules, self._rules = self._rules, current_rules()
-        if began or len(events) > MAX_EVENTS or {"kind": "lost"} in events:
+        if first or len(events) > MAX_EVENTS or {"kind": "lost"} in events:
             for watcher in self._watchers:
                 watcher.refresh()
             return
-        if told:
+        if applied:
             depths = self._board.count_waiting()
-            self._offer(json.dumps({"type": "events", "events": told, "depths": depths}))
-        if fresh or rules is not self._rules:
+            self._offer(json.dumps({"type": "events", "events": applied, "depths": depths}))
+        if reread or rules is not self._rules:
             self._offer(self._describe())
-
-    def _take(self, most: int) -> list[Event]:
-        return REPORTER.take(most) if self._channel is None else self._channel.take(most)
 
     def _offer(self, frame: str) -> None:
         for watcher in self._watchers:
@@ -171,23 +158,23 @@ class Feed:
         state = board.describe(self._clock(), current_rules())
         return json.dumps({"type": "state", "model": self._model, **state})
 
-    async def _look(self, now: float) -> bool:
-        """True if the board was read anew."""
-        if now < self._look_at:
+    async def _update_board(self, now: float) -> bool:
+        """Returns True if the board was read from the database."""
+        if now < self._board_at:
             return False
-        self._look_at = now + LOOK_INTERVAL_S
+        self._board_at = now + BOARD_INTERVAL_S
         try:
             board = await self._database.run(read_board, now)
         except DatabaseError as error:
             logger.warning("The live page cannot be brought up to date (%s).", error)
             return False
         if self._board is not None:
-            board.gone = self._board.gone
+            board.left = self._board.left
         self._board = board
         return True
 
-    async def _look_at_model(self, now: float) -> bool:
-        """True if its state changed."""
+    async def _update_model(self, now: float) -> bool:
+        """Returns True if the state of the model changed."""
         if now < self._model_at:
             return False
         self._model_at = now + MODEL_INTERVAL_S

@@ -1,4 +1,4 @@
-"""The live events of a fleet: every process tells those that watch, while somebody does."""
+"""Where the feed gets events from: from this process alone, or through a relay from the fleet."""
 
 import asyncio
 import contextvars
@@ -6,27 +6,28 @@ import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 from batching.messages import BATCHING_CHANNEL, Send
-from batching.telemetry.live_events import MAX_EVENTS, REPORTER, Event
+from batching.telemetry.live_events import REPORTER, Event, append_event, take_events
 
 logger = logging.getLogger("batching")
 
+# A process with watchers announces them here. Every process of the fleet receives.
 WATCH_CHANNEL = f"{BATCHING_CHANNEL}.watch"
-"""where a process with watchers says so; all of the fleet hear it"""
+# Every process sends its events here. Only processes with watchers receive.
 LIVE_CHANNEL = f"{BATCHING_CHANNEL}.live"
-"""where the events are told; only processes with watchers listen"""
 RELAY_INTERVAL_S = 0.1
 ANNOUNCE_INTERVAL_S = 2.0
 WATCHED_S = 3 * ANNOUNCE_INTERVAL_S
-LISTEN_PAUSE_S = 1.0
-EVENTS_AT_ONCE = 500
+LOCAL_WATCHED_S = 2.0
+RECEIVE_PAUSE_S = 1.0
+MAX_RELAYED_EVENTS = 500
 
 
 class Relay:
-    """Every process of the fleet has one. While nobody watches it only waits."""
+    """Sends the events of one process to the fleet while somebody watches."""
 
     def __init__(self, *, layer: Any, send: Send) -> None:
         self._layer = layer
@@ -34,24 +35,53 @@ class Relay:
         self._watched = asyncio.Event()
 
     async def receive_watchers(self) -> None:
+        """Receives announcements of watchers until it is cancelled."""
         while True:
             await self._layer.receive(WATCH_CHANNEL)
             REPORTER.watch(seconds=WATCHED_S)
             self._watched.set()
 
     async def run(self) -> None:
+        """Sends events until it is cancelled."""
         while True:
             await self._watched.wait()
             await asyncio.sleep(RELAY_INTERVAL_S)
             if not REPORTER.watched:
                 self._watched.clear()
-            while events := REPORTER.take(EVENTS_AT_ONCE):
+            while events := REPORTER.take(MAX_RELAYED_EVENTS):
                 message = {"type": "live.events", "events": json.dumps(events)}
                 await self._send(LIVE_CHANNEL, message)
 
 
+class EventSource(Protocol):
+    """The events for one feed: `announce` keeps them coming, `take` removes the oldest."""
+
+    def listening(self) -> AbstractAsyncContextManager[None]: ...
+
+    async def announce(self, now: float) -> None: ...
+
+    def take(self, most: int) -> list[Event]: ...
+
+
+class LocalEvents:
+    """The events of this process, if it is alone."""
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            REPORTER.stop()
+
+    async def announce(self, now: float) -> None:
+        REPORTER.watch(seconds=LOCAL_WATCHED_S)
+
+    def take(self, most: int) -> list[Event]:
+        return REPORTER.take(most)
+
+
 class LiveChannel:
-    """What a process with watchers hears of all the others and of itself."""
+    """The events of all processes of the fleet, received over the channel layer."""
 
     def __init__(self, *, layer: Any, send: Send) -> None:
         self._layer = layer
@@ -63,14 +93,14 @@ class LiveChannel:
     async def listening(self) -> AsyncIterator[None]:
         self._events.clear()
         self._announce_at = 0.0
-        listener = asyncio.create_task(
-            self._listen(), name="listen to the fleet", context=contextvars.Context()
+        receiver = asyncio.create_task(
+            self._receive(), name="receive live events", context=contextvars.Context()
         )
         try:
             yield
         finally:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
+            receiver.cancel()
+            await asyncio.gather(receiver, return_exceptions=True)
 
     async def announce(self, now: float) -> None:
         if now >= self._announce_at:
@@ -78,16 +108,14 @@ class LiveChannel:
             await self._send(WATCH_CHANNEL, {"type": "live.watched"})
 
     def take(self, most: int) -> list[Event]:
-        return [self._events.popleft() for _ in range(min(most, len(self._events)))]
+        return take_events(self._events, most)
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         while True:
             try:
                 message = await self._layer.receive(LIVE_CHANNEL)
-                self._events.extend(json.loads(message["events"]))
+                for event in json.loads(message["events"]):
+                    append_event(self._events, event)
             except Exception as error:
-                logger.warning("Live events cannot be heard (%s).", type(error).__name__)
-                await asyncio.sleep(LISTEN_PAUSE_S)
-            if len(self._events) > MAX_EVENTS:
-                self._events.clear()
-                self._events.append({"kind": "lost"})
+                logger.warning("Live events cannot be received (%s).", type(error).__name__)
+                await asyncio.sleep(RECEIVE_PAUSE_S)

@@ -1,33 +1,31 @@
-"""The machine as the database has it: where watching begins, and what lost events left undone."""
+"""Reads the board from the database: at the first watcher, and again to correct lost events."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from django.db.models import Count
+from django.db.models import Count, Q
 
 from batching.engine.lanes import Priority
-from batching.live.board import MAX_OUTCOMES, MAX_RUNNING, Board, Running, Waiting
+from batching.live.board import MAX_OUTCOMES, MAX_RUNNING, Board, RunningBatch, WaitingRequest
 from batching.models import Batch, CallStatus, ModelCall, Outcome
 from batching.telemetry.live_events import Event
 from chats.models import Chat, Status
 
+# Requests of each lane's queue. The others are counted.
 MAX_LISTED = 500
-"""of each lane's queue; the rest is counted"""
 
 ToClock = Callable[[datetime], float]
 
 
 def read_board(now: float) -> Board:
-    """`now` is the monotonic time of this moment; the rows' times are turned into such."""
-    moment = datetime.now(UTC)
+    """`now` is the present monotonic time, into which the timestamps of the rows are converted."""
+    present = datetime.now(UTC)
 
     def to_clock(at: datetime) -> float:
-        return now - (moment - at).total_seconds()
+        return now - (present - at).total_seconds()
 
     board = Board()
-    for item in _read_waiting(to_clock):
-        board.waiting[item.id] = item
+    board.waiting = {request.id: request for request in _read_waiting(to_clock)}
     queued = Chat.objects.filter(status=Status.QUEUED).order_by()
     listed = board.count_waiting()
     for priority, count in queued.values_list("priority").annotate(Count("pk")):
@@ -38,19 +36,19 @@ def read_board(now: float) -> Board:
     return board
 
 
-def _read_waiting(to_clock: ToClock) -> Iterator[Waiting]:
+def _read_waiting(to_clock: ToClock) -> Iterator[WaitingRequest]:
     columns = ("id", "username", "received_at", "due_at")
     for priority in Priority:
         queued = Chat.objects.filter(status=Status.QUEUED, priority=priority).order_by("id")
         for key, username, received, due in queued.values_list(*columns)[:MAX_LISTED]:
-            yield Waiting(key, priority.name, username, to_clock(received), to_clock(due))
+            yield WaitingRequest(key, priority.name, username, to_clock(received), to_clock(due))
 
 
-def _read_running(to_clock: ToClock) -> dict[int, Running]:
+def _read_running(to_clock: ToClock) -> dict[int, RunningBatch]:
     columns = ("id", "priority", "trigger", "created_at")
     batches = Batch.objects.filter(outcome=Outcome.RUNNING).order_by("-id")[:MAX_RUNNING]
     running = {
-        key: Running(key, Priority(priority).name, trigger, to_clock(created), {})
+        key: RunningBatch(key, Priority(priority).name, trigger, to_clock(created), {})
         for key, priority, trigger, created in reversed(batches.values_list(*columns))
     }
     chats = Chat.objects.filter(batch__in=list(running)).order_by("id")
@@ -68,30 +66,20 @@ def _read_running(to_clock: ToClock) -> dict[int, Running]:
     return running
 
 
-def _read_outcomes() -> list[Event]:
+def _read_outcomes() -> Iterator[Event]:
     ended = Batch.objects.exclude(outcome=Outcome.RUNNING).order_by("-id")[:MAX_OUTCOMES]
-    batches = list(ended.only("id", "priority", "size", "created_at", "finished_at"))
-    keys = [batch.pk for batch in batches]
-    calls = ModelCall.objects.filter(batch__in=keys).order_by().values_list("batch")
-    made = dict(calls.annotate(Count("pk")))
-    failed: dict[int, int] = defaultdict(int)
-    chats = Chat.objects.filter(batch__in=keys).exclude(status=Status.DONE).order_by()
-    failed |= dict(chats.values_list("batch").annotate(Count("pk")))
-    return [
-        {
+    batches = Batch.objects.filter(pk__in=list(ended.values_list("pk", flat=True))).annotate(
+        failed=Count("chats", filter=~Q(chats__status=Status.DONE), distinct=True),
+        calls_made=Count("calls", distinct=True),
+    )
+    for batch in batches.order_by("-id"):
+        duration = batch.finished_at - batch.created_at if batch.finished_at else None
+        yield {
             "batch_id": batch.pk,
             "lane": Priority(batch.priority).name,
             "size": batch.size,
-            "answered": batch.size - failed[batch.pk],
-            "failed": failed[batch.pk],
-            "calls": made.get(batch.pk, 0),
-            "duration_ms": _measure(batch),
+            "answered": batch.size - batch.failed,
+            "failed": batch.failed,
+            "calls": batch.calls_made,
+            "duration_ms": None if duration is None else round(duration.total_seconds() * 1000),
         }
-        for batch in batches
-    ]
-
-
-def _measure(batch: Batch) -> int | None:
-    if batch.finished_at is None:
-        return None
-    return round((batch.finished_at - batch.created_at).total_seconds() * 1000)

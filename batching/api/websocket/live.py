@@ -1,7 +1,7 @@
 """`/ws/live`: what happens in the machine at this moment."""
 
 from batching.live.feed import Feed
-from batching.live.relay import LiveChannel
+from batching.live.relay import LiveChannel, LocalEvents
 from batching.process.runtime import Runtime, get_runtime
 from batching.sockets.socket import Socket
 
@@ -17,13 +17,11 @@ async def watch(socket: Socket) -> None:
 def find_feed(runtime: Runtime) -> Feed:
     """The process's one, begun by its first watcher."""
     if runtime.feed is None:
-        channel = None
-        if runtime.shared:
-            channel = LiveChannel(layer=runtime.layer, send=runtime.sender.send)
+        fleet = LiveChannel(layer=runtime.layer, send=runtime.sender.send)
         runtime.feed = Feed(
             database=runtime.database,
             capacity=lambda: runtime.fleet_status().capacity,
-            channel=channel,
+            source=fleet if runtime.shared else LocalEvents(),
         )
         runtime.supervisor.start("live", runtime.feed.run)
     return runtime.feed

@@ -1,4 +1,4 @@
-"""What /ws/live shows of real traffic, and what it costs."""
+"""The frames that /ws/live sends while real requests are answered, and what they cost."""
 
 import asyncio
 import json
@@ -11,12 +11,13 @@ from asgiref.sync import sync_to_async
 
 from batching.engine.capacity import Capacity
 from batching.live import feed as feed_module
+from batching.live import relay, snapshot
 from batching.live.feed import Watcher
 from batching.models import CallStatus
 from batching.sockets.socket import Socket
 from batching.store.model_status import read_model_state
 from batching.telemetry.live_events import MAX_EVENTS, REPORTER, Reporter
-from batching.tests.harness import LIMIT_S, wait_until
+from batching.tests.harness import LIMIT_S, Harness, wait_until
 from batching.tests.rows import make_batch, make_call
 from batching.tests.sockets import SocketClient, connected
 from chats.models import Status
@@ -28,19 +29,21 @@ SECRET = "a prompt that only its requester may read"
 
 
 @pytest.fixture(autouse=True)
-def _patient_reporter(monkeypatch):
-    """A look that a busy machine delays by seconds loses no event."""
-    monkeypatch.setattr(feed_module, "WATCH_S", 60.0)
+def _patient_reporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps events even if a busy machine delays the feed by seconds."""
+    monkeypatch.setattr(relay, "LOCAL_WATCHED_S", 60.0)
 
 
-class Log:
-    """Every frame that one watcher got."""
+class FrameLog:
+    """Every frame that one watcher received."""
 
     def __init__(self, client: SocketClient) -> None:
         self._client = client
         self.frames: list[dict[str, Any]] = []
 
-    async def read_until(self, done: Callable[["Log"], bool], seconds: float = LIMIT_S) -> None:
+    async def read_until(
+        self, done: Callable[["FrameLog"], bool], seconds: float = LIMIT_S
+    ) -> None:
         async with asyncio.timeout(seconds):
             while not done(self):
                 self.frames.append(await self._client.receive(seconds))
@@ -57,7 +60,7 @@ class Log:
         return [item["id"] for event in self.events(kind) for item in event["items"]]
 
 
-async def test_snapshot_shows_queue_running_and_outcomes(harness):
+async def test_first_frame_shows_queue_running_batches_and_outcomes(harness: Harness) -> None:
     await harness.ask_all(["one", "two"])
     await harness.settle()
     await harness.change_lane(Priority.LOW, window_s=20)
@@ -66,7 +69,7 @@ async def test_snapshot_shows_queue_running_and_outcomes(harness):
         body = {"username": name, "prompt": SECRET, "priority": "LOW"}
         await harness.client.post("/v1/query", json=body, headers=headers)
     async with connected() as client:
-        log = Log(client)
+        log = FrameLog(client)
         await log.read_until(lambda log: bool(log.states))
     state = log.states[0]
     low = state["lanes"]["LOW"]
@@ -82,9 +85,9 @@ async def test_snapshot_shows_queue_running_and_outcomes(harness):
     assert state["model"] == {"state": "ok", "level": "info", "text": "The model answers."}
 
 
-async def test_events_name_every_request_once_on_its_way(harness):
+async def test_events_name_every_request_once_at_each_step(harness: Harness) -> None:
     async with connected() as client:
-        log = Log(client)
+        log = FrameLog(client)
         await log.read_until(lambda log: bool(log.states))
         prompts = [f"{SECRET} {n}" for n in range(20)]
         replies = await harness.ask_all(prompts)
@@ -109,9 +112,9 @@ async def test_events_name_every_request_once_on_its_way(harness):
     assert last["depths"] == {"HIGH": 0, "MEDIUM": 0, "LOW": 0}
 
 
-async def test_frames_are_coalesced(harness):
+async def test_frames_combine_events(harness: Harness) -> None:
     async with connected() as client:
-        log = Log(client)
+        log = FrameLog(client)
         await log.read_until(lambda log: bool(log.states))
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -124,10 +127,10 @@ async def test_frames_are_coalesced(harness):
     assert sum(len(frame["events"]) for frame in frames) > 100
 
 
-async def test_cancelled_request_leaves_the_queue(harness):
+async def test_cancelled_request_leaves_the_queue(harness: Harness) -> None:
     await harness.change_lane(Priority.LOW, window_s=20)
     async with connected() as client:
-        log = Log(client)
+        log = FrameLog(client)
         body = {"username": "ann", "prompt": "Why?", "priority": "LOW", "request_id": "r"}
         await harness.client.post("/v1/query", json=body, headers={"Prefer": "respond-async"})
         await log.read_until(lambda log: bool(log.states))
@@ -137,9 +140,9 @@ async def test_cancelled_request_leaves_the_queue(harness):
     assert [f for f in log.frames if f["type"] == "events"][-1]["depths"]["LOW"] == 0
 
 
-async def test_changed_settings_are_shown(harness):
+async def test_changed_settings_are_shown(harness: Harness) -> None:
     async with connected() as client:
-        log = Log(client)
+        log = FrameLog(client)
         await log.read_until(lambda log: bool(log.states))
         patch = {"high_priority": {"max_batch": 3}}
         reply = await harness.client.patch("/v1/settings", json=patch)
@@ -156,10 +159,12 @@ async def test_changed_settings_are_shown(harness):
         ("upstream_unavailable", "It could not be reached (ConnectError).", "failing"),
     ],
 )
-async def test_models_state_is_told(harness, monkeypatch, code, detail, state):
+async def test_state_of_the_model_is_shown(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, code: str, detail: str, state: str
+) -> None:
     monkeypatch.setattr(feed_module, "MODEL_INTERVAL_S", 0.05)
     async with connected() as client:
-        log = Log(client)
+        log = FrameLog(client)
         await log.read_until(lambda log: bool(log.states))
         await sync_to_async(make_failed_call)(code, detail)
         await log.read_until(lambda log: bool(log.events("model")))
@@ -173,7 +178,7 @@ def make_failed_call(code: str, detail: str) -> None:
 
 
 @pytest.mark.django_db
-def test_open_breaker_and_missing_key_have_a_state_of_their_own(settings):
+def test_open_breaker_and_missing_key_have_their_own_states(settings: Any) -> None:
     settings.GEMINI_API_KEY = "test-key-0123456789"
     capacity = Capacity(16, 4, (None, None, None), paused_s=3.0, down=True)
     assert read_model_state(capacity)["state"] == "breaker_open"
@@ -183,24 +188,26 @@ def test_open_breaker_and_missing_key_have_a_state_of_their_own(settings):
         assert read_model_state(None)["state"] == state
 
 
-async def test_nothing_is_computed_when_nobody_watches(harness):
+async def test_nothing_is_computed_when_nobody_watches(harness: Harness) -> None:
     assert harness.runtime.feed is None
     await harness.ask()
     assert REPORTER.take(10) == []
     async with connected() as client:
-        await Log(client).read_until(lambda log: bool(log.states))
+        await FrameLog(client).read_until(lambda log: bool(log.states))
     feed = harness.runtime.feed
     await wait_until(lambda: feed._board is None)
     assert not feed._watchers
 
 
-async def test_fifty_watchers_get_the_same_frames_from_one_look(harness, monkeypatch):
-    looks = []
-    monkeypatch.setattr(feed_module, "LOOK_INTERVAL_S", 3600.0)
+async def test_fifty_watchers_receive_the_same_frames_from_one_read(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    monkeypatch.setattr(feed_module, "BOARD_INTERVAL_S", 3600.0)
     read = feed_module.read_board
-    monkeypatch.setattr(feed_module, "read_board", lambda now: looks.append(now) or read(now))
+    monkeypatch.setattr(feed_module, "read_board", lambda now: reads.append(now) or read(now))
     clients = [SocketClient("/ws/live") for _ in range(50)]
-    logs = [Log(client) for client in clients]
+    logs = [FrameLog(client) for client in clients]
     for client in clients:
         await client.connect()
     await asyncio.gather(*(log.read_until(lambda log: bool(log.states)) for log in logs))
@@ -210,7 +217,7 @@ async def test_fifty_watchers_get_the_same_frames_from_one_look(harness, monkeyp
     assert {tuple(sorted(log.ids("dispatched"))) for log in logs} == {
         tuple(sorted(logs[0].ids("dispatched")))
     }
-    assert len(looks) <= 2
+    assert len(reads) <= 2
     tasks = [task for task in asyncio.all_tasks() if task.get_name() == "send live frames"]
     assert len(tasks) == 50
     for client in clients:
@@ -219,12 +226,12 @@ async def test_fifty_watchers_get_the_same_frames_from_one_look(harness, monkeyp
     assert tasks == []
 
 
-async def test_who_falls_behind_is_shown_the_state_instead_of_what_was_missed():
-    sent, free = [], asyncio.Event()
+async def test_watcher_that_falls_behind_receives_the_state_instead_of_missed_events() -> None:
+    sent, may_send = [], asyncio.Event()
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message["text"])
-        await free.wait()
+        await may_send.wait()
 
     watcher = Watcher(Socket(None, send, None), describe=lambda: "state")
     task = asyncio.create_task(watcher.send())
@@ -233,7 +240,7 @@ async def test_who_falls_behind_is_shown_the_state_instead_of_what_was_missed():
     for number in range(1000):
         watcher.offer(f"event {number}")
     assert len(watcher._frames) <= feed_module.MAX_FRAMES
-    free.set()
+    may_send.set()
     await wait_until(lambda: len(sent) == 2)
     assert sent == ["state", "state"]
     watcher.offer("event 1000")
@@ -242,9 +249,9 @@ async def test_who_falls_behind_is_shown_the_state_instead_of_what_was_missed():
     task.cancel()
 
 
-async def test_flood_of_events_shows_everything_anew(harness):
+async def test_flood_of_events_is_replaced_by_the_whole_state(harness: Harness) -> None:
     async with connected() as client:
-        log = Log(client)
+        log = FrameLog(client)
         await log.read_until(lambda log: bool(log.states))
         for number in range(MAX_EVENTS + 1):
             REPORTER.report("left", ids=[number], reason="cancelled")
@@ -252,7 +259,7 @@ async def test_flood_of_events_shows_everything_anew(harness):
     assert log.events("left") == []
 
 
-def test_unwatched_reporter_keeps_nothing():
+def test_unwatched_reporter_keeps_no_events() -> None:
     reporter = Reporter(clock=lambda: 100.0)
     reporter.report("left", ids=[1], reason="cancelled")
     assert reporter.take(9) == []
@@ -262,9 +269,9 @@ def test_unwatched_reporter_keeps_nothing():
 
 
 @pytest.mark.django_db
-def test_long_queue_is_counted_beyond_what_is_listed(monkeypatch):
-    from batching.live import snapshot
-
+def test_requests_of_a_long_queue_that_are_not_listed_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(snapshot, "MAX_LISTED", 3)
     for _ in range(5):
         make_chat(Status.QUEUED, priority=2)
