@@ -1,0 +1,1 @@
+"""Daphne, adapted to this gateway: bounds on what clients send, and an orderly shutdown."""

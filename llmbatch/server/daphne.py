@@ -1,4 +1,4 @@
-"""Daphne with the batch consumer beside it, and an orderly end."""
+"""Daphne with the batch consumer in the same process and with an orderly shutdown."""
 
 import asyncio
 import contextvars
@@ -13,16 +13,16 @@ from django.conf import settings
 from twisted.internet import defer
 
 from batching.process.runtime import Runtime
-from llmbatch.server.http_protocol import GatewayFactory
-from llmbatch.server.websocket_protocol import GatewaySocket
+from llmbatch.server.http_protocol import BoundedRequestFactory
+from llmbatch.server.websocket_protocol import BackpressureSocket
 
 logger = logging.getLogger("batching")
 
+# Twisted's default of 50 refuses clients in a burst.
 BACKLOG = 4096
-"""Twisted's own 50 loses clients of a burst"""
 
 
-class GatewayServer(Server):
+class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
     def __init__(
         self,
         application: Any,
@@ -38,7 +38,7 @@ class GatewayServer(Server):
             ready_callable=self._start,
             server_name="llmbatch",
             verbosity=1,
-            # The application says of a frame that it is too large; this one ends the connection.
+            # The application reports a frame that is too large; this bound closes the connection.
             websocket_max_message_size=2 * settings.MAX_BODY_BYTES,
             websocket_max_frame_size=2 * settings.MAX_BODY_BYTES,
         )
@@ -46,10 +46,10 @@ class GatewayServer(Server):
         self._runtime: Runtime | None = None
         self._ports: list[Any] = []
         self.failure = ""
-        daphne_server.HTTPFactory = GatewayFactory  # `run` makes one and asks for no other
+        daphne_server.HTTPFactory = BoundedRequestFactory  # `run` offers no parameter for it
 
     def _start(self) -> None:
-        self.ws_factory.protocol = GatewaySocket
+        self.ws_factory.protocol = BackpressureSocket
         loop = daphne_server.twisted_loop
         self._starting = loop.create_task(
             self._keep_runtime(), name="start", context=contextvars.Context()
@@ -64,10 +64,10 @@ class GatewayServer(Server):
             self.stop()
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
-        """A sender to a WebSocket waits for a client that does not read; memory stays bounded."""
+        """Suspends the sender to a WebSocket client that does not read, which bounds memory."""
         await super().handle_reply(protocol, message)
-        if isinstance(protocol, GatewaySocket) and message["type"] == "websocket.send":
-            await protocol.wait_until_free()
+        if isinstance(protocol, BackpressureSocket) and message["type"] == "websocket.send":
+            await protocol.wait_until_writable()
 
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)
@@ -78,18 +78,18 @@ class GatewayServer(Server):
         super().listen_error(failure)
 
     def kill_all_applications(self) -> Any:
-        """Runs when the reactor is about to end, and holds it until everything is in order."""
-        return defer.Deferred.fromFuture(asyncio.ensure_future(self._end()))
+        """Delays the end of the reactor until the shutdown is complete."""
+        return defer.Deferred.fromFuture(asyncio.ensure_future(self._shut_down()))
 
-    async def _end(self) -> None:
-        """Stops listening, lets the waiting be answered, then ends every task of the loop.
+    async def _shut_down(self) -> None:
+        """Stops listening, lets running requests finish, then cancels every task of the loop.
 
-        Tasks that were left running when the loop closes have crashed the interpreter at exit.
+        Tasks that still ran when the loop closed have crashed the interpreter at exit.
         """
         for port in self._ports:
             port.stopListening()
         if self._runtime is not None:
-            # Twisted's own handler would only complain that the reactor is stopped already.
+            # Twisted's own handlers would only log that the reactor has been stopped already.
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._runtime.hurry)
         try:
@@ -97,10 +97,9 @@ class GatewayServer(Server):
                 await self._runtime.drain(seconds=settings.DRAIN_S)
                 await self._runtime.stop()
         except Exception:
-            logger.exception("The gateway did not end in order.")
-        own = asyncio.current_task()
-        left = [task for task in asyncio.all_tasks() if task is not own]
-        for task in left:
+            logger.exception("The shutdown failed.")
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=2)
+        if others:
+            await asyncio.wait(others, timeout=2)

@@ -1,6 +1,6 @@
-"""Daphne's HTTP requests with a bound on their bodies, and refusals in the API's error form.
+"""Daphne's HTTP protocol with a bound on bodies and with errors in the API's form.
 
-Whatever happens here happens on the event loop, to requests that nobody has looked at yet.
+This code runs on the event loop, before any access check.
 """
 
 import asyncio
@@ -14,21 +14,21 @@ from batching.api.openai.responses import in_callers_form
 from llmbatch.errors import json_error
 from llmbatch.middleware.request_id import HEADER, choose_request_id
 
+# After a 413 the connection stays open for this long, so that the client can read the response.
+# An immediate close would reset the connection and lose the response.
 LINGER_S = 2.0
-"""for the client of a refused body to notice: closing at once would reset its connection, and the
-answer with it"""
 
 
-class GatewayRequest(WebRequest):
+class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
+    # Set once the body has been refused. The rest of the body is discarded.
     _lingering: asyncio.TimerHandle | None = None
-    """set once the body is refused; whatever more of it arrives is dropped"""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # Forms are the application's to read: Twisted would parse them for anyone, on the loop.
+        # The application parses forms. Twisted would parse them on the event loop, for any client.
         super().__init__(*args, parsePOSTFormSubmission=False, **options)
 
     def gotLength(self, length: int | None) -> None:
-        """All headers are here; the length is None if the body comes in chunks."""
+        """Runs after the headers; the length is None for a chunked body."""
         if length is not None and length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             self._refuse_body()
         else:
@@ -50,17 +50,17 @@ class GatewayRequest(WebRequest):
             super().requestReceived(command, path, version)
 
     def process(self) -> Any:
-        """Both for HTTP and for the handshake of a WebSocket, which gets the same headers."""
-        # By this one Daphne lets a client choose what Django cuts off the path.
+        """Runs for HTTP requests and for WebSocket handshakes."""
+        # Daphne would let the client choose a prefix that Django removes from the path.
         self.requestHeaders.removeHeader(b"Daphne-Root-Path")
         return super().process()
 
     def _refuse_body(self) -> None:
-        """Answers 413 and half closes the connection; the rest follows with `finish`."""
-        # The channel tells the request its first line only when the whole body has come.
+        """Responds with 413 and closes the sending side; `finish` closes the connection."""
+        # The channel sets these attributes only after the whole body.
         self.method, self.uri = self.channel._command, self.channel._path
         self.clientproto, self.path = self.channel._version, self.uri.partition(b"?")[0]
-        self.requestHeaders.removeHeader(b"Expect")  # or a 100 would follow, and ask for the body
+        self.requestHeaders.removeHeader(b"Expect")  # else Twisted would send 100 Continue
         self.channel.persistent = False
         self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self.finish)
@@ -80,28 +80,28 @@ class GatewayRequest(WebRequest):
             self._lingering.cancel()
 
     def basic_error(self, status: int, status_text: bytes, body: str) -> None:
-        """Daphne's own refusals: a bad header, a path that is not ASCII."""
+        """Sends Daphne's own errors: a bad header, or a path that is not ASCII."""
         self._send(json_error(status, detail=body if status < 500 else None), more_body=False)
 
     def _send(self, error: HttpResponse, *, more_body: bool) -> None:
         content = in_callers_form(error, self.path.decode("latin-1")).content
-        sent = self.requestHeaders.getRawHeaders(HEADER, [])
-        name = choose_request_id((HEADER, value) for value in sent)
+        values = self.requestHeaders.getRawHeaders(HEADER, [])
+        request_id = choose_request_id((HEADER, value) for value in values)
         headers = [
             (b"Content-Type", b"application/json"),
             (b"Content-Length", str(len(content)).encode()),
-            (HEADER, name.encode()),
+            (HEADER, request_id.encode()),
         ]
         start = {"type": "http.response.start", "status": error.status_code, "headers": headers}
         self.handle_reply(start)
         self.handle_reply({"type": "http.response.body", "body": content, "more_body": more_body})
 
 
-class GatewayFactory(HTTPFactory):
+class BoundedRequestFactory(HTTPFactory):  # type: ignore[misc]  # daphne has no types
     def buildProtocol(self, addr: Any) -> Any:
         protocol = super().buildProtocol(addr)
-        protocol.requestFactory = GatewayRequest
+        protocol.requestFactory = BoundedRequest
         return protocol
 
     def log(self, request: WebRequest) -> None:
-        """Twisted would word an access log line for each request and throw it away."""
+        """Does nothing: Twisted would format an access log line per request and discard it."""

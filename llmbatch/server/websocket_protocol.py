@@ -1,129 +1,134 @@
-"""Daphne's WebSockets with bounds on what waits in both directions, and a reason for their end."""
+"""Daphne's WebSocket protocol with bounded buffers in both directions and with close reasons."""
 
 import asyncio
 from typing import Any
 
-from autobahn.twisted.websocket import ConnectionDeny
+from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+# Bytes parsed per event-loop iteration. They may contain more than a hundred frames.
 PIECE_BYTES = 1024
-"""are taken apart in one turn of the loop; they may hold more than a hundred frames"""
+# Parsing pauses while this many frames wait for the application.
 MAX_UNREAD = 16
-"""frames that the application has not taken yet, and those of one more piece"""
-PATIENCE_S = 0.005
+# Seconds between two checks whether parsing can continue.
+POLL_INTERVAL_S = 0.005
 
 
 @implementer(IPushProducer)
-class Flow:
-    """Told by the transport when its buffer is full (64 KB) and when it is empty again.
+class ReadGate:
+    """Stops reading from a client that does not read its answers, and while `hold` demands it.
 
-    While it is full nothing is read either: who takes no answers may ask nothing. Nor is anything
-    read while `hold` says so.
+    The transport calls `pauseProducing` when its send buffer (64 KB) is full, and
+    `resumeProducing` when the buffer is empty again.
     """
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._held = False
-        self.free = asyncio.Event()
-        self.free.set()
+        self.writable = asyncio.Event()
+        self.writable.set()
 
     def pauseProducing(self) -> None:
-        self.free.clear()
+        self.writable.clear()
         self._transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        self.free.set()
+        self.writable.set()
         if not self._held:
             self._transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        self.free.set()
+        self.writable.set()
 
     def hold(self, held: bool) -> None:
         if held and not self._held:
             self._transport.pauseProducing()
-        elif self._held and not held and self.free.is_set():
+        elif self._held and not held and self.writable.is_set():
             self._transport.resumeProducing()
         self._held = held
 
 
-class GatewaySocket(WebSocketProtocol):
+class BackpressureSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
+    # Daphne's server; set when the handshake reaches `onConnect`.
     server: Any = None
-    """Daphne's, once the handshake has come to `onConnect`"""
-    flow: Flow | None = None
+    # None until the handshake is complete.
+    gate: ReadGate | None = None
+    # Received bytes that have not been parsed yet.
     _rest = b""
-    """what was received and is not taken apart yet"""
 
     def onConnect(self, request: Any) -> Any:
         if not request.headers.get("sec-websocket-protocol", "").isascii():
-            # Daphne would log it as a fault of the server's, and answer 500.
+            # Daphne would treat it as a server error and respond with 500.
             raise ConnectionDeny(400, "Sec-WebSocket-Protocol is not ASCII")
         return super().onConnect(request)
 
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:
-        if self.server is not None:  # else the handshake was refused before Daphne knew of it
+        if self.server is not None:  # else the handshake failed before `onConnect`
             super().onClose(wasClean, code, reason)
 
     def onOpen(self) -> None:
         super().onOpen()
-        self.unregisterProducer()  # the HTTP channel, which this socket was
-        self.flow = Flow(self.transport)
-        self.registerProducer(self.flow, True)
+        self.unregisterProducer()  # the HTTP channel of the handshake
+        self.gate = ReadGate(self.transport)
+        self.registerProducer(self.gate, True)
 
     def dataReceived(self, data: bytes) -> None:
-        """Piece by piece: 64 KB of tiny frames would keep the loop from everybody for 0.1 s."""
-        if self.flow is None:  # the handshake
+        """Parses in pieces: 64 KB of tiny frames would block the event loop for 0.1 s."""
+        if self.gate is None:  # the handshake
             super().dataReceived(data)
             return
-        going_on, self._rest = bool(self._rest), self._rest + data
-        if not going_on:
-            self._take_piece(self.flow)
+        is_parsing, self._rest = bool(self._rest), self._rest + data
+        if not is_parsing:
+            self._take_piece(self.gate)
 
     def connectionLost(self, reason: Any) -> None:
         self._rest = b""
         super().connectionLost(reason)
 
-    def _take_piece(self, flow: Flow) -> None:
-        """Goes on by itself until nothing is left, and lets nothing more be read before."""
+    def _take_piece(self, gate: ReadGate) -> None:
+        """Parses a piece and schedules the next one. Until the last one, reading is paused."""
         loop = asyncio.get_running_loop()
-        if self._is_ahead(flow):
-            flow.hold(True)
-            loop.call_later(PATIENCE_S, self._take_piece, flow)
+        if self._is_ahead(gate):
+            gate.hold(True)
+            loop.call_later(POLL_INTERVAL_S, self._take_piece, gate)
             return
         size = max(PIECE_BYTES, self._count_missing())
         piece, self._rest = self._rest[:size], self._rest[size:]
         super().dataReceived(piece)
-        flow.hold(bool(self._rest))
+        gate.hold(bool(self._rest))
         if self._rest:
-            loop.call_soon(self._take_piece, flow)
+            loop.call_soon(self._take_piece, gate)
 
-    def _is_ahead(self, flow: Flow) -> bool:
-        """Whether the client has sent more than the application reads, or takes no answers."""
+    def _is_ahead(self, gate: ReadGate) -> bool:
+        """Whether frames wait for the application, or the client does not read its answers."""
         if self.state != self.STATE_OPEN:
             return False
-        return self.application_queue.qsize() >= MAX_UNREAD or not flow.free.is_set()
+        has_unread: bool = self.application_queue.qsize() >= MAX_UNREAD
+        return has_unread or not gate.writable.is_set()
 
     def _count_missing(self) -> int:
-        """Bytes of a frame that is not complete yet; however many, it is one frame."""
+        """Returns the missing bytes of an incomplete frame, which may be parsed in one piece."""
         if self.current_frame is None:
             return 0
-        return self.current_frame.length - self.current_frame_masker.pointer()
+        missing: int = self.current_frame.length - self.current_frame_masker.pointer()
+        return missing
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if self.state == self.STATE_OPEN:  # else the application has closed it and reads no more
+        # The application reads no frame after it has closed the socket.
+        if self.state == self.STATE_OPEN:
             super().onMessage(payload, isBinary)
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.close" and self.state == self.STATE_OPEN:
-            # `sendClose` would refuse the standard's own codes, as if a browser had called it.
+            # `sendClose` would reject the codes that browsers may not send, such as 1008.
             reason = str(message.get("reason") or "").encode()
             self.sendCloseFrame(message.get("code", 1000), reason)
         elif message["type"] != "websocket.send" or self.state == self.STATE_OPEN:
             super().handle_reply(message)
 
-    async def wait_until_free(self) -> None:
-        """Returns when the client has read enough, or is gone."""
-        if self.flow is not None:
-            await self.flow.free.wait()
+    async def wait_until_writable(self) -> None:
+        """Returns when the send buffer is empty or the connection is closed."""
+        if self.gate is not None:
+            await self.gate.writable.wait()

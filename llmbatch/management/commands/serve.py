@@ -34,10 +34,10 @@ class Command(BaseCommand):
         # Importing Daphne's server installs its reactor on the event loop chosen above.
         from batching.process.runtime import configure_runtime, get_runtime
         from llmbatch.asgi import application
-        from llmbatch.server.daphne import GatewayServer
+        from llmbatch.server.daphne import DrainingServer
 
         configure_runtime(name=f"{socket.gethostname()}:{port}", runs_batches=not no_consumer)
-        server = GatewayServer(application, host=host, port=port, start=get_runtime)
+        server = DrainingServer(application, host=host, port=port, start=get_runtime)
         gc.collect()
         gc.freeze()  # what is loaded by now lives as long as the process
         gc.set_threshold(20_000, 50, 100)
