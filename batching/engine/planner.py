@@ -27,7 +27,7 @@ class QueuedItem:
 
     `target` is the time of acceptance plus the latency target of the lane; among due lanes the one
     with the smallest target goes first. `exchange` names the HTTP exchange that brought the
-    request, and `generation` tells requests apart that used the same id one after another; both are
+    request. `generation` distinguishes requests that used the same id one after another. Both are
     empty where they are not known.
     """
 

@@ -50,7 +50,7 @@ class CallSlots:
         return priority is Priority.HIGH or self._running[False] < self.total - self.reserve
 
     def take(self, priority: Priority) -> bool:
-        """Takes a slot. Returns True if the call is the probe, as `release` must be told."""
+        """Takes a slot. Returns True if the call is the probe, which `release` must know."""
         if not self.may_start(priority):
             raise RuntimeError("no call slot is free")
         self._running[priority is Priority.HIGH] += 1

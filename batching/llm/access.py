@@ -1,4 +1,4 @@
-"""Which model answers, and how it is reached. Imports no SDK: that takes half a second to load."""
+"""Which model answers, and how to reach it. Does not import the SDK, which loads slowly."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelAccess:
-    """How to reach the model. `transport`, where set, stands in for the network."""
+    """How to reach the model. `transport`, if set, replaces the network."""
 
     api_key: str | None = field(repr=False)
     base_url: str = ""
     api_version: str = "v1beta"
-    transport: httpx2.AsyncBaseTransport | None = field(default=None, compare=True)
+    transport: httpx2.AsyncBaseTransport | None = None
 
 
 class ModelState(enum.StrEnum):
@@ -39,11 +39,11 @@ class ModelState(enum.StrEnum):
 def _simulated_transport() -> SimulatedTransport:
     from batching.llm.simulated.transport import SimulatedTransport
 
-    return SimulatedTransport(kept_calls=0)  # it keeps whole prompts, which only tests read
+    return SimulatedTransport(kept_calls=0)  # Kept calls hold whole prompts; only tests read them.
 
 
 def read_access() -> ModelAccess:
-    """A key goes to Gemini. Without one, DEBUG gives the simulated model, or the given address."""
+    """With a key: Gemini. Without one, if DEBUG is on: the configured address or the simulation."""
     key, version = current_snapshot().api_key, settings.GEMINI_API_VERSION
     if key:
         return ModelAccess(key, settings.GEMINI_BASE_URL, version)

@@ -1,16 +1,15 @@
-"""The way to Gemini: the only module that imports the google-genai client.
+"""Calls Gemini through the google-genai SDK, which only this module and `errors` import.
 
-What the SDK would do by itself is off: it makes no retry, continues no answer, calls no function,
-follows no redirect and never chooses another transport.
+Everything that the SDK would do by itself is off: it makes no retry, continues no answer, calls no
+function, follows no redirect and never chooses another transport.
 """
 
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import cache
-from typing import Any
 
 import httpx2
 from google import genai
@@ -24,25 +23,24 @@ from batching.llm.access import ModelAccess
 from batching.llm.errors import explain_failure
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com/"
-CONNECT_TIMEOUT_S = 10.0
 TEST_KEY_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 1000
-KEPT_CONNECTIONS = 16
-"""more would cost: the pool looks at each idle connection for every call"""
+# The pool checks each idle connection for every call, so more of them cost time.
+MAX_IDLE_CONNECTIONS = 16
 
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()  # some 30 ms, so once per process
+    return ssl.create_default_context()  # Takes about 30 ms, so it is made once per process.
 
 
 def build_client(access: ModelAccess) -> genai.Client:
-    """Raises NoApiKey without a key: the SDK would take one from the environment."""
+    """Raises NoApiKey without a key, because the SDK would take one from the environment."""
     if not access.api_key:
         raise NoApiKey()
     tls = _tls_context()
     limits = httpx2.Limits(
-        max_connections=MAX_CONNECTIONS, max_keepalive_connections=KEPT_CONNECTIONS
+        max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS
     )
     transport = access.transport or httpx2.AsyncHTTPTransport(verify=tls, limits=limits)
     return genai.Client(
@@ -57,15 +55,15 @@ def build_client(access: ModelAccess) -> genai.Client:
                 "verify": tls,
                 "transport": transport,
                 "follow_redirects": False,
-                # A proxy from the environment would be used instead of the simulated transport.
+                # Otherwise a proxy from the environment would replace the simulated transport.
                 "trust_env": access.transport is None,
             },
         ),
     )
 
 
-class _Lease:
-    """A client and how many calls use it."""
+class _SharedClient:
+    """A client and the number of calls that use it."""
 
     def __init__(self, access: ModelAccess) -> None:
         self.access = access
@@ -75,41 +73,42 @@ class _Lease:
 
 
 class GeminiModel:
-    """Calls the model that `read_access` describes at that moment.
+    """Calls the model that `read_access` describes when the call starts.
 
-    When key or address change, new calls use a new client; the old one is closed when its last
-    call has ended.
+    After a change of the key or the address, new calls use a new client. The old client is closed
+    when its last call has ended.
     """
 
     def __init__(self, read_access: Callable[[], ModelAccess]) -> None:
         self._read_access = read_access
-        self._lease: _Lease | None = None
+        self._current: _SharedClient | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def stream(
         self, prompt: CombinedPrompt, *, timeout_s: float
     ) -> AsyncGenerator[Piece, None]:
-        """One streamed call; `timeout_s` is also what the service is told to take at most."""
+        """Makes one streamed call; `timeout_s` is sent to the service as well."""
         try:
-            with self._borrow() as client:
+            with self._use_client() as client:
                 chunks = await client.aio.models.generate_content_stream(
                     model=prompt.model,
                     contents=_Content(role="user", parts=[_Part(text=prompt.contents)]),
                     config=_config(prompt, timeout_s=timeout_s),
                 )
+                assert isinstance(chunks, AsyncGenerator)  # The SDK declares less than it returns.
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         yield parse_chunk(chunk)
         except GatewayError as error:
             raise CallFailed(error, Remedy.FAIL) from None
         except Exception as raised:
-            # The SDK's errors hold the request with the key in its headers: none of it goes on.
+            # An error of the SDK holds the request, whose headers hold the key: hide it.
             raise explain_failure(raised) from None
 
     async def test_key(self, model: str) -> str:
-        """Asks for the model's description, which costs no tokens; "" or why it failed."""
+        """Requests the description of the model, which costs no tokens; returns "" or the error."""
         try:
-            with self._borrow() as client:
+            with self._use_client() as client:
                 async with asyncio.timeout(TEST_KEY_TIMEOUT_S):
                     await client.aio.models.get(model=model)
         except GatewayError as error:
@@ -119,43 +118,44 @@ class GeminiModel:
         return ""
 
     async def close(self) -> None:
-        if self._lease is not None:
-            self._retire(self._lease)
-            self._lease = None
+        if self._current is not None:
+            self._retire(self._current)
+            self._current = None
         if self._closing:
             await asyncio.wait(self._closing)
 
     @contextmanager
-    def _borrow(self) -> Any:
+    def _use_client(self) -> Iterator[genai.Client]:
         access = self._read_access()
-        if self._lease is None or self._lease.access != access:
-            old, self._lease = self._lease, _Lease(access)
+        if self._current is None or self._current.access != access:
+            old, self._current = self._current, _SharedClient(access)
             if old is not None:
                 self._retire(old)
-        lease = self._lease
-        lease.calls += 1
+        shared = self._current
+        shared.calls += 1
         try:
-            yield lease.client
+            yield shared.client
         finally:
-            lease.calls -= 1
-            if lease.retired and lease.calls == 0:
-                self._close(lease)
+            shared.calls -= 1
+            if shared.retired and shared.calls == 0:
+                self._close(shared)
 
-    def _retire(self, lease: _Lease) -> None:
-        lease.retired = True
-        if lease.calls == 0:
-            self._close(lease)
+    def _retire(self, shared: _SharedClient) -> None:
+        shared.retired = True
+        if shared.calls == 0:
+            self._close(shared)
 
-    def _close(self, lease: _Lease) -> None:
-        task = asyncio.create_task(lease.client.aio.aclose(), name="close model client")
+    def _close(self, shared: _SharedClient) -> None:
+        task = asyncio.create_task(shared.client.aio.aclose(), name="close model client")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
 
 class _Unsearched:
-    """The SDK asks `name in model` for each field it knows, which pydantic answers by walking all.
+    """Answers `name in model` at once.
 
-    The answer is no in any case; measured, the walks are a sixth of a call's processor time.
+    The SDK tests this for each field it knows, and pydantic iterates over all fields to answer. The
+    answer is always False, and the iterations took a sixth of the processor time of a call.
     """
 
     def __contains__(self, name: object) -> bool:
@@ -188,14 +188,14 @@ def _config(prompt: CombinedPrompt, *, timeout_s: float) -> types.GenerateConten
 
 
 def _thinking_config(model: str) -> types.ThinkingConfig | None:
-    """The least thinking that 3.x models allow; other models get no such field."""
+    """The lowest thinking level that 3.x models allow; other models get no such field."""
     if re.search(r"(^|/)gemini-3([.-]|$)", model):
         return types.ThinkingConfig(thinking_level=types.ThinkingLevel.LOW)
     return None
 
 
 def parse_chunk(chunk: types.GenerateContentResponse) -> Piece:
-    """One event of the stream; thought parts are left out of the text."""
+    """Parses one event of the stream; the text does not hold the model's thoughts."""
     candidate = chunk.candidates[0] if chunk.candidates else None
     parts = (candidate.content.parts or []) if candidate and candidate.content else []
     finish = candidate.finish_reason if candidate else None

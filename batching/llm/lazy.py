@@ -1,4 +1,4 @@
-"""The model for a process that runs no batches: the SDK is loaded when the key is tested."""
+"""The model of a process that runs no batches: it loads the SDK when the key is tested."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class LazyGeminiModel:
-    """A `GeminiModel` that is made at the first test of the key."""
+    """Creates its `GeminiModel` at the first test of the key."""
 
     def __init__(self, read_access: Callable[[], ModelAccess]) -> None:
         self._read_access = read_access
         self._model: GeminiModel | None = None
 
     async def test_key(self, model: str) -> str:
-        """As `GeminiModel.test_key`."""
+        """See `GeminiModel.test_key`."""
         if self._model is None:
             gemini = await asyncio.to_thread(import_module, "batching.llm.gemini")
             self._model = gemini.GeminiModel(self._read_access)

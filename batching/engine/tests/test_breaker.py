@@ -1,4 +1,4 @@
-"""A service that refuses is left alone, and tried again by one call at a time (CASES 46)."""
+"""Tests that a failing service is called no more for a while, and then by one call at a time."""
 
 import asyncio
 
@@ -23,10 +23,10 @@ from batching.engine.tests.virtual_loop import run_virtual
 
 
 def open_breaker(*, retry_after_s: float | None = None) -> Breaker:
-    """It opens at 0."""
+    """A breaker that opened at the time 0."""
     breaker = Breaker()
-    for moment in [-MIN_FAILING_S] * (MIN_FAILURES - 1) + [0.0]:
-        breaker.fail(moment, retry_after_s=retry_after_s)
+    for now in [-MIN_FAILING_S] * (MIN_FAILURES - 1) + [0.0]:
+        breaker.fail(now, retry_after_s=retry_after_s)
     assert breaker.is_open
     return breaker
 
@@ -47,7 +47,7 @@ def test_opens_after_enough_failures_without_a_reply_for_long_enough() -> None:
     breaker = Breaker()
     for _ in range(3 * MIN_FAILURES):
         breaker.fail(0.0)
-    assert not breaker.is_open, "they came all at once"
+    assert not breaker.is_open, "all failures came at the same time"
     breaker.fail(MIN_FAILING_S - 0.001)
     assert breaker.allows(MIN_FAILING_S)
     breaker.fail(MIN_FAILING_S)
@@ -57,12 +57,12 @@ def test_opens_after_enough_failures_without_a_reply_for_long_enough() -> None:
 
 def test_few_failures_do_not_open_it_however_long_they_take() -> None:
     breaker = Breaker()
-    for moment in range(MIN_FAILURES - 1):
-        breaker.fail(100.0 * moment)
+    for number in range(MIN_FAILURES - 1):
+        breaker.fail(100.0 * number)
     assert not breaker.is_open
 
 
-def test_a_reply_in_between_starts_count_and_time_anew() -> None:
+def test_reply_resets_the_count_and_the_time() -> None:
     breaker = Breaker()
     for _ in range(MIN_FAILURES):
         breaker.fail(0.0)
@@ -82,7 +82,7 @@ def test_after_the_pause_one_call_may_start_and_only_one() -> None:
     assert breaker.begin()
     assert not breaker.allows(FIRST_PAUSE_S)
     breaker.end_probe()
-    assert breaker.allows(FIRST_PAUSE_S), "it ended without telling anything"
+    assert breaker.allows(FIRST_PAUSE_S), "the probe ended without a result"
     assert not Breaker().begin()
 
 
@@ -101,18 +101,18 @@ def test_each_failed_probe_doubles_the_pause_up_to_the_longest() -> None:
     assert (breaker.probes, breaker.is_open) == (0, False)
 
 
-@pytest.mark.parametrize("moment", [0.5, FIRST_PAUSE_S, 5.0])
-def test_failure_of_a_call_from_before_the_opening_changes_nothing(moment: float) -> None:
+@pytest.mark.parametrize("now", [0.5, FIRST_PAUSE_S, 5.0])
+def test_failure_of_a_call_from_before_the_opening_changes_nothing(now: float) -> None:
     breaker = open_breaker()
-    breaker.fail(moment)
+    breaker.fail(now)
     assert (breaker.probes, breaker.failures) == (0, MIN_FAILURES)
-    assert breaker.paused_s(moment) == max(0.0, FIRST_PAUSE_S - moment)
+    assert breaker.paused_s(now) == max(0.0, FIRST_PAUSE_S - now)
 
 
 @pytest.mark.parametrize(
     ("asked", "pause"), [(None, 1.0), (0.2, 1.0), (12.0, 12.0), (3600.0, 60.0)]
 )
-def test_pause_is_as_long_as_the_service_asks_within_reason(
+def test_pause_is_as_long_as_the_service_requests_up_to_a_bound(
     asked: float | None, pause: float
 ) -> None:
     assert open_breaker(retry_after_s=asked).paused_s(0.0) == pause
@@ -149,7 +149,7 @@ def test_while_it_is_open_probes_run_one_at_a_time(events: list[str]) -> None:
     run_virtual(main())
 
 
-def test_of_twenty_that_wait_exactly_one_probes_a_recovering_service() -> None:
+def test_one_of_twenty_waiting_calls_probes_a_recovering_service() -> None:
     async def main() -> list[int]:
         slots = make_slots()
         await break_down(slots)
@@ -177,7 +177,7 @@ def test_of_twenty_that_wait_exactly_one_probes_a_recovering_service() -> None:
 def test_long_call_from_before_the_opening_does_not_hold_up_the_probe() -> None:
     async def main() -> float:
         slots = make_slots()
-        slots.take(LOW)  # streams for ever
+        slots.take(LOW)  # This call never ends.
         await break_down(slots)
         began = asyncio.get_running_loop().time()
         assert await slots.acquire(HIGH, target=0)
@@ -240,7 +240,7 @@ def test_batches_that_wait_for_a_retry_fail_with_the_probe() -> None:
 
 
 def run_broken(script: object, **kwargs: object) -> Bench:
-    """The batch's own failure is the one that opens the breaker."""
+    """Runs a batch whose own failure opens the breaker."""
 
     async def main() -> Bench:
         bench = Bench(script, **kwargs)
@@ -274,7 +274,7 @@ def test_retry_whose_deadline_ends_before_the_pause_fails_at_once() -> None:
     assert (bench.recorder.errors[0].retry_after_s or 0) >= 40.0
 
 
-def test_retry_that_gets_no_turn_within_its_deadline_ends_there() -> None:
+def test_retry_that_gets_no_slot_before_its_deadline_times_out() -> None:
     async def main() -> Bench:
         bench = Bench(lambda n, prompt: [0.1, overloaded()], wait_s=3.0, slots=1)
         bench.slots.take(HIGH)
@@ -299,19 +299,22 @@ BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.TOGETHER, perhaps_bi
     [
         pytest.param([overloaded()], False, "counts", id="a refusal"),
         pytest.param([overloaded()], True, "counts", id="a refused probe"),
-        pytest.param([BROKE_OFF], False, "tells nothing", id="it broke off"),
-        pytest.param([BROKE_OFF], True, "counts", id="a probe broke off"),
-        pytest.param([Piece("{"), overloaded()], False, "ends the row", id="text came before"),
+        pytest.param([BROKE_OFF], False, "changes nothing", id="a broken stream"),
+        pytest.param([BROKE_OFF], True, "counts", id="a broken stream of a probe"),
+        pytest.param([Piece("{"), overloaded()], False, "resets the count", id="text came before"),
         pytest.param(
-            [CallFailed(UpstreamRejectedKey(), Remedy.FAIL)], False, "ends the row", id="bad key"
+            [CallFailed(UpstreamRejectedKey(), Remedy.FAIL)],
+            False,
+            "resets the count",
+            id="bad key",
         ),
         pytest.param(
-            [CallFailed(UpstreamError("400"), Remedy.ALONE)], False, "ends the row", id="400"
+            [CallFailed(UpstreamError("400"), Remedy.ALONE)], False, "resets the count", id="400"
         ),
-        pytest.param(HANG, False, "tells nothing", id="nothing came in time"),
+        pytest.param(HANG, False, "changes nothing", id="nothing came in time"),
     ],
 )
-def test_what_counts_as_a_failure_of_the_service(
+def test_breaker_counts_only_failures_of_the_service(
     reply: list[Step], probe: bool, effect: str
 ) -> None:
     async def main() -> int:
@@ -323,11 +326,11 @@ def test_what_counts_as_a_failure_of_the_service(
         await bench.runner.run(batch)
         return bench.slots.breaker.failures
 
-    effects = {0: "ends the row", 1: "tells nothing", 2: "counts"}
+    effects = {0: "resets the count", 1: "changes nothing", 2: "counts"}
     assert effects[run_virtual(main())] == effect
 
 
-def test_mean_call_time_comes_from_calls_that_wrote_text_each_lane_for_itself() -> None:
+def test_mean_duration_of_each_lane_counts_only_calls_that_wrote_text() -> None:
     async def main() -> tuple[float | None, ...]:
         bench = Bench(lambda n, prompt: [overloaded()] if n == 1 else [2.0, *whole(prompt)])
         assert bench.slots.capacity.call_s == (None, None, None)
@@ -337,7 +340,7 @@ def test_mean_call_time_comes_from_calls_that_wrote_text_each_lane_for_itself() 
     assert run_virtual(main()) == (None, None, 2.0)
 
 
-def test_reply_that_goes_on_dripping_after_its_last_answer_is_left() -> None:
+def test_reply_that_never_ends_after_its_last_answer_is_abandoned() -> None:
     async def main() -> float:
         bench = Bench(lambda n, prompt: [*whole(prompt), *[4.0, Piece(" ")] * 500])
         await bench.run()

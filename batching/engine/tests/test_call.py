@@ -1,4 +1,4 @@
-"""One call: what its answers are told, and what its record says."""
+"""Tests of one call: the usage of its answers and the content of its report."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def run_bench(script: Script, *, count: int = 6, wait_s: float = 30.0) -> Bench:
 
 
 def stream_early(prompt: CombinedPrompt, usage: TokenUsage | None) -> list[Step]:
-    """All answers, and the end a second later."""
+    """All answers; the end of the reply comes one second later."""
     return [Piece(reply_to(prompt), usage=usage), 1.0, Piece(finish_reason="STOP", usage=usage)]
 
 
@@ -47,13 +47,13 @@ def test_shares_of_a_call_sum_exactly_to_its_usage() -> None:
         assert answer.usage == report.shares[index]
 
 
-def test_answer_of_a_retry_counts_what_its_first_call_cost_too() -> None:
+def test_usage_of_a_retried_answer_includes_the_first_call() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[0] if n == 1 else []), count=2)
     first, second = bench.recorder.reports
     assert bench.recorder.answers[0].usage == first.shares[0] + second.shares[0]
 
 
-def test_answer_of_the_third_call_counts_what_all_three_cost() -> None:
+def test_usage_of_an_answer_of_the_third_call_includes_all_three() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[0] if n < 3 else []), count=2)
     spent = TokenUsage()
     for report in bench.recorder.reports:
@@ -62,7 +62,7 @@ def test_answer_of_the_third_call_counts_what_all_three_cost() -> None:
     assert bench.recorder.answers[0].usage == spent
 
 
-def test_output_is_shared_by_the_length_of_the_answers_and_costs_the_unanswered_nothing() -> None:
+def test_output_is_shared_by_length_and_unanswered_items_pay_nothing() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         if n > 1:
             return whole(prompt)
@@ -79,7 +79,7 @@ def test_output_is_shared_by_the_length_of_the_answers_and_costs_the_unanswered_
     assert [shares[i].output for i in range(3)] == [30_000, 10_000, 0]
 
 
-def test_answer_before_the_end_is_told_an_estimate() -> None:
+def test_answer_before_the_end_of_the_reply_has_an_estimated_usage() -> None:
     usage = TokenUsage(prompt=60, output=1, thoughts=20, cached=12)
     bench = run_bench(lambda n, prompt: stream_early(prompt, usage))
     answer = bench.recorder.answers[0]
@@ -102,13 +102,13 @@ def test_count_that_comes_after_the_last_answer_is_still_read() -> None:
     assert bench.recorder.reports[0].usage == usage
 
 
-def test_answer_with_the_end_is_told_the_count_and_the_reason() -> None:
+def test_answer_at_the_end_of_the_reply_has_the_usage_and_the_finish_reason() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt))
     assert all(not answer.estimated for answer in bench.recorder.answers.values())
     assert {answer.finish_reason for answer in bench.recorder.answers.values()} == {"STOP"}
 
 
-def test_record_says_what_was_read_and_how_long_it_took() -> None:
+def test_report_holds_the_reply_and_its_times() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         reply = reply_to(prompt)
         pieces = [Piece(), Piece(reply[:9]), Piece(reply[9:], finish_reason="STOP")]
@@ -124,18 +124,18 @@ def test_record_says_what_was_read_and_how_long_it_took() -> None:
     assert not report.perhaps_billed
 
 
-def test_model_is_told_how_long_somebody_waits() -> None:
+def test_timeout_of_a_call_is_the_time_that_clients_still_wait() -> None:
     bench = run_bench(lambda n, prompt: [5.0, Piece("{}")] if n == 1 else whole(prompt), count=1)
     assert bench.model.timeouts == pytest.approx([30.0, 25.0])
 
 
-def test_call_that_nobody_has_time_for_is_given_a_moment_and_ends_as_timeout() -> None:
+def test_call_after_the_deadline_of_its_items_times_out_at_once() -> None:
     bench = run_bench(lambda n, prompt: [1.0], count=1, wait_s=0.0)
     assert bench.model.timeouts == [0.001]
     assert bench.codes == {0: "timeout"}
 
 
-def test_record_tells_a_stall_from_a_deadline() -> None:
+def test_report_distinguishes_a_stall_from_a_deadline() -> None:
     bench = run_bench(lambda n, prompt: [1000.0], count=1, wait_s=30.5)
     stall, deadline = (report.error for report in bench.recorder.reports)
     assert stall is not None
@@ -148,7 +148,7 @@ def test_record_tells_a_stall_from_a_deadline() -> None:
     assert all(report.perhaps_billed for report in bench.recorder.reports)
 
 
-def test_record_of_a_call_that_was_cancelled_inside_says_so() -> None:
+def test_report_names_a_cancellation_that_came_from_the_client() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [asyncio.CancelledError()] if n == 1 else whole(prompt)
 

@@ -1,4 +1,4 @@
-"""What is told of answers while the model still writes them."""
+"""Tests of the deltas that are emitted while the model still writes the answers."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def characters(text: str) -> list[Step]:
 
 
 def join_deltas(bench: Bench, index: int, *, call: int = 1) -> str:
-    """Put together as a reader does, which sees that every piece joins on."""
+    """Joins the deltas as a client does, and checks that each continues the one before."""
     text = ""
     for delta in bench.recorder.deltas:
         if (delta.item_id, delta.call_id) == (index, call):
@@ -48,38 +48,38 @@ def join_deltas(bench: Bench, index: int, *, call: int = 1) -> str:
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
-def test_each_position_of_a_batch_grows_by_its_own_letters(count: int) -> None:
+def test_each_item_of_a_batch_gets_its_own_deltas(count: int) -> None:
     bench = run_streamed(lambda n, p: characters(reply_to(p)), count=count, streamed=range(count))
     for index in range(count):
         assert join_deltas(bench, index) == answer_of(ask(index))
 
 
-def test_only_what_somebody_reads_is_told() -> None:
+def test_only_streamed_items_get_deltas() -> None:
     bench = run_streamed(lambda n, p: characters(reply_to(p)), streamed=[1])
     assert {delta.item_id for delta in bench.recorder.deltas} == {1}
 
 
-def test_lane_that_holds_until_checked_tells_nothing_before() -> None:
+def test_lane_that_holds_answers_emits_no_deltas() -> None:
     bench = run_streamed(lambda n, p: characters(reply_to(p)), hold=True)
     assert bench.recorder.deltas == []
     assert len(bench.recorder.answers) == 3
 
 
-def test_retry_grows_anew_under_another_call() -> None:
+def test_retry_starts_its_text_again_under_another_call_id() -> None:
     def script(number: int, prompt: CombinedPrompt) -> Sequence[Step]:
         reply = reply_to(prompt)
         return characters(reply[: len(reply) // 2] if number == 1 else reply)
 
     bench = run_streamed(script)
     retried = {delta.item_id for delta in bench.recorder.deltas if delta.call_id > 1}
-    assert retried, "half a reply leaves somebody without an answer"
+    assert retried, "half a reply leaves an item without an answer"
     for index in retried:
         calls = {g.call_id for g in bench.recorder.deltas if g.item_id == index and g.call_id > 1}
         assert [join_deltas(bench, index, call=call) for call in calls] == [answer_of(ask(index))]
 
 
-def test_text_that_repeats_a_neighbours_prompt_is_told_no_further() -> None:
-    """Letter by character, so the check never sees more than one at once."""
+def test_text_that_repeats_another_prompt_is_emitted_no_further() -> None:
+    """The reply comes character by character, so each check sees only one new character."""
 
     def script(number: int, prompt: CombinedPrompt) -> Sequence[Step]:
         asked = json.loads(prompt.contents)
@@ -89,7 +89,7 @@ def test_text_that_repeats_a_neighbours_prompt_is_told_no_further() -> None:
         return characters(json.dumps(answers))
 
     bench = run_streamed(script, prompts=[ask(0), SECRET + ask(1)], streamed=[0])
-    told = join_deltas(bench, 0)
-    assert told.startswith("They asked: My account")
-    assert not any(SECRET[at : at + 80] in told for at in range(len(SECRET) - 79))
+    text = join_deltas(bench, 0)
+    assert text.startswith("They asked: My account")
+    assert not any(SECRET[at : at + 80] in text for at in range(len(SECRET) - 79))
     assert "repeats" in bench.recorder.suspicions[0]

@@ -1,4 +1,4 @@
-"""The loop around the planner: exact to the timer, woken by arrivals, bound by slots."""
+"""Tests that batches leave exactly when they are due, are full, or get a free slot."""
 
 import asyncio
 import random
@@ -13,8 +13,8 @@ from batching.engine.tests.traces import HIGH, LOW, MEDIUM, RULES, rules_with
 from batching.engine.tests.virtual_loop import run_virtual
 
 
-class Hall:
-    """A dispatcher whose batches are calls of a fixed length."""
+class Scene:
+    """A dispatcher whose batches take `call_s` each."""
 
     def __init__(self, *, slots: int = 16, call_s: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
@@ -65,128 +65,128 @@ class Hall:
         return [(round(t, 6), b.priority.name, len(b.items)) for t, b in self.left]
 
 
-def play(body: Callable[[Hall], Coroutine[Any, Any, None]], **kwargs: Any) -> Hall:
-    async def main() -> Hall:
-        hall = Hall(**kwargs)
-        loop = asyncio.create_task(hall.dispatcher.run())
-        await body(hall)
+def play(body: Callable[[Scene], Coroutine[Any, Any, None]], **kwargs: Any) -> Scene:
+    async def main() -> Scene:
+        scene = Scene(**kwargs)
+        loop = asyncio.create_task(scene.dispatcher.run())
+        await body(scene)
         loop.cancel()
         await asyncio.wait([loop])
-        return hall
+        return scene
 
     return run_virtual(main())
 
 
 def test_batches_leave_exactly_at_their_due_time() -> None:
-    async def body(hall: Hall) -> None:
+    async def body(scene: Scene) -> None:
         rng = random.Random(4)
         for _ in range(1000):
             await asyncio.sleep(rng.expovariate(40))
-            hall.push(rng.choice([HIGH, MEDIUM, LOW]))
+            scene.push(rng.choice([HIGH, MEDIUM, LOW]))
         await asyncio.sleep(5)
 
-    hall = play(body)
-    assert sum(len(batch.items) for _, batch in hall.left) == 1000
-    for at, batch in hall.left:
-        due = min(item.due for item in batch.items) - hall.began
+    scene = play(body)
+    assert sum(len(batch.items) for _, batch in scene.left) == 1000
+    for at, batch in scene.left:
+        due = min(item.due for item in batch.items) - scene.began
         full = len(batch.items) == RULES[batch.priority].max_batch
         assert at == pytest.approx(due, abs=1e-6) or (full and at <= due)
 
 
-def test_arrival_in_the_tick_of_the_expiry_is_in_exactly_one_batch() -> None:
-    async def body(hall: Hall) -> None:
-        hall.push()
-        asyncio.get_running_loop().call_later(0.2, hall.push)
+def test_item_that_arrives_when_the_window_ends_is_in_exactly_one_batch() -> None:
+    async def body(scene: Scene) -> None:
+        scene.push()
+        asyncio.get_running_loop().call_later(0.2, scene.push)
         await asyncio.sleep(1)
 
-    hall = play(body)
-    ids = [item.id for _, batch in hall.left for item in batch.items]
+    scene = play(body)
+    ids = [item.id for _, batch in scene.left for item in batch.items]
     assert sorted(ids) == [1, 2]
 
 
 def test_batch_is_formed_only_when_a_slot_is_free() -> None:
-    async def body(hall: Hall) -> None:
-        hall.push()
+    async def body(scene: Scene) -> None:
+        scene.push()
         await asyncio.sleep(0.3)
-        assert hall.shape == [(0.2, "HIGH", 1)]
-        hall.push()
+        assert scene.shape == [(0.2, "HIGH", 1)]
+        scene.push()
         await asyncio.sleep(1)
-        hall.push(count=8)
+        scene.push(count=8)
         await asyncio.sleep(20)
 
-    hall = play(body, slots=1, call_s=5.0)
-    assert hall.shape == [(0.2, "HIGH", 1), (5.2, "HIGH", 6), (10.2, "HIGH", 3)]
+    scene = play(body, slots=1, call_s=5.0)
+    assert scene.shape == [(0.2, "HIGH", 1), (5.2, "HIGH", 6), (10.2, "HIGH", 3)]
 
 
 def test_request_expires_at_its_deadline_although_the_slots_are_busy() -> None:
-    async def body(hall: Hall) -> None:
-        hall.push()
+    async def body(scene: Scene) -> None:
+        scene.push()
         await asyncio.sleep(0.5)
-        hall.push(wait_s=2.0)
+        scene.push(wait_s=2.0)
         await asyncio.sleep(10)
 
-    hall = play(body, slots=1, call_s=10.0)
-    assert hall.expired == [(pytest.approx(2.5), 2)]
-    assert hall.shape == [(0.2, "HIGH", 1)]
+    scene = play(body, slots=1, call_s=10.0)
+    assert scene.expired == [(pytest.approx(2.5), 2)]
+    assert scene.shape == [(0.2, "HIGH", 1)]
 
 
 def test_low_calls_leave_a_slot_for_high() -> None:
-    async def body(hall: Hall) -> None:
-        hall.push(LOW, count=40)
+    async def body(scene: Scene) -> None:
+        scene.push(LOW, count=40)
         await asyncio.sleep(1)
-        hall.push(HIGH, count=6)
+        scene.push(HIGH, count=6)
         await asyncio.sleep(1)
 
-    hall = play(body, slots=4, call_s=60.0)
-    assert hall.shape == [(0.0, "LOW", 4)] * 3 + [(1.0, "HIGH", 6)]
+    scene = play(body, slots=4, call_s=60.0)
+    assert scene.shape == [(0.0, "LOW", 4)] * 3 + [(1.0, "HIGH", 6)]
 
 
 def test_changed_rules_wake_a_batch_that_they_make_full() -> None:
-    async def body(hall: Hall) -> None:
-        hall.push(LOW, count=3)
+    async def body(scene: Scene) -> None:
+        scene.push(LOW, count=3)
         await asyncio.sleep(1)
-        hall.dispatcher.configure(rules_with(LOW, max_batch=3))
+        scene.dispatcher.configure(rules_with(LOW, max_batch=3))
         await asyncio.sleep(1)
 
     assert play(body).shape == [(1.0, "LOW", 3)]
 
 
-def test_loop_without_work_sleeps_until_it_is_woken() -> None:
-    async def body(hall: Hall) -> None:
-        assert hall.dispatcher.alive_at == hall.began
+def test_loop_without_items_sleeps_until_it_is_woken() -> None:
+    async def body(scene: Scene) -> None:
+        assert scene.dispatcher.alive_at == scene.began
         await asyncio.sleep(0.1)
-        first = hall.dispatcher.alive_at
+        first = scene.dispatcher.alive_at
         await asyncio.sleep(3600)
-        assert hall.dispatcher.alive_at == first
-        hall.dispatcher.wake()
+        assert scene.dispatcher.alive_at == first
+        scene.dispatcher.wake()
         await asyncio.sleep(0.1)
-        assert hall.dispatcher.alive_at > first
+        assert scene.dispatcher.alive_at > first
 
     assert play(body).left == []
 
 
-def test_closed_dispatcher_lets_nothing_leave_and_keeps_what_waits() -> None:
-    async def body(hall: Hall) -> None:
-        hall.push()
-        hall.dispatcher.close()
-        hall.push(count=8)
+def test_closed_dispatcher_keeps_its_items() -> None:
+    async def body(scene: Scene) -> None:
+        scene.push()
+        scene.dispatcher.close()
+        scene.push(count=8)
         await asyncio.sleep(5)
-        assert len(hall.dispatcher.planner) == 9
+        assert len(scene.dispatcher.planner) == 9
 
     assert play(body).left == []
 
 
-def test_failure_of_the_loop_loses_nothing_when_it_is_run_again() -> None:
-    async def main() -> Hall:
-        hall = Hall()
-        hall.push()
-        hall.dispatcher._expire = lambda items: 1 / 0
-        hall.push(wait_s=0.1)
+def test_loop_that_failed_and_runs_again_loses_no_item() -> None:
+    async def main() -> Scene:
+        scene = Scene()
+        scene.push()
+        scene.dispatcher._expire = lambda items: 1 / 0
+        scene.push(wait_s=0.1)
         with pytest.raises(ZeroDivisionError):
-            await hall.dispatcher.run()
-        again = asyncio.create_task(hall.dispatcher.run())
+            await scene.dispatcher.run()
+        again = asyncio.create_task(scene.dispatcher.run())
         await asyncio.sleep(1)
         again.cancel()
-        return hall
+        return scene
 
     assert run_virtual(main()).shape == [(0.2, "HIGH", 1)]

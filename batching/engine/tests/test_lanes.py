@@ -26,17 +26,17 @@ def test_rule_that_no_batch_could_obey_is_refused_by_name(field: str, value: obj
         rules_with(Priority.HIGH, **{field: value})
 
 
-def test_smallest_lawful_values_are_accepted() -> None:
+def test_smallest_valid_values_are_accepted() -> None:
     rule = LaneRule(Priority.LOW, 0.0, 1, 1, 0.001, 1)
     assert (rule.window_s, rule.max_batch, rule.max_queue) == (0.0, 1, 1)
 
 
-def test_answers_get_what_thinking_leaves_and_at_least_something() -> None:
+def test_answers_get_the_output_tokens_that_thinking_leaves() -> None:
     assert TokenBudget(output=100, thinking=30).answers == 70
     assert TokenBudget(output=100, thinking=200).answers == 1
 
 
-def test_estimate_counts_bytes_so_that_other_scripts_are_not_undercounted() -> None:
+def test_estimate_counts_bytes_because_other_scripts_need_more_tokens() -> None:
     assert estimate_tokens("") == 1
     assert estimate_tokens("a" * 300) == 101
     assert estimate_tokens("漢" * 100) == 101

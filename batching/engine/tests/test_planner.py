@@ -1,4 +1,4 @@
-"""When a batch leaves: windows, sizes, order. Row numbers are those of the case list."""
+"""Tests of when a batch leaves, how many items it holds, and in which order."""
 
 import pytest
 
@@ -64,7 +64,7 @@ def test_queue_beyond_the_maximum_does_not_stall() -> None:
     assert [len(batch) for batch in trace.take_ids(0)] == [2] * 5
 
 
-def test_window_starts_anew_with_each_batch() -> None:
+def test_each_batch_has_its_own_window() -> None:
     trace = Trace()
     trace.push(HIGH, at=0)
     assert len(trace.take(0.2)) == 1
@@ -88,8 +88,8 @@ def test_each_priority_has_its_own_window() -> None:
     for priority in (HIGH, MEDIUM, LOW):
         trace.push(priority, at=0)
     left = []
-    for moment in (0.199, 0.2, 0.999, 1.0, 3.999, 4.0):
-        left += [(moment, batch.priority) for batch in trace.take(moment)]
+    for now in (0.199, 0.2, 0.999, 1.0, 3.999, 4.0):
+        left += [(now, batch.priority) for batch in trace.take(now)]
     assert left == [(0.2, HIGH), (1.0, MEDIUM), (4.0, LOW)]
 
 
@@ -112,7 +112,7 @@ def test_equal_times_keep_the_order_of_acceptance() -> None:
     assert trace.take_ids(1.2) == [ids[:6], ids[6:12], ids[12:18], ids[18:]]
 
 
-def test_request_announced_late_takes_its_place_by_acceptance() -> None:
+def test_request_that_is_pushed_late_keeps_its_position_by_acceptance() -> None:
     trace = Trace()
     first, second, third = trace.push(HIGH, at=0, count=3)
     item = trace.planner._items[second]
@@ -150,7 +150,7 @@ def test_longer_window_leaves_earlier_requests_their_due_time() -> None:
     assert trace.take_ids(0.2) == [early]
 
 
-def test_smaller_maximum_applies_to_what_already_waits() -> None:
+def test_smaller_maximum_applies_to_waiting_requests() -> None:
     trace = Trace()
     ids = trace.push(HIGH, at=0, count=5)
     assert trace.take_ids(0.1) == []
@@ -232,7 +232,7 @@ def test_tie_of_targets_goes_to_the_higher_priority() -> None:
 
 
 def test_low_starts_although_high_arrives_beyond_capacity() -> None:
-    """One batch leaves every 0.5 s; HIGH alone would fill 110 % of that."""
+    """One batch leaves every 0.5 s, and HIGH alone would fill 110 % of these batches."""
     trace = Trace()
     trace.push(LOW, at=0)
     arrived, started = 0, None
@@ -249,14 +249,14 @@ def test_low_starts_although_high_arrives_beyond_capacity() -> None:
     assert started <= 5.5
 
 
-def test_token_budget_leaves_the_second_at_the_head() -> None:
+def test_item_that_exceeds_the_token_budget_is_first_in_the_next_batch() -> None:
     trace = Trace(budget=TokenBudget(output=10_000, thinking=0))
     ids = trace.push(MEDIUM, at=0, count=2, output_tokens=6000)
     ids += trace.push(MEDIUM, at=0, output_tokens=3000)
     assert trace.take_ids(1.0) == [ids[:1], ids[1:]]
 
 
-def test_budget_that_is_used_up_counts_as_full() -> None:
+def test_batch_that_uses_up_its_token_budget_is_full() -> None:
     trace = Trace(budget=TokenBudget(input=100))
     ids = trace.push(HIGH, at=0, count=2, input_tokens=60)
     batches = trace.take(0.0)
@@ -265,7 +265,7 @@ def test_budget_that_is_used_up_counts_as_full() -> None:
     assert trace.take_ids(0.2) == [ids[1:]]
 
 
-def test_item_larger_than_the_budget_travels_alone() -> None:
+def test_item_larger_than_the_budget_has_a_batch_of_its_own() -> None:
     trace = Trace(budget=TokenBudget(output=10_000, thinking=0))
     ids = trace.push(MEDIUM, at=0, output_tokens=12_000)
     ids += trace.push(MEDIUM, at=0, count=2, output_tokens=100)
@@ -273,7 +273,7 @@ def test_item_larger_than_the_budget_travels_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", ["input_tokens", "output_tokens"])
-def test_items_that_use_the_budget_up_exactly_share_a_call(kind: str) -> None:
+def test_items_that_use_exactly_the_budget_share_a_call(kind: str) -> None:
     trace = Trace(budget=TokenBudget(input=100, output=100, thinking=0))
     ids = trace.push(HIGH, at=0, count=2, **{kind: 50})
     assert trace.take_ids(0.1) == []
@@ -281,7 +281,7 @@ def test_items_that_use_the_budget_up_exactly_share_a_call(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["input_tokens", "output_tokens"])
-def test_removed_items_free_their_own_part_of_the_budget(kind: str) -> None:
+def test_removed_items_free_their_part_of_the_budget(kind: str) -> None:
     trace = Trace(budget=TokenBudget(input=100, output=100, thinking=0))
     (small,) = trace.push(HIGH, at=0, **{kind: 10})
     large = trace.push(HIGH, at=0, **{kind: 80})
@@ -293,17 +293,17 @@ def test_removed_items_free_their_own_part_of_the_budget(kind: str) -> None:
     assert trace.take_ids(1.0) == [too_much]
 
 
-def test_expired_requests_are_taken_out_and_never_sent() -> None:
+def test_expired_requests_are_removed_and_never_sent() -> None:
     trace = Trace()
-    (dying,) = trace.push(HIGH, at=0, wait_s=0.1)
-    (living,) = trace.push(HIGH, at=0)
+    (expiring,) = trace.push(HIGH, at=0, wait_s=0.1)
+    (waiting,) = trace.push(HIGH, at=0)
     assert trace.planner.next_wakeup() == 0.1
     assert trace.planner.expire(0.099) == []
-    assert [item.id for item in trace.planner.expire(0.1)] == [dying]
-    assert trace.take_ids(0.2) == [[living]]
+    assert [item.id for item in trace.planner.expire(0.1)] == [expiring]
+    assert trace.take_ids(0.2) == [[waiting]]
 
 
-def test_waiting_for_a_slot_grows_the_batch() -> None:
+def test_batch_that_waits_for_a_slot_takes_more_items() -> None:
     trace = Trace()
     trace.push(HIGH, at=0)
     assert trace.planner.take(0.3, lambda _: False) is None
@@ -319,7 +319,7 @@ def test_waiting_for_a_slot_grows_the_batch() -> None:
         (Scope.USERNAME, [1, 1, 2]),
     ],
 )
-def test_scope_says_whose_prompts_share_a_call(scope: Scope, groups: list[int]) -> None:
+def test_scope_decides_which_prompts_share_a_call(scope: Scope, groups: list[int]) -> None:
     trace = Trace(rules_with(HIGH, scope=scope))
     trace.push(HIGH, at=0, client=1, username="a", count=2)
     trace.push(HIGH, at=0, client=2, username="a")
@@ -327,7 +327,7 @@ def test_scope_says_whose_prompts_share_a_call(scope: Scope, groups: list[int]) 
     assert sorted(len(batch) for batch in trace.take_ids(0.2)) == groups
 
 
-def test_narrower_scope_separates_what_already_waits() -> None:
+def test_narrower_scope_separates_waiting_requests() -> None:
     trace = Trace()
     trace.push(HIGH, at=0, username="a")
     trace.push(HIGH, at=0, username="b")
@@ -335,7 +335,7 @@ def test_narrower_scope_separates_what_already_waits() -> None:
     assert trace.take_ids(0.2) == [[1], [2]]
 
 
-def test_full_group_of_one_user_does_not_drag_others_along() -> None:
+def test_full_group_of_one_user_leaves_without_the_others() -> None:
     trace = Trace(rules_with(HIGH, scope=Scope.USERNAME, max_batch=2))
     trace.push(HIGH, at=0, username="a")
     full = trace.push(HIGH, at=0, username="b", count=2)

@@ -1,4 +1,4 @@
-"""What holds for every trace of arrivals, removals and settings changes."""
+"""Properties of the planner for every sequence of arrivals and removals."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,28 +18,28 @@ ARRIVALS = st.lists(
 
 
 def run_trace(arrivals: list[tuple[float, Priority, int]]) -> list[tuple[float, Batch]]:
-    """Plays the arrivals with free slots, looking exactly when the planner asks for it."""
+    """Plays the arrivals with free slots and takes batches when the planner wakes up."""
     trace = Trace()
     left: list[tuple[float, Batch]] = []
 
-    def look_until(limit: float) -> None:
-        while (moment := trace.planner.next_wakeup()) is not None and moment < limit:
-            batches = trace.take(moment)
+    def take_until(limit: float) -> None:
+        while (now := trace.planner.next_wakeup()) is not None and now < limit:
+            batches = trace.take(now)
             assert batches, "a wake-up without a batch"
-            left.extend((moment, batch) for batch in batches)
+            left.extend((now, batch) for batch in batches)
 
     for at, priority, count in sorted(arrivals):
-        look_until(at)
+        take_until(at)
         trace.push(priority, at=at, count=count, wait_s=1000)
         left.extend((at, batch) for batch in trace.take(at))
-    look_until(float("inf"))
+    take_until(float("inf"))
     assert len(trace.planner) == 0
     return left
 
 
 @given(ARRIVALS)
 @settings(max_examples=300, deadline=None)
-def test_every_request_is_in_exactly_one_lawful_batch(
+def test_every_request_is_in_exactly_one_valid_batch(
     arrivals: list[tuple[float, Priority, int]],
 ) -> None:
     left = run_trace(arrivals)
@@ -69,7 +69,7 @@ def test_order_of_acceptance_holds_within_and_across_batches(
 
 @given(ARRIVALS, st.sets(st.integers(1, 60)))
 @settings(max_examples=100, deadline=None)
-def test_discarded_requests_are_sent_by_nobody_and_hold_nobody_up(
+def test_discarded_requests_are_not_sent_and_delay_no_others(
     arrivals: list[tuple[float, Priority, int]], gone: set[int]
 ) -> None:
     trace = Trace()

@@ -19,7 +19,7 @@ def combine_all(prompts: list[str], output_tokens: int = 100) -> CombinedPrompt:
     )
 
 
-def test_each_prompt_travels_as_data_under_its_own_key() -> None:
+def test_each_prompt_is_data_under_its_own_key() -> None:
     prompts = ['say "hi"', "\x1b[2J {}", "zwölf 🎉\n", '"}, "1_r11": "x']
     prompt = combine_all(prompts)
     assert prompt.keys == ("0_r10", "1_r11", "2_r12", "3_r13")
@@ -40,7 +40,7 @@ def test_schema_demands_exactly_the_keys_in_order_as_strings() -> None:
     assert prompt.schema["type"] == "object"
 
 
-def test_style_and_rules_stand_in_the_instruction_and_prompts_do_not() -> None:
+def test_system_instruction_holds_style_and_rules_but_no_prompt() -> None:
     prompt = combine_all(["secret question"])
     assert prompt.system.endswith("In verse.")
     assert "same keys" in prompt.system
@@ -48,10 +48,10 @@ def test_style_and_rules_stand_in_the_instruction_and_prompts_do_not() -> None:
     assert str(prompt) == f"{prompt.system}\n\n{prompt.contents}"
 
 
-def test_output_limit_adds_keys_and_thinking_to_the_answers() -> None:
+def test_output_limit_is_the_sum_of_answers_keys_and_thinking() -> None:
     prompt = combine_all(["a", "b", "c"], output_tokens=300)
     assert prompt.max_output_tokens == 300 + 3 * KEY_OVERHEAD_TOKENS + 500
 
 
-def test_output_limit_never_exceeds_the_model() -> None:
+def test_output_limit_never_exceeds_the_limit_of_the_model() -> None:
     assert combine_all(["a"], output_tokens=9_990).max_output_tokens == 10_000

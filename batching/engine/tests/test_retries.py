@@ -1,4 +1,4 @@
-"""What the end of a call means for an item that it left without an answer."""
+"""Tests of what happens to an item after a call that did not answer it."""
 
 import random
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def test_blocking_reason_is_named_and_final_for_a_single(reason: str) -> None:
 
 
 @pytest.mark.parametrize("reason", [None, "STOP"])
-def test_answer_that_is_merely_missing_is_worth_another_call(reason: str | None) -> None:
+def test_missing_answer_is_worth_another_call(reason: str | None) -> None:
     decision = decide_after_reply(finish_reason=reason, block_reason=None)
     assert str(decision.error) == str(MissingAnswer())
     assert decision.remedy is Remedy.ALONE
@@ -65,7 +65,7 @@ def test_answer_that_is_merely_missing_is_worth_another_call(reason: str | None)
     assert decide(decision, alone=True) is None
 
 
-def test_failure_keeps_its_remedy_and_the_wish_of_the_server() -> None:
+def test_failure_keeps_its_remedy_and_the_requested_pause() -> None:
     failure = CallFailed(UpstreamError("bad"), Remedy.ALONE, retry_after_s=3.0)
     assert decide_after_failure(failure) == RetryDecision(
         failure.error, Remedy.ALONE, 3.0, final_alone=True
@@ -74,23 +74,23 @@ def test_failure_keeps_its_remedy_and_the_wish_of_the_server() -> None:
     assert decide_after_failure(failure) == RetryDecision(failure.error, Remedy.TOGETHER)
 
 
-def test_time_that_is_just_over_ends_an_item() -> None:
+def test_item_without_remaining_time_ends() -> None:
     assert isinstance(decide(remaining_s=0.0), TimedOut)
     assert decide(remaining_s=0.01) is None
 
 
-def test_last_attempt_ends_an_item() -> None:
+def test_item_without_attempts_left_ends() -> None:
     assert decide(attempts_left=0) is AGAIN.error
     assert decide(attempts_left=1) is None
 
 
-def test_single_ends_only_where_the_verdict_is_final() -> None:
+def test_single_item_ends_only_if_the_decision_is_final() -> None:
     decision = RetryDecision(UpstreamError("bad"), Remedy.ALONE, final_alone=True)
     assert decide(decision, alone=True) is decision.error
     assert decide(decision) is None
 
 
-def test_pause_that_takes_all_the_time_ends_an_item_with_the_same_error() -> None:
+def test_pause_beyond_the_remaining_time_ends_an_item_with_the_same_error() -> None:
     error = decide(remaining_s=5.0, delay_s=5.0)
     assert isinstance(error, UpstreamUnavailable)
     assert (str(error), error.retry_after_s) == ("busy", 5.0)
@@ -98,10 +98,10 @@ def test_pause_that_takes_all_the_time_ends_an_item_with_the_same_error() -> Non
 
 
 def test_backoff_doubles_up_to_its_cap() -> None:
-    most = [max(_draw_backoffs(attempt)) for attempt in (1, 2, 3, 4, 5, 6, 60)]
-    least = [min(_draw_backoffs(attempt)) for attempt in (1, 2, 3, 4, 5, 6, 60)]
-    assert most == pytest.approx([0.5, 1, 2, 4, 8, 8, 8], rel=0.02)
-    assert least == pytest.approx([0.25, 0.5, 1, 2, 4, 4, 4], rel=0.02)
+    longest = [max(_draw_backoffs(attempt)) for attempt in (1, 2, 3, 4, 5, 6, 60)]
+    shortest = [min(_draw_backoffs(attempt)) for attempt in (1, 2, 3, 4, 5, 6, 60)]
+    assert longest == pytest.approx([0.5, 1, 2, 4, 8, 8, 8], rel=0.02)
+    assert shortest == pytest.approx([0.25, 0.5, 1, 2, 4, 4, 4], rel=0.02)
 
 
 def _draw_backoffs(attempt: int) -> list[float]:
@@ -127,7 +127,7 @@ def _draw_backoffs(attempt: int) -> list[float]:
         (timeout_failure, "timeout", Remedy.FAIL, str(TimedOut())),
     ],
 )
-def test_call_that_did_not_end_may_have_been_billed(
+def test_call_without_an_end_may_have_been_billed(
     fail: Callable[[], CallFailed], code: str, remedy: Remedy, detail: str
 ) -> None:
     failure = fail()

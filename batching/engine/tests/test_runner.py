@@ -1,4 +1,4 @@
-"""One batch and the calls it needs: nothing is lost, nothing mixed up, nothing called in vain."""
+"""Tests of all calls of one batch: no item is lost or mixed up, and no call is made in vain."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ def finish(text: str, reason: str | None = "STOP") -> list[Step]:
     return [Piece(text, finish_reason=reason, usage=usage)]
 
 
-def test_good_reply_answers_everybody_with_one_call() -> None:
+def test_correct_reply_answers_all_items_with_one_call() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt))
     assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6]
@@ -58,7 +58,7 @@ def test_answers_in_shuffled_order_reach_their_own_items() -> None:
     assert bench.model.sizes == [6]
 
 
-def test_each_answer_is_released_when_its_own_value_closes() -> None:
+def test_each_answer_is_released_when_its_value_is_complete() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         reply = reply_to(prompt)
         cuts = [reply.index(key) - 1 for key in prompt.keys[1:]] + [len(reply)]
@@ -72,14 +72,14 @@ def test_each_answer_is_released_when_its_own_value_closes() -> None:
     assert all(answer.estimated for answer in bench.recorder.answers.values())
 
 
-def test_missing_answer_is_asked_for_again_alone() -> None:
+def test_item_without_an_answer_is_retried_alone() -> None:
     bench = run_bench(lambda n, prompt: whole(prompt, leave_out=[3] if n == 1 else []))
     assert len(bench.recorder.answers) == 6
     assert bench.model.sizes == [6, 1]
     assert list(prompts_of(bench.model.calls[1]).values()) == [ask(3)]
 
 
-def test_answer_missing_for_ever_ends_after_three_calls_with_a_typed_error() -> None:
+def test_answer_that_is_always_missing_fails_after_three_calls() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         texts = list(prompts_of(prompt).values())
         return whole(prompt, leave_out=[texts.index(ask(2))] if ask(2) in texts else [])
@@ -99,7 +99,7 @@ def test_empty_answer_is_never_delivered() -> None:
     assert bench.model.sizes == [2, 1, 1, 1, 1]
 
 
-def test_reply_cut_by_the_output_limit_costs_only_the_unfinished() -> None:
+def test_reply_cut_by_the_output_limit_repeats_only_the_unfinished() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         reply = reply_to(prompt)
         if n > 1:
@@ -130,7 +130,7 @@ def test_reply_that_ends_without_a_reason_counts_as_cut() -> None:
     assert bench.model.sizes == [3, 1, 1]
 
 
-def test_blocked_batch_fails_only_the_guilty() -> None:
+def test_blocked_batch_fails_only_the_blocked_item() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         if ask(4) in prompts_of(prompt).values():
             return [Piece(block_reason="SAFETY", usage=TokenUsage(prompt=10))]
@@ -142,7 +142,7 @@ def test_blocked_batch_fails_only_the_guilty() -> None:
     assert sorted(bench.model.sizes, reverse=True) == [6] + [1] * 6
 
 
-def test_two_poisoned_items_cost_at_most_one_single_each() -> None:
+def test_two_refused_prompts_cost_one_further_call_each_at_most() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         if {ask(1), ask(5)} & set(prompts_of(prompt).values()):
             raise CallFailed(UpstreamError("bad request"), Remedy.ALONE)
@@ -154,7 +154,7 @@ def test_two_poisoned_items_cost_at_most_one_single_each() -> None:
 
 
 @pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "SPII"])
-def test_answer_stopped_for_safety_spares_those_before_it(reason: str) -> None:
+def test_answer_stopped_for_safety_does_not_affect_answers_before_it(reason: str) -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         texts = list(prompts_of(prompt).values())
         if ask(2) not in texts:
@@ -167,7 +167,7 @@ def test_answer_stopped_for_safety_spares_those_before_it(reason: str) -> None:
     assert bench.model.sizes == [4, 1, 1]
 
 
-def test_unknown_finish_reason_is_tried_again_and_named() -> None:
+def test_unknown_finish_reason_is_retried_and_named() -> None:
     bench = run_bench(lambda n, prompt: finish("", "MALFORMED_RESPONSE"), count=1)
     assert bench.codes == {0: "missing_answer"}
     assert "MALFORMED_RESPONSE" in str(bench.recorder.errors[0])
@@ -183,7 +183,7 @@ def test_overload_retries_the_unfinished_together_and_never_splits() -> None:
     assert bench.model.sizes == [6, 6, 6]
 
 
-def test_overload_that_lasts_ends_after_three_calls() -> None:
+def test_lasting_overload_fails_after_three_calls() -> None:
     bench = run_bench(lambda n, prompt: [overloaded()])
     assert set(bench.codes.values()) == {"upstream_unavailable"}
     assert bench.model.sizes == [6, 6, 6]
@@ -196,7 +196,7 @@ def test_backoff_grows_and_stays_within_its_bounds() -> None:
     assert 0.5 <= second <= 1.0
 
 
-def test_wish_of_the_server_sets_the_pause() -> None:
+def test_service_decides_the_pause_that_it_requests() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [overloaded(7.0)] if n == 1 else whole(prompt)
 
@@ -205,7 +205,7 @@ def test_wish_of_the_server_sets_the_pause() -> None:
     assert len(bench.recorder.answers) == 6
 
 
-def test_wish_beyond_the_deadline_fails_at_once_and_is_passed_on() -> None:
+def test_requested_pause_beyond_the_deadline_fails_at_once_and_is_reported() -> None:
     bench = run_bench(lambda n, prompt: [overloaded(60.0)])
     assert set(bench.codes.values()) == {"upstream_unavailable"}
     assert all(60 <= (error.retry_after_s or 0) < 61 for error in bench.recorder.errors.values())
@@ -234,13 +234,13 @@ def test_fault_after_some_answers_repeats_only_the_others() -> None:
     assert bench.model.sizes == [6, 2]
 
 
-def test_rejected_key_fails_everybody_with_one_call() -> None:
+def test_rejected_key_fails_all_items_with_one_call() -> None:
     bench = run_bench(lambda n, p: [CallFailed(UpstreamRejectedKey(), Remedy.FAIL)])
     assert set(bench.codes.values()) == {"upstream_rejected_key"}
     assert bench.model.sizes == [6]
 
 
-def test_model_that_hangs_before_its_reply_is_given_up_and_asked_again() -> None:
+def test_call_that_hangs_before_its_reply_is_closed_and_retried() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [1000.0] if n == 1 else whole(prompt)
 
@@ -251,7 +251,7 @@ def test_model_that_hangs_before_its_reply_is_given_up_and_asked_again() -> None
     assert bench.recorder.reports[0].error is not None
 
 
-def test_model_that_hangs_for_ever_ends_at_the_deadline() -> None:
+def test_model_that_always_hangs_fails_at_the_deadline() -> None:
     bench = run_bench(lambda n, prompt: [1000.0], wait_s=30.5)
     assert set(bench.codes.values()) == {"timeout"}
     assert bench.elapsed(0) == pytest.approx(30.5)
@@ -269,7 +269,7 @@ def test_model_that_hangs_after_some_answers_keeps_those() -> None:
     assert bench.elapsed(2) == pytest.approx(10.0)
 
 
-def test_model_that_drips_is_not_taken_for_one_that_hangs() -> None:
+def test_slow_reply_is_not_mistaken_for_a_hang() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         steps: list[Step] = []
         for character in reply_to(prompt):
@@ -289,7 +289,7 @@ def test_stream_that_never_ends_after_its_answers_frees_the_slot() -> None:
     assert bench.recorder.reports[0].error is None
 
 
-def test_cancellation_inside_the_client_is_a_fault_and_not_an_end() -> None:
+def test_cancellation_inside_the_client_is_a_failed_call() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [asyncio.CancelledError()] if n == 1 else whole(prompt)
 
@@ -316,7 +316,7 @@ def test_cancelling_the_batch_ends_its_call_and_frees_its_slot() -> None:
     assert bench.recorder.errors == {}
 
 
-def test_journal_that_breaks_fails_the_items_instead_of_losing_them(
+def test_recorder_that_fails_makes_items_fail_and_loses_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> Bench:
@@ -333,7 +333,7 @@ def test_journal_that_breaks_fails_the_items_instead_of_losing_them(
     assert record.__dict__["batch_id"] == 7
 
 
-def test_single_that_cannot_start_takes_no_other_with_it() -> None:
+def test_single_call_that_cannot_start_affects_no_other() -> None:
     async def main() -> Bench:
         bench = Bench(lambda n, p: finish("no json") if n == 1 else [1.0, *whole(p)])
         bench.recorder.broken[2] = RuntimeError("disk full")
@@ -344,7 +344,7 @@ def test_single_that_cannot_start_takes_no_other_with_it() -> None:
     assert len(bench.recorder.answers) == 5
 
 
-def test_singles_run_at_the_same_time() -> None:
+def test_single_calls_run_at_the_same_time() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return finish("no json") if n == 1 else [1.0, *whole(prompt)]
 
@@ -353,13 +353,13 @@ def test_singles_run_at_the_same_time() -> None:
     assert bench.elapsed(5) == pytest.approx(1.0)
 
 
-def test_blocking_reason_survives_beside_a_finish_reason() -> None:
+def test_unknown_block_reason_blocks_the_item() -> None:
     bench = run_bench(lambda n, p: [Piece(block_reason="JAILBREAK")], count=1)
     assert isinstance(bench.recorder.errors[0], Blocked)
     assert bench.model.sizes == [1]
 
 
-def test_answer_before_a_hang_goes_out_although_nothing_follows_its_quote() -> None:
+def test_answer_before_a_hang_is_released_although_nothing_follows_its_quote() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         reply = reply_to(prompt)
         return [Piece(reply[: reply.index(prompt.keys[1]) - 3]), 25.0]

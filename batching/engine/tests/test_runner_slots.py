@@ -1,4 +1,4 @@
-"""Further calls of a batch wait for call slots like everything else."""
+"""Tests that the further calls of a batch wait for call slots as first calls do."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from batching.engine.tests.virtual_loop import run_virtual
 
 
 def no_json(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
-    """The first call gives nothing usable, the others answer."""
+    """The first call returns no usable answer, the others do."""
     return [Piece("no json", finish_reason="STOP")] if n == 1 else whole(prompt)
 
 
-def test_singles_wait_for_slots_and_none_runs_over_the_bound() -> None:
+def test_single_calls_wait_for_slots() -> None:
     async def main() -> Bench:
         bench = Bench(lambda n, p: [1.0, *no_json(n, p)])
         for _ in range(14):
@@ -33,7 +33,7 @@ def test_singles_wait_for_slots_and_none_runs_over_the_bound() -> None:
     assert bench.model.most_running == 2
 
 
-def test_singles_are_tried_however_little_time_is_left() -> None:
+def test_single_calls_are_made_even_if_little_time_is_left() -> None:
     async def main() -> Bench:
         return await Bench(no_json, wait_s=0.5).run()
 
@@ -55,7 +55,7 @@ def test_retry_of_high_may_use_the_slots_that_are_kept_for_high() -> None:
     assert bench.slots.running == 12
 
 
-def test_retry_with_an_earlier_target_goes_before_one_that_came_first() -> None:
+def test_retry_with_an_earlier_target_goes_before_an_older_one() -> None:
     order: list[str] = []
 
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:

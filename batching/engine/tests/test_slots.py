@@ -10,7 +10,7 @@ from batching.engine.tests.virtual_loop import run_virtual
 
 
 @pytest.mark.parametrize(("total", "reserve"), [(1, 0), (2, 1), (4, 1), (6, 1), (8, 2), (16, 4)])
-def test_a_quarter_is_kept_for_high_but_never_everything(total: int, reserve: int) -> None:
+def test_a_quarter_of_the_slots_is_kept_for_high_but_never_all(total: int, reserve: int) -> None:
     slots = CallSlots(total)
     assert slots.reserve == reserve
     started = 0
@@ -33,12 +33,12 @@ def test_high_may_use_every_slot() -> None:
     assert slots.may_start(LOW)
 
 
-def test_release_tells_that_a_slot_is_free() -> None:
-    told = []
-    slots = CallSlots(1, on_free=lambda: told.append(1))
+def test_release_notifies_that_a_slot_is_free() -> None:
+    calls = []
+    slots = CallSlots(1, on_free=lambda: calls.append(1))
     slots.take(HIGH)
     slots.release(HIGH)
-    assert told == [1]
+    assert calls == [1]
 
 
 def test_waiting_retries_are_served_by_target_and_before_new_batches() -> None:
@@ -62,7 +62,7 @@ def test_waiting_retries_are_served_by_target_and_before_new_batches() -> None:
     assert run_virtual(main()) == ["early", "late"]
 
 
-def test_low_retry_waits_for_a_shared_slot_while_high_passes() -> None:
+def test_low_retry_waits_for_a_shared_slot_while_high_starts() -> None:
     async def main() -> None:
         slots = CallSlots(2)
         slots.take(LOW)
@@ -96,7 +96,7 @@ def test_high_retry_gets_the_slot_that_is_kept_for_high() -> None:
 
 
 @pytest.mark.parametrize("priority", [HIGH, LOW])
-def test_cancelled_waiter_gives_back_a_slot_that_was_just_handed_to_it(priority: Priority) -> None:
+def test_cancelled_waiter_releases_a_slot_that_was_just_assigned_to_it(priority: Priority) -> None:
     async def main() -> None:
         slots = CallSlots(4)
         while slots.may_start(priority):
@@ -116,7 +116,7 @@ def test_cancelled_waiter_gives_back_a_slot_that_was_just_handed_to_it(priority:
     run_virtual(main())
 
 
-def test_waiter_that_was_cancelled_before_its_turn_is_passed_over() -> None:
+def test_waiter_that_was_cancelled_before_its_turn_is_skipped() -> None:
     async def main() -> None:
         slots = CallSlots(1)
         slots.take(HIGH)

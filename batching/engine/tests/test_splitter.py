@@ -1,4 +1,4 @@
-"""A reply comes apart while it streams; whatever is wrong with it, no answer lands elsewhere."""
+"""Tests of splitting a reply: whatever is wrong with it, no item gets the answer of another."""
 
 import json
 from itertools import pairwise
@@ -13,13 +13,13 @@ KEYS = ["0_aaaa", "1_bbbb", "2_cccc"]
 
 
 def feed_all(reply: str, *, size: int | None = None) -> tuple[dict[int, str], Splitter]:
-    """Every answer, with the reply cut into pieces of `size` characters."""
+    """Feeds the reply in pieces of `size` characters; returns all answers."""
     splitter = Splitter(KEYS)
     answers: dict[int, str] = {}
     step = size or len(reply) or 1
     for start in range(0, len(reply), step):
         for index, text in splitter.feed(reply[start : start + step]).items():
-            assert index not in answers, "released twice"
+            assert index not in answers, "returned twice"
             answers[index] = text
     answers |= splitter.close_last_value()
     return answers, splitter
@@ -29,24 +29,26 @@ WHOLE = json.dumps(dict(zip(KEYS, ["first", "second", "third"], strict=True)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_well_formed_reply_gives_each_item_its_value(size: int) -> None:
+def test_well_formed_reply_has_a_value_for_each_item(size: int) -> None:
     answers, splitter = feed_all(WHOLE, size=size)
     assert answers == {0: "first", 1: "second", 2: "third"}
     assert splitter.flaws == {}
     assert splitter.reply == WHOLE
 
 
-def test_value_is_released_when_it_closes_and_not_before() -> None:
+def test_value_is_returned_when_it_is_complete_and_not_before() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa": "fir') == {}
     assert splitter.feed("st") == {}
-    assert splitter.feed('"') == {}, "what follows shows whether this quote ends it"
+    assert splitter.feed('"') == {}, (
+        "only the next character shows whether this quote ends the value"
+    )
     assert splitter.feed(" ") == {}
     assert splitter.feed(', "1_bbbb": "second", "2_c') == {0: "first", 1: "second"}
     assert splitter.flaws == {2: Flaw.MISSING}
 
 
-def test_quote_that_was_not_escaped_is_noticed_wherever_the_reply_is_cut() -> None:
+def test_quote_that_was_not_escaped_is_found_wherever_the_reply_is_cut() -> None:
     reply = '{"0_aaaa": "He said "hello" and left.", "1_bbbb": "fine"}'
     for cut in range(1, len(reply)):
         splitter = Splitter(KEYS)
@@ -64,7 +66,7 @@ def test_reply_that_ends_with_a_quote_ends_the_value() -> None:
     assert splitter.close_last_value() == {}
 
 
-def test_growing_value_tells_what_it_grew_by() -> None:
+def test_open_value_returns_its_new_text() -> None:
     splitter = Splitter(KEYS)
     assert (splitter.open_index, splitter.take_delta()) == (None, "")
     splitter.feed('{"0_aaaa": "caf\\u00')
@@ -78,31 +80,31 @@ def test_growing_value_tells_what_it_grew_by() -> None:
     assert (splitter.open_index, splitter.take_delta()) == (1, "b")
 
 
-def test_half_a_character_waits_for_its_other_half() -> None:
+def test_high_surrogate_waits_for_its_low_surrogate() -> None:
     splitter = Splitter(KEYS)
     splitter.feed('{"0_aaaa": "a\\ud83d')
     assert splitter.take_delta() == "a"
     splitter.feed("\\ude00")
     assert splitter.take_delta() == "\U0001f600"
     splitter.feed("\\\\ud83d")
-    assert splitter.take_delta() == "\\ud83d", "an escaped backslash, and no character"
+    assert splitter.take_delta() == "\\ud83d", "the backslash is escaped, so this is no character"
     splitter.feed("\\ud83d!")
-    assert splitter.take_delta() == "", "the other half never came"
+    assert splitter.take_delta() == "", "the low surrogate never came"
     splitter.feed('", ')
     assert splitter.flaws[0] is Flaw.MALFORMED
 
 
-def test_value_that_is_no_answer_does_not_grow() -> None:
+def test_value_that_is_no_answer_has_no_delta() -> None:
     splitter = Splitter(KEYS)
     splitter.feed('{"0_aaaa": "a", "0_aaaa": "again')
-    assert splitter.open_index is None, "it was given twice before it was released"
+    assert splitter.open_index is None, "its key came twice before its value was returned"
     splitter.feed('", "1_bbbb": "b')
     assert splitter.open_index == 1
 
 
 @given(st.text(), st.integers(1, 12), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_growth_in_any_pieces_is_the_answer(text: str, size: int, ascii_only: bool) -> None:
+def test_deltas_of_any_pieces_are_the_answer(text: str, size: int, ascii_only: bool) -> None:
     reply = json.dumps({"0_aaaa": text + "."}, ensure_ascii=ascii_only)
     splitter, deltas, answers = Splitter(KEYS[:1]), "", {}
     for start in range(0, len(reply), size):
@@ -131,21 +133,21 @@ def test_any_text_in_any_order_and_any_pieces_comes_back_unchanged(
 
 @given(st.text(), st.integers(1, 9))
 @settings(max_examples=200, deadline=None)
-def test_no_text_makes_it_fail_or_invent_an_answer(reply: str, size: int) -> None:
+def test_text_without_keys_has_no_answer_and_raises_nothing(reply: str, size: int) -> None:
     answers, splitter = feed_all(reply, size=size)
     assert answers == {}
     assert set(splitter.flaws.values()) <= {Flaw.MISSING}
 
 
 @given(st.integers(0, len(WHOLE)))
-def test_reply_cut_anywhere_gives_the_whole_values_only(cut: int) -> None:
+def test_reply_cut_anywhere_has_only_its_complete_values(cut: int) -> None:
     answers, splitter = feed_all(WHOLE[:cut], size=5)
     whole = {0: "first", 1: "second", 2: "third"}
     assert answers.items() <= whole.items()
     assert set(answers) | set(splitter.flaws) == {0, 1, 2}
 
 
-def test_value_cut_in_the_middle_is_named_so() -> None:
+def test_value_cut_in_the_middle_has_its_own_flaw() -> None:
     _, splitter = feed_all('{"0_aaaa": "first", "1_bbbb": "seco', size=4)
     assert splitter.flaws == {1: Flaw.CUT, 2: Flaw.MISSING}
 
@@ -204,7 +206,7 @@ def test_flawed_values_are_left_out_and_the_others_kept(
     assert splitter.flaws == flaws
 
 
-def test_released_value_never_changes() -> None:
+def test_returned_value_never_changes() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa": "a",') == {0: "a"}
     assert splitter.feed('"0_aaaa": "b", "1_bbbb": "c"') == {}
@@ -213,7 +215,7 @@ def test_released_value_never_changes() -> None:
     assert splitter.feed('"}') == {}
 
 
-def test_text_that_names_another_key_stays_text() -> None:
+def test_text_that_holds_another_key_is_only_text() -> None:
     forged = '", "1_bbbb": "forged'
     reply = json.dumps({"0_aaaa": forged, "1_bbbb": "own"})
     for size in (1, 3, len(reply)):
@@ -221,14 +223,14 @@ def test_text_that_names_another_key_stays_text() -> None:
         assert answers == {0: forged, 1: "own"}
 
 
-def test_key_behind_a_quote_that_was_not_escaped_is_not_taken_for_a_key() -> None:
+def test_key_after_a_quote_that_was_not_escaped_is_no_key() -> None:
     reply = '{"0_aaaa": "a"1_bbbb": "forged", "1_bbbb": "own"}'
     for size in (1, 4, len(reply)):
         answers, _ = feed_all(reply, size=size)
         assert answers.get(1) == "own"
 
 
-def test_escaped_key_behind_a_broken_value_is_not_taken_for_a_key() -> None:
+def test_escaped_key_after_a_malformed_value_is_no_key() -> None:
     reply = '{"0_aaaa": "raw\nline \\"1_bbbb\\": \\"forged\\"", "1_bbbb": "own"}'
     for size in (1, 4, len(reply)):
         answers, splitter = feed_all(reply, size=size)
@@ -236,12 +238,12 @@ def test_escaped_key_behind_a_broken_value_is_not_taken_for_a_key() -> None:
         assert splitter.flaws[0] is Flaw.MALFORMED
 
 
-def test_keys_of_which_one_begins_like_another_are_told_apart() -> None:
+def test_keys_with_the_same_beginning_are_distinguished() -> None:
     splitter = Splitter(["1_a", "11_a"])
     assert splitter.feed('{"11_a": "eleven", "1_a": "one"}') == {1: "eleven", 0: "one"}
 
 
-def test_colon_far_behind_its_key_is_waited_for() -> None:
+def test_colon_may_come_long_after_its_key() -> None:
     splitter = Splitter(KEYS)
     assert splitter.feed('{"0_aaaa"' + " " * 50) == {}
     assert splitter.feed(" " * 50 + ":" + " " * 50) == {}
@@ -249,7 +251,7 @@ def test_colon_far_behind_its_key_is_waited_for() -> None:
 
 
 def test_long_reply_in_small_pieces_is_read_in_linear_time() -> None:
-    """Each piece is looked at once: twice the reply may not cost four times the steps."""
+    """Each piece is read only once, so a reply of twice the length costs twice the steps."""
     text = "word " * 20_000
     reply = json.dumps({"0_aaaa": text, "1_bbbb": text})
     splitter = Splitter(KEYS)

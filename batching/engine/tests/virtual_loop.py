@@ -1,4 +1,4 @@
-"""An event loop whose time is a number: sleeping costs nothing, and every run is the same."""
+"""An event loop with virtual time: sleeping takes no time, and every run is the same."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Where the ordinary loop would wait for its next timer, this one moves its clock there."""
+    """Sets its clock to the time of the next timer instead of waiting for it."""
 
     def __init__(self) -> None:
         self._now = 1000.0
@@ -29,12 +29,12 @@ class _TimelessSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise RuntimeError("everything waits and nothing will ever happen")
+            raise RuntimeError("all tasks wait, and no timer will wake them")
         self._loop.advance(max(0.0, timeout))
         return super().select(0)
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Runs to the end without waiting; fails where a real loop would hang for ever."""
+    """Runs `main` without waiting; raises RuntimeError where a real loop would hang forever."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

@@ -1,10 +1,10 @@
-"""What the simulated model answers: the prompt again, and sentences that are hard on a parser."""
+"""The answers of the simulated model: the prompt again, and sentences that are hard to parse."""
 
 import random
 import re
 
+# Every answer begins with this mark.
 MARK = "[simulated] "
-"""what every answer begins with"""
 
 ECHO_CHARS = 300
 MAX_WORDS = 50_000
@@ -25,7 +25,7 @@ _WORDS = ("batch", "window", "queue", "answer", "prompt", "naïve", "日本", "�
 
 
 def answer_prompt(prompt: str, *, seed: int = 0) -> str:
-    """The same prompt and seed give the same answer. `[[words:N]]` in it asks for N words."""
+    """The same prompt and seed have the same answer. `[[words:N]]` in a prompt asks for N words."""
     rng = random.Random(f"{seed}:{prompt.encode('utf-8', 'replace')!r}")
     marker = _WORDS_MARKER.search(prompt)
     if marker:
@@ -36,5 +36,5 @@ def answer_prompt(prompt: str, *, seed: int = 0) -> str:
 
 
 def count_tokens(text: str) -> int:
-    """A token per four characters: the rule of thumb, not any model's tokenizer."""
+    """One token per four characters: a rule of thumb, not the tokenizer of a model."""
     return (len(text) + 3) // 4

@@ -1,4 +1,4 @@
-"""A call as the simulated model's side sees it: Gemini's REST request, read back."""
+"""Parses the REST requests that the simulated model receives."""
 
 import json
 import re
@@ -14,10 +14,13 @@ _PATH = re.compile(r"/models(?:/(?P<model>[^/:]+))?(?::(?P<action>\w+))?$")
 
 @dataclass(slots=True)
 class SimulatedCall:
-    """One request. `action` is `get` or `list` for a question about models, "" if unreadable.
+    """One request.
 
-    `keys` are the members that the response schema demands, `prompts` the prompt of each; without a
-    schema there are no keys, and the one prompt stands under "".
+    `action` is `get` or `list` for a request about models, and "" for an unknown path. `headers`
+    have lower-case names. `problem` says why Gemini would refuse the request; "" if it would not.
+    `keys` are the members that the response schema demands, and `prompts` holds the prompt of each
+    key; without a schema there are no keys, and the key of the only prompt is "". `state` becomes
+    `complete`, `broken` by a fault, or `abandoned` by the client.
     """
 
     number: int
@@ -26,10 +29,8 @@ class SimulatedCall:
     model: str
     action: str
     headers: dict[str, str]
-    """names in lower case"""
     body: dict[str, Any]
     problem: str
-    """why the request is none that Gemini would take; "" if it is"""
     keys: tuple[str, ...] = ()
     prompts: dict[str, str] = field(default_factory=dict)
     system: str = ""
@@ -38,7 +39,6 @@ class SimulatedCall:
     started: float = 0.0
     ended: float | None = None
     state: str = "running"
-    """then `complete`, `broken` by a fault, or `abandoned` by the client"""
 
     @property
     def generates(self) -> bool:
@@ -52,7 +52,7 @@ class SimulatedCall:
 def parse_call(
     number: int, *, method: str, target: str, headers: Mapping[str, str], content: bytes
 ) -> SimulatedCall:
-    """Reads whatever was sent; `target` is the path with its query. Never raises."""
+    """Parses whatever was sent; `target` is the path with its query. Never raises."""
     path = unquote(urlsplit(target).path)
     match = _PATH.search(path)
     model = (match["model"] if match else None) or ""
@@ -87,7 +87,7 @@ def _parse_body(content: bytes) -> tuple[dict[str, Any], str]:
 
 
 def _parse_request(call: SimulatedCall) -> None:
-    """Fills in what the body says; raises what a body of another form makes it raise."""
+    """Completes the call from its body; a body of another form raises an error of any kind."""
     text = _join_texts(call.body["contents"][-1])
     system = call.body.get("systemInstruction")
     call.system = _join_texts(system) if system else ""
@@ -111,7 +111,7 @@ def _join_texts(content: Any) -> str:
 
 
 def _parse_prompts(text: str, keys: tuple[str, ...]) -> dict[str, str]:
-    """The prompt of each key; a key that the text does not have is asked the whole text."""
+    """Returns the prompt of each key; it is the whole text for a key that the text lacks."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):

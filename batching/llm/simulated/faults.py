@@ -1,4 +1,4 @@
-"""What a scripted fault may change in a simulated reply, at four stages; see `Fault`."""
+"""What a scripted fault may change in a simulated reply. The faults themselves belong to tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ def _keep(stage: Any, call: SimulatedCall) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
+    """Edits a reply at four stages; `first | second` applies both faults at each stage."""
+
     name: str
     members: Callable[[Members, SimulatedCall], Members] = _keep
     text: Callable[[str, SimulatedCall], str] = _keep
@@ -43,5 +45,5 @@ class Fault:
 
 NO_FAULT = Fault("")
 
-
+# Chooses the fault of a call; None for no fault.
 Script = Callable[[SimulatedCall], Fault | None]

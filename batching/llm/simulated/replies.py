@@ -1,4 +1,4 @@
-"""The simulated model's reply to a call, from the answers down to the bytes."""
+"""Makes the reply of the simulated model to a call, from the answers down to the bytes."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def make_reply(call: SimulatedCall, *, fault: Fault = NO_FAULT, seed: int, pace:
 
 
 def _refuse(call: SimulatedCall) -> Reply | None:
-    """What the real service refuses for everybody, whatever the script says."""
+    """Refuses what the real service refuses too, whatever the script says."""
     if not call.headers.get("x-goog-api-key"):
         error = make_error(403, "PERMISSION_DENIED", message="The request has no API key.")
     elif call.headers["x-goog-api-key"] == REJECTED_KEY:
@@ -87,7 +87,7 @@ def _format_text(call: SimulatedCall, fault: Fault, rng: random.Random, *, seed:
     answers = {key: answer_prompt(prompt, seed=seed) for key, prompt in call.prompts.items()}
     if not call.keys:
         return "\n".join(answers.values())
-    # Escapes and plain UTF-8 take turns, because a real model writes both.
+    # Every second answer is escaped ASCII, the others are UTF-8: a real model writes both.
     first = rng.random() < 0.5
     members = [
         Member(key, json.dumps(answers[key], ensure_ascii=bool(index % 2) == first))
@@ -98,13 +98,13 @@ def _format_text(call: SimulatedCall, fault: Fault, rng: random.Random, *, seed:
 
 
 def _limit(text: str, call: SimulatedCall) -> tuple[str, str]:
-    """Thoughts and text share the output limit; what is over it is cut."""
+    """Cuts the text at the output limit, which thoughts and text share."""
     if call.max_output_tokens is None:
         return text, "STOP"
-    room = max(0, call.max_output_tokens - THOUGHT_TOKENS)
-    if count_tokens(text) <= room:
+    available = max(0, call.max_output_tokens - THOUGHT_TOKENS)
+    if count_tokens(text) <= available:
         return text, "STOP"
-    return text[: 4 * room], "MAX_TOKENS"
+    return text[: 4 * available], "MAX_TOKENS"
 
 
 def _cut_text(text: str, rng: random.Random) -> list[str]:
@@ -129,7 +129,7 @@ def _format_events(call: SimulatedCall, pieces: list[str], finish_reason: str) -
 
 
 def _count_usage(prompt_tokens: int, output_tokens: int) -> dict[str, int]:
-    """Counted from the call's beginning; a count of nothing is left out, as Gemini does."""
+    """Counts from the beginning of the call; leaves out counts of 0, as Gemini does."""
     usage = {
         "promptTokenCount": prompt_tokens,
         "candidatesTokenCount": output_tokens,
@@ -144,7 +144,7 @@ def _identify(call: SimulatedCall) -> dict[str, str]:
 
 
 def _visible_text(event: Event) -> str:
-    """The text that the event's time is counted from."""
+    """The text whose tokens determine when the event is sent."""
     if isinstance(event, str):
         return ""
     candidate = (event.get("candidates") or [{}])[0]

@@ -1,33 +1,30 @@
-"""A model inside the process: Gemini's wire format without Gemini.
+"""An HTTP transport that answers the SDK's requests as Gemini would.
 
-It sits below the real SDK as its HTTP transport, reads the JSON that would go out, and answers with
-the JSON or the event stream that would come back, in the time a model would take. It knows the
-protocol and nothing of the gateway's engine.
+It replaces the network below the real SDK: it parses the request and sends the JSON or the event
+stream that Gemini would send, in the time that a model would take. It knows the protocol, but not
+the gateway's engine.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 import httpx2
 
-from batching.llm.simulated.answers import MARK, answer_prompt
 from batching.llm.simulated.calls import SimulatedCall, parse_call
 from batching.llm.simulated.faults import NO_FAULT, Fault, Script
 from batching.llm.simulated.replies import make_reply
 from batching.llm.simulated.wire import Ending, Pace, Piece, Reply, hang, play
-
-__all__ = ["MARK", "Pace", "Responder", "SimulatedTransport", "answer_prompt"]
 
 KEPT_CALLS = 1000
 USUAL_PACE = Pace()
 
 
 class Responder:
-    """Decides each call's reply and remembers the calls; the edges carry the bytes.
+    """Makes the reply to each call and keeps the last calls, the oldest first; sends nothing.
 
-    `script` gives a fault or None for each call: a function of the call, or one entry per call in
-    turn and none after the last. Equal seeds give equal bytes for equal calls.
+    `script` is a function that returns the fault of a call or None, or an iterable with one entry
+    per call. Equal seeds lead to equal bytes for equal calls.
     """
 
     def __init__(
@@ -40,11 +37,11 @@ class Responder:
         kept_calls: int = KEPT_CALLS,
     ) -> None:
         self.calls: list[SimulatedCall] = []
-        """the last ones, the oldest first"""
         self.count = 0
         self.running = 0
         self.most_running = 0
-        self._script = script if callable(script) else _take_turns(iter(script or ()))
+        faults = iter(()) if script is None or callable(script) else iter(script)
+        self._script = script if callable(script) else lambda call: next(faults, None)
         self._seed = seed
         self.pace = pace
         self._clock = clock
@@ -53,7 +50,7 @@ class Responder:
     def respond(
         self, *, method: str, target: str, headers: Mapping[str, str], content: bytes
     ) -> tuple[SimulatedCall, Reply]:
-        """The call is running until `end` is told of it."""
+        """Returns the call and its reply; the call runs until `end` is called."""
         self.count += 1
         call = parse_call(
             self.count, method=method, target=target, headers=headers, content=content
@@ -77,10 +74,6 @@ class Responder:
         self.calls.append(call)
         if len(self.calls) > 2 * self._kept_calls:
             del self.calls[: len(self.calls) - self._kept_calls]
-
-
-def _take_turns(faults: Iterator[Fault | None]) -> Script:
-    return lambda call: next(faults, None)
 
 
 class SimulatedTransport(httpx2.AsyncBaseTransport):
@@ -108,7 +101,7 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
 
     @property
     def most_running(self) -> int:
-        """How many calls ran at once, at most."""
+        """The largest number of calls that ran at once."""
         return self._responder.most_running
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -118,7 +111,7 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
             headers=request.headers,
             content=await request.aread(),
         )
-        stream = _Stream(self._carry(request, call, reply), on_close=self._close_call(call))
+        stream = _Stream(self._stream_body(request, call, reply), on_close=self._close_call(call))
         try:
             await self._wait_for_headers(request, call, reply)
         except BaseException:
@@ -133,7 +126,7 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
     async def _wait_for_headers(
         self, request: httpx2.Request, call: SimulatedCall, reply: Reply
     ) -> None:
-        """They come with the first bytes, if they come."""
+        """Waits until the headers are sent, which is with the first bytes of the body."""
         if reply.silent:
             await self._end(request, call, reply)
         elif reply.pieces:
@@ -141,7 +134,7 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
             async for _ in self._play(call, [empty]):
                 pass
 
-    async def _carry(
+    async def _stream_body(
         self, request: httpx2.Request, call: SimulatedCall, reply: Reply
     ) -> AsyncIterator[bytes]:
         async for data in self._play(call, reply.pieces):
@@ -152,7 +145,7 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
         return play(pieces, started=call.started, sleep=self._sleep, clock=self._clock)
 
     async def _end(self, request: httpx2.Request, call: SimulatedCall, reply: Reply) -> None:
-        """Returns if the reply is complete, else raises what a network would."""
+        """Returns if the reply is complete, else raises what a broken network would."""
         if reply.ending is Ending.HANG:
             await _hang_until_read_timeout(request)
         complete = reply.ending is Ending.COMPLETE
@@ -169,7 +162,7 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
 
 
 async def _hang_until_read_timeout(request: httpx2.Request) -> None:
-    """The client's own timeout ends it, as over a network; without one, its cancellation."""
+    """Ends by the client's read timeout, as on a network, or by cancellation."""
     limits = request.extensions.get("timeout") or {}
     try:
         async with asyncio.timeout(limits.get("read")):

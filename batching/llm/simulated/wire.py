@@ -1,4 +1,4 @@
-"""Gemini's REST and SSE wire format: replies as bytes that leave at given times."""
+"""The REST and SSE wire format of Gemini: replies are bytes that are sent at given times."""
 
 import asyncio
 import enum
@@ -9,26 +9,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# The data of one SSE event: a response document, or text that is sent unchanged.
 Event = dict[str, Any] | str
-"""one SSE event's data: a response document, or raw text that is sent as it is"""
 
-_NASTY_CUT = re.compile(rb"\\|[\xc2-\xf4]")
+_DIFFICULT_CUT = re.compile(rb"\\|[\xc2-\xf4]")
 
 
 class Ending(enum.Enum):
     """What happens after the last byte."""
 
-    COMPLETE = "the reply ends as it should"
-    EARLY_CLOSE = "the connection closes though the reply is not at its end"
+    COMPLETE = "the reply is complete"
+    EARLY_CLOSE = "the connection closes before the end of the reply"
     RESET = "the connection is reset"
-    HANG = "nothing comes any more"
-    REFUSED = "there was no connection at all"
-    CANCELLED = "the client is cancelled from inside"
+    HANG = "nothing more is sent"
+    REFUSED = "the connection is refused"
+    CANCELLED = "the client itself raises a cancellation"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes that leave together, `at_s` seconds after the call came in."""
+    """Bytes that are sent together, `at_s` seconds after the call arrived."""
 
     data: bytes
     at_s: float
@@ -36,7 +36,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`silent`: not even the headers are sent before the ending."""
+    """A reply; if it is `silent`, not even its headers are sent before its ending."""
 
     status: int
     headers: dict[str, str]
@@ -51,14 +51,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the model writes. `total_s`, where set, is the whole reply's time at any length."""
+    """How fast the model writes. `total_s`, if set, is the duration of a reply of any length."""
 
     first_token_s: float = 0.1
     token_s: float = 0.002
     total_s: float | None = None
 
     def schedule(self, weights: Sequence[int]) -> list[float]:
-        """When each event leaves, given the tokens in each."""
+        """Returns when each event is sent; `weights` are their numbers of tokens."""
         first_s, token_s = self.first_token_s, self.token_s
         if self.total_s is not None:
             first_s = self.total_s / 4
@@ -80,7 +80,7 @@ def make_json_reply(status: int, document: Any, *, at_s: float = 0.0) -> Reply:
 def make_error(
     status: int, name: str, *, message: str = "", details: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Gemini's error document."""
+    """Makes the document that Gemini sends with an error status."""
     error: dict[str, Any] = {"code": status, "message": message or name, "status": name}
     if details:
         error["details"] = list(details)
@@ -88,15 +88,15 @@ def make_error(
 
 
 def make_stream_reply(events: Sequence[Event], *, times: Sequence[float], seed: str) -> Reply:
-    """The events as SSE, torn into packets at places that depend on `seed` alone."""
+    """Makes an SSE stream that is cut into packets; the cuts depend only on `seed`."""
     rng = random.Random(seed)
     frames = [_format_frame(event, rng) for event in events]
     headers = {"content-type": "text/event-stream", "content-disposition": "attachment"}
-    return Reply(200, headers, _tear(frames, times, rng))
+    return Reply(200, headers, _pack(frames, times, rng))
 
 
 def merge_events(events: Sequence[Event]) -> dict[str, Any]:
-    """The one document that `generateContent` answers instead of a stream."""
+    """Merges the events into the document that `generateContent` returns."""
     merged: dict[str, Any] = {}
     parts: list[dict[str, Any]] = []
     candidate: dict[str, Any] = {}
@@ -118,7 +118,7 @@ async def play(
     sleep: Callable[[float], Awaitable[None]],
     clock: Callable[[], float],
 ) -> AsyncIterator[bytes]:
-    """Gives each piece at its time. Times are absolute, so a late wake-up delays no later piece."""
+    """Yields each piece at its time. Times are absolute: a late wake-up delays no later piece."""
     for piece in pieces:
         wait_s = started + piece.at_s - clock()
         if wait_s > 0:
@@ -127,7 +127,7 @@ async def play(
 
 
 async def hang() -> None:
-    """Returns never; ends by cancellation."""
+    """Waits until it is cancelled."""
     await asyncio.get_running_loop().create_future()
 
 
@@ -138,8 +138,8 @@ def _format_frame(event: Event, rng: random.Random) -> bytes:
     return f"data: {text}\r\n\r\n".encode("utf-8", "replace")
 
 
-def _tear(frames: Sequence[bytes], times: Sequence[float], rng: random.Random) -> list[Piece]:
-    """A packet ends somewhere inside a frame, at its end, or runs on into the next frame."""
+def _pack(frames: Sequence[bytes], times: Sequence[float], rng: random.Random) -> list[Piece]:
+    """Cuts packets that end inside a frame, end with it, or continue in the next frame."""
     pieces: list[Piece] = []
     held = b""
     for frame, at_s in zip(frames, times, strict=True):
@@ -157,9 +157,9 @@ def _tear(frames: Sequence[bytes], times: Sequence[float], rng: random.Random) -
 
 
 def _choose_cut(frame: bytes, rng: random.Random) -> int:
-    """0 for no cut; else often inside an escape or inside a character's bytes."""
+    """Returns 0 for no cut, else a position, often inside an escape or the bytes of a character."""
     kind = rng.random()
     if kind < 0.4:
         return 0
-    nasty = [match.end() for match in _NASTY_CUT.finditer(frame)] if kind < 0.9 else []
-    return rng.choice(nasty) if nasty else rng.randrange(1, len(frame))
+    difficult = [match.end() for match in _DIFFICULT_CUT.finditer(frame)] if kind < 0.9 else []
+    return rng.choice(difficult) if difficult else rng.randrange(1, len(frame))

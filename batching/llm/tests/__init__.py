@@ -1,0 +1,1 @@
+"""Helpers that call the simulated model through the real SDK."""

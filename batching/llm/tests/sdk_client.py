@@ -1,4 +1,4 @@
-"""The real google-genai client, set up as the gateway sets it up, before the simulated model."""
+"""The real google-genai client with the gateway's options, connected to the simulated model."""
 
 import json
 import ssl
@@ -78,7 +78,7 @@ def make_client(
 
 @asynccontextmanager
 async def connect(url: str, **options: str) -> AsyncIterator[genai.Client]:
-    """A client over sockets, which are closed at the end."""
+    """A client that uses real sockets and closes them at the end."""
     client = make_client(url=url, **options)
     try:
         yield client
@@ -115,7 +115,7 @@ async def ask(
     max_output_tokens: int | None = None,
     timeout_s: float | None = None,
 ) -> Outcome:
-    """Streams one call. Many prompts go by their keys; what the SDK raises is in the outcome."""
+    """Streams one call with one prompt or several by key; the outcome holds the error, if any."""
     plain = isinstance(prompts, str)
     outcome = Outcome()
     try:
@@ -137,7 +137,7 @@ async def ask(
 
 
 class Time:
-    """A clock that only sleeping moves."""
+    """A clock that advances only when somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -162,7 +162,7 @@ async def ask_model(prompts=PROMPTS, **options) -> Outcome:
 def respond(
     prompts: dict[str, str] | str = PROMPTS, *, responder: Responder | None = None
 ) -> Reply:
-    """The reply to a call, without any client."""
+    """Returns the reply to a call without a client."""
     text = prompts if isinstance(prompts, str) else json.dumps(prompts)
     body: dict = {"contents": [{"parts": [{"text": text}]}]}
     if not isinstance(prompts, str):

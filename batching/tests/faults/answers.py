@@ -1,7 +1,6 @@
-"""Scripted faults: what the simulated model does wrong. Here those of the answers it writes.
+"""Faults of the answers that the simulated model writes.
 
-A fault edits a reply on its way out, at any of four stages. `first | second` applies both, stage by
-stage. An item is named by its place among the call's keys.
+An item is named by its index among the keys of the call.
 """
 
 import json
@@ -26,12 +25,12 @@ def missing_all() -> Fault:
 
 
 def value(item: int, source: str) -> Fault:
-    """`source` in place of the item's value."""
+    """Replaces the value of the item by `source`."""
     return _edit_member(item, lambda member: replace(member, value=source), name="value")
 
 
 def rewrite_answers(rewrite: Callable[[str], str]) -> Fault:
-    """Every answer as `rewrite` gives it for the item's prompt."""
+    """Replaces every answer by what `rewrite` returns for the prompt of the item."""
 
     def edit(members: Members, call: SimulatedCall) -> Members:
         return [
@@ -43,7 +42,7 @@ def rewrite_answers(rewrite: Callable[[str], str]) -> Fault:
 
 
 def inject(item: int, source: str) -> Fault:
-    """`source` in the middle of the item's string, unescaped."""
+    """Inserts `source` into the string of the item, unescaped."""
 
     def edit(member: Member) -> Member:
         at = member.value.find(" ") + 1 or 1
@@ -53,7 +52,7 @@ def inject(item: int, source: str) -> Fault:
 
 
 def rename(item: int, *, bare: bool = False) -> Fault:
-    """The key with another random part, or without any."""
+    """Changes the random part of the key, or removes it."""
     return _edit_member(
         item, lambda member: replace(member, key=forge_key(member.key, bare=bare)), name="rename"
     )
@@ -74,7 +73,7 @@ def add_member(key: str, source: str = FORGED, *, first: bool = False) -> Fault:
 
 
 def duplicate(item: int, *, first: bool = False) -> Fault:
-    """The item's key a second time with a forged value: at the object's end or beginning."""
+    """Adds the key of the item again with a forged value, at the end or beginning of the object."""
 
     def add(members: Members, call: SimulatedCall) -> Members:
         again = Member(_key(call, item), FORGED)
@@ -84,7 +83,7 @@ def duplicate(item: int, *, first: bool = False) -> Fault:
 
 
 def forge(item: int) -> Fault:
-    """A member before all others that has the item's index and another random part."""
+    """Adds a first member whose key has the index of the item and another random part."""
 
     def add(members: Members, call: SimulatedCall) -> Members:
         return [Member(forge_key(_key(call, item)), FORGED), *members]
@@ -110,21 +109,21 @@ def wrap(before: str, after: str) -> Fault:
 
 
 def as_list() -> Fault:
-    """A JSON list of the values instead of an object."""
+    """Sends a JSON list of the values instead of an object."""
 
     def relist(reply: str, call: SimulatedCall) -> str:
         try:
             return json.dumps([*json.loads(reply).values()])
         except ValueError:
-            return f"[{reply}]"  # another fault has made it something else already
+            return f"[{reply}]"  # Another fault has changed it already.
 
     return Fault("as-list", text=relist)
 
 
 def cut(item: int, *, after: bool = False, third: bool = False) -> Fault:
-    """The text ends in the middle of the item's value, or right after it.
+    """Ends the text in the middle of the item's value, or directly after it.
 
-    `third`: of the item that stands after a third of the others, instead.
+    `third`: cuts the item after the first third of the items instead.
     """
 
     def shorten(text: str, call: SimulatedCall) -> str:
@@ -151,5 +150,5 @@ def _edit_member(item: int, edit: Callable[[Member], Member], *, name: str) -> F
 
 
 def _key(call: SimulatedCall, item: int) -> str:
-    """The key of the item; a call with fewer items is struck at its last."""
+    """The key of the item, or the last key if the call has fewer items."""
     return call.keys[min(item, len(call.keys) - 1)] if call.keys else ""

@@ -1,7 +1,7 @@
-"""The faults by name, and scripts that choose one for a call.
+"""All faults by name, and the scripts that choose the fault of a call.
 
-A script is called with each call and gives its fault or None. `MarkedFaults` reads the choice out
-of the prompts: `[[fault:NAME]]`, or `[[fault:NAME:2]]` for the first two calls that hold it.
+`MarkedFaults` reads the names of the faults from the prompts: `[[fault:NAME]]`, or
+`[[fault:NAME:2]]` for the first two calls with this prompt.
 """
 
 import base64
@@ -15,7 +15,6 @@ from batching.llm.simulated.wire import Ending, make_error
 from batching.tests.faults import answers, replies
 
 NESTING = 3_000
-
 
 _JSON = "application/json"
 _HTML = b"<!doctype html><html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -36,7 +35,7 @@ def _without(field: str) -> Fault:
 
 
 def _split_parts(event: dict) -> dict:
-    """The event's one text part as several, an empty one among them."""
+    """Splits the text part of the event into several parts, one of which is empty."""
     candidate = (event.get("candidates") or [{}])[0]
     if "content" not in candidate:
         return event
@@ -53,7 +52,7 @@ def _thought_event() -> dict:
 
 
 def _only_finish(reason: str) -> Fault:
-    """A candidate without content."""
+    """Sends a candidate without content."""
     return replies.only_event({"candidates": [{"index": 0, "finishReason": reason}]})
 
 
@@ -198,6 +197,7 @@ _CONNECTIONS = {
     "slow-10": replies.delay(10.0),
 }
 _STATUSES = (400, 401, 403, 404, 408, 413, 418, 429, 500, 502, 503, 504)
+# Each function makes the fault for one item; many faults change the whole call.
 FAULTS: dict[str, Callable[[int], Fault]] = (
     {f"status-{code}": _fixed(replies.status(code)) for code in _STATUSES}
     | {
@@ -207,18 +207,17 @@ FAULTS: dict[str, Callable[[int], Fault]] = (
     | _MEMBERS
     | _TEXTS
 )
-"""each makes its fault for an item; many strike the whole call"""
 
 
 def find_fault(name: str, item: int = 0) -> Fault:
-    """An unknown name is a 400 that says so."""
+    """Returns a 400 with an explanation for an unknown name."""
     if name in FAULTS:
         return FAULTS[name](item)
     return replies.status(400, message=f"There is no fault named {name}.")
 
 
 class MarkedFaults:
-    """A script: each marker strikes the item whose prompt holds it."""
+    """A script that applies each marker to the item whose prompt holds it."""
 
     def __init__(self) -> None:
         self._used: Counter[tuple[str, str]] = Counter()
@@ -239,6 +238,6 @@ class MarkedFaults:
 
 
 def poison(text: str, fault: Fault | None = None) -> Script:
-    """Strikes every call that holds `text` in a prompt; blocks it unless told otherwise."""
-    strike = fault or replies.block()
-    return lambda call: strike if any(text in prompt for prompt in call.prompts.values()) else None
+    """Applies `fault`, by default a block, to every call with a prompt that holds `text`."""
+    chosen = fault or replies.block()
+    return lambda call: chosen if any(text in prompt for prompt in call.prompts.values()) else None

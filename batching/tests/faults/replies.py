@@ -1,4 +1,4 @@
-"""Faults of the replies that carry the answers: statuses, events, bytes, connections."""
+"""Faults of the replies that hold the answers: statuses, events, bytes and connections."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +40,7 @@ def status(
     details: tuple[dict[str, Any], ...] = (),
     headers: dict[str, str] | None = None,
 ) -> Fault:
-    """An HTTP status with Gemini's error document."""
+    """Replies with an HTTP status and the error document of Gemini."""
     document = make_error(
         code, name or _STATUS_NAMES.get(code, "UNKNOWN"), message=message, details=details
     )
@@ -64,13 +64,13 @@ def quota_failure(per: str) -> dict[str, Any]:
 
 
 def body(content: bytes, *, code: int = 200, content_type: str = "text/event-stream") -> Fault:
-    """Any bytes instead of the reply."""
+    """Sends `content` instead of the reply."""
     answer = Reply(code, {"content-type": content_type}, [Piece(content, 0.0)] if content else [])
     return Fault(f"body-{code}", reply=lambda reply, call: answer)
 
 
 def finish(reason: str | None, **extra: str) -> Fault:
-    """The last event's finish reason, or none; `extra` fields go beside it."""
+    """Changes the finish reason of the last event, or removes it; adds `extra` fields."""
 
     def edit(events: list[Event], call: SimulatedCall) -> list[Event]:
         *head, last = events
@@ -85,12 +85,12 @@ def finish(reason: str | None, **extra: str) -> Fault:
 
 
 def block(reason: str = "PROHIBITED_CONTENT") -> Fault:
-    """The prompt is blocked: feedback and no candidates."""
+    """Blocks the prompt: the reply has feedback and no candidates."""
     return only_event({"promptFeedback": {"blockReason": reason}})
 
 
 def only_event(document: dict[str, Any], *, usage: bool = True) -> Fault:
-    """One event instead of the reply; it counts the prompt's tokens alone."""
+    """Sends one event instead of the reply; its usage counts only the tokens of the prompt."""
 
     def make(events: list[Event], call: SimulatedCall) -> list[Event]:
         first = events[0]
@@ -103,17 +103,17 @@ def only_event(document: dict[str, Any], *, usage: bool = True) -> Fault:
 
 
 def add_event(event: Event, *, at: float = 0.5) -> Fault:
-    """`event` after the share `at` of the others; what would follow stays."""
+    """Inserts `event` after the share `at` of the other events."""
 
     def add(events: list[Event], call: SimulatedCall) -> list[Event]:
-        place = int(len(events) * at)
-        return [*events[:place], event, *events[place:]]
+        position = int(len(events) * at)
+        return [*events[:position], event, *events[position:]]
 
     return Fault("add-event", events=add)
 
 
 def stop_at(event: Event, *, at: float = 0.5) -> Fault:
-    """As `add_event`, but nothing follows."""
+    """Ends the reply with `event` after the share `at` of the other events."""
 
     def add(events: list[Event], call: SimulatedCall) -> list[Event]:
         return [*events[: int(len(events) * at)], event]
@@ -122,7 +122,7 @@ def stop_at(event: Event, *, at: float = 0.5) -> Fault:
 
 
 def one_event() -> Fault:
-    """The whole reply in one event, so that the client sees all of it at once."""
+    """Sends the whole reply in one event, so that the client receives all of it at once."""
     return Fault("one-event", events=lambda events, call: [merge_events(events)])
 
 
@@ -134,7 +134,7 @@ def edit_events(name: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> 
 
 
 def end(ending: Ending, *, after_bytes: int | None = None, silent: bool = False) -> Fault:
-    """How the connection ends, after so many bytes of the body; `silent`: before the headers."""
+    """Ends the connection after so many bytes of the body; if `silent`, before the headers."""
 
     def apply(reply: Reply, call: SimulatedCall) -> Reply:
         pieces = reply.pieces if after_bytes is None else _take(reply.pieces, after_bytes)
@@ -144,7 +144,7 @@ def end(ending: Ending, *, after_bytes: int | None = None, silent: bool = False)
 
 
 def drip(interval_s: float) -> Fault:
-    """Byte by byte."""
+    """Sends the reply byte by byte."""
 
     def apply(reply: Reply, call: SimulatedCall) -> Reply:
         parts = [bytes([byte]) for byte in reply.body]
@@ -154,7 +154,7 @@ def drip(interval_s: float) -> Fault:
 
 
 def delay(seconds: float) -> Fault:
-    """Everything, the headers too, comes so much later."""
+    """Delays the whole reply, with its headers."""
 
     def apply(reply: Reply, call: SimulatedCall) -> Reply:
         return replace(reply, pieces=[Piece(p.data, p.at_s + seconds) for p in reply.pieces])

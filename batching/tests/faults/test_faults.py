@@ -1,4 +1,4 @@
-"""Each scripted fault, as the real SDK sees it."""
+"""Tests of each fault through the real SDK."""
 
 import asyncio
 import json
@@ -8,7 +8,9 @@ import httpx2
 import pytest
 from google.genai import errors
 
-from batching.llm.simulated.transport import MARK, Pace, Responder
+from batching.llm.simulated.answers import MARK
+from batching.llm.simulated.transport import Responder
+from batching.llm.simulated.wire import Pace
 from batching.llm.tests.sdk_client import (
     MODEL,
     PROMPTS,
@@ -25,8 +27,8 @@ from batching.tests.faults.catalogue import FAULTS, find_fault
 from batching.tests.harness import wait_until
 
 KEYS = [*PROMPTS]
+# The item that the faults below change.
 ITEM = 1
-"""the item that the faults below strike"""
 
 
 async def ask_with(name: str, **options) -> Outcome:
@@ -58,7 +60,7 @@ def test_every_fault_changes_the_reply(name: str):
         ("status-302", errors.APIError, 302, "UNKNOWN"),
     ],
 )
-async def test_a_status_is_raised_as_its_error(name, kind, code, status):
+async def test_status_is_raised_as_its_error(name, kind, code, status):
     outcome = await ask_with(name)
     assert type(outcome.error) is kind
     assert (outcome.error.code, outcome.error.status) == (code, status)
@@ -72,14 +74,14 @@ async def test_a_status_is_raised_as_its_error(name, kind, code, status):
         ("status-429-long", {"retryDelay": "3600s"}),
     ],
 )
-async def test_an_error_carries_googles_details(name, detail):
+async def test_error_holds_the_details_of_the_service(name, detail):
     outcome = await ask_with(name)
     (given,) = outcome.error.details["error"]["details"]
     assert detail.items() <= given.items()
 
 
 @pytest.mark.parametrize(("name", "per"), [("day", "PerDay"), ("minute", "PerMinute")])
-async def test_a_used_up_quota_names_its_period(name, per):
+async def test_used_up_quota_names_its_period(name, per):
     outcome = await ask_with(f"status-429-{name}")
     assert per in json.dumps(outcome.error.details["error"]["details"])
 
@@ -107,13 +109,13 @@ async def test_bare_429_has_no_details():
         ("cancelled-at-once", asyncio.CancelledError),
     ],
 )
-async def test_a_broken_reply_is_raised(name, kind):
+async def test_broken_reply_is_raised(name, kind):
     outcome = await ask_with(name)
     assert isinstance(outcome.error, kind), outcome.error
 
 
 @pytest.mark.parametrize("name", ["empty-body", "json-list", "no-candidates", "empty-event"])
-async def test_some_broken_replies_look_like_an_empty_one(name):
+async def test_some_broken_replies_look_like_empty_ones(name):
     outcome = await ask_with(name)
     assert outcome.error is None
     assert outcome.text == ""
@@ -123,7 +125,7 @@ async def test_some_broken_replies_look_like_an_empty_one(name):
 @pytest.mark.parametrize(
     ("name", "reason"), [("blocked", "SAFETY"), ("blocked-prohibited", "PROHIBITED_CONTENT")]
 )
-async def test_a_blocked_prompt_has_feedback_and_no_candidates(name, reason):
+async def test_blocked_prompt_has_feedback_and_no_candidates(name, reason):
     (chunk,) = (await ask_with(name)).chunks
     assert chunk.prompt_feedback.block_reason.value == reason
     assert chunk.candidates is None
@@ -142,7 +144,7 @@ async def test_a_blocked_prompt_has_feedback_and_no_candidates(name, reason):
         ("nul", "a\0b"),
     ],
 )
-async def test_a_value_can_be_of_the_wrong_kind(name, value):
+async def test_value_can_be_of_the_wrong_type(name, value):
     answers = (await ask_with(name)).answers
     assert answers[KEYS[ITEM]] == value
     assert [*answers] == KEYS
@@ -175,7 +177,7 @@ async def test_keys_can_be_wrong(name, keys):
 
 
 @pytest.mark.parametrize(
-    ("name", "sign"),
+    ("name", "expected"),
     [
         ("raw-newline", "a raw\nnewline"),
         ("lone-surrogate", r"a half \ud83d "),
@@ -189,10 +191,10 @@ async def test_keys_can_be_wrong(name, keys):
         ("prose", "I would rather answer in prose."),
     ],
 )
-async def test_the_text_can_be_no_json_or_json_beyond_measure(name, sign):
+async def test_text_can_be_malformed_or_unreadable_json(name, expected):
     outcome = await ask_with(name)
     assert outcome.error is None
-    assert sign in outcome.text
+    assert expected in outcome.text
     try:
         parsed = json.loads(outcome.text)
         json.dumps(parsed, ensure_ascii=False).encode()
@@ -201,7 +203,7 @@ async def test_the_text_can_be_no_json_or_json_beyond_measure(name, sign):
     pytest.fail("the text is well-formed")
 
 
-async def test_a_list_can_come_instead_of_an_object():
+async def test_reply_can_be_a_list_instead_of_an_object():
     assert len(json.loads((await ask_with("as-list")).text)) == 3
 
 
@@ -218,22 +220,24 @@ async def test_a_list_can_come_instead_of_an_object():
         ("early-close", None),
     ],
 )
-async def test_a_reply_can_be_cut_inside_an_item(name, reason):
+async def test_reply_can_be_cut_inside_an_item(name, reason):
     outcome = await ask_with(name)
     text = outcome.text
-    assert f'", "{KEYS[1]}": "{MARK}' in text, "the item before is whole, the struck one has begun"
+    assert f'", "{KEYS[1]}": "{MARK}' in text, (
+        "the item before is complete, and the changed item has begun"
+    )
     assert not text.endswith('"')
     assert KEYS[2] not in text
     assert outcome.finish_reason == reason
 
 
 @pytest.mark.parametrize("name", ["max-tokens-after", "no-finish-after", "reset-after"])
-async def test_a_reply_can_be_cut_after_an_item(name):
+async def test_reply_can_be_cut_after_an_item(name):
     text = (await ask_with(name)).text
     assert [*json.loads(text + "}")] == KEYS[:2]
 
 
-async def test_an_unknown_finish_reason_only_warns():
+async def test_unknown_finish_reason_only_warns():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         outcome = await ask_with("unknown-finish")
@@ -241,7 +245,7 @@ async def test_an_unknown_finish_reason_only_warns():
     assert any("SOMETHING_NEW" in str(warning.message) for warning in caught)
 
 
-async def test_a_continuation_is_not_followed_when_that_is_off():
+async def test_continuation_is_not_followed_if_it_is_disabled():
     transport, _ = make_transport(script=lambda call: find_fault("continuation"))
     outcome = await ask(make_client(transport=transport), PROMPTS)
     assert len(transport.calls) == 1
@@ -249,7 +253,7 @@ async def test_a_continuation_is_not_followed_when_that_is_off():
 
 
 @pytest.mark.parametrize("name", ["thoughts", "many-parts", "no-usage", "one-event", "drip"])
-async def test_an_odd_form_leaves_the_text_as_it_is(name):
+async def test_unusual_form_does_not_change_the_text(name):
     outcome = await ask_with(name)
     assert [*outcome.answers] == KEYS
     parts = [part for c in outcome.chunks for part in c.candidates[0].content.parts or []]
@@ -260,7 +264,7 @@ async def test_an_odd_form_leaves_the_text_as_it_is(name):
 
 
 @pytest.mark.parametrize("name", ["hang", "hang-after", "hang-at-end", "hang-before-headers"])
-async def test_a_hang_ends_by_the_clients_own_timeout(name):
+async def test_hang_ends_by_the_timeout_of_the_client(name):
     transport, _ = make_transport(script=[find_fault(name, ITEM)])
     outcome = await ask(make_client(transport=transport), PROMPTS, timeout_s=0.05)
     assert isinstance(outcome.error, httpx2.ReadTimeout)
@@ -268,7 +272,7 @@ async def test_a_hang_ends_by_the_clients_own_timeout(name):
     assert transport.calls[0].state == "abandoned"
 
 
-async def test_a_hang_ends_by_cancellation():
+async def test_hang_ends_by_cancellation():
     transport, _ = make_transport(script=[find_fault("hang-before-headers")])
     models = make_client(transport=transport).aio.models
     asking = asyncio.create_task(
@@ -281,13 +285,13 @@ async def test_a_hang_ends_by_cancellation():
     assert transport.calls[0].state == "abandoned"
 
 
-async def test_a_drip_comes_byte_by_byte():
+async def test_slow_reply_is_sent_byte_by_byte():
     reply = respond(responder=Responder([replies.drip(0.5)]))
     assert {len(piece.data) for piece in reply.pieces} == {1}
     assert reply.pieces[9].at_s == 5.0
 
 
-async def test_a_delay_holds_back_the_headers_too():
+async def test_delay_applies_to_the_headers_too():
     transport, time = make_transport(script=[replies.delay(30)], pace=Pace(total_s=1))
     await ask(make_client(transport=transport), PROMPTS)
     assert time.now - 100 == pytest.approx(31)

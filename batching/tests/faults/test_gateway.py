@@ -1,7 +1,7 @@
-"""Whatever the model service does, everybody gets the own answer or a typed error, in time.
+"""Tests that each client gets its own answer or a typed error in time, for every fault.
 
-Each fault strikes a batch of its own: six prompts of one username, of which the last carries the
-fault. All of them run at the same time.
+Each fault has a batch of its own: six prompts of one username, the last of which holds the marker
+of the fault. All batches run at the same time.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from batching.tests.harness import Harness
 from chats.models import FINAL_STATUSES, Chat
 
 SIZE = 6
+# A busy machine needs less time than this to send six hundred requests.
 HANG_LIMIT_S = 15.0
-"""longer than a busy machine needs to send six hundred requests on their way"""
 PATIENCE_S = 120.0
 SHORT_WINDOWS = pytest.mark.parametrize("lanes", [{"window_s": 0.2, "latency_ms": 600_000}])
 
-# What the marked prompt gets if the fault never goes away; for a name that is not here: its answer.
+# The error of the marked prompt if the fault lasts. Prompts with other faults get their answers.
 LASTING = {
     "upstream_error": """status-400 status-400-region status-400-tokens status-404 status-413
         status-418 status-302 status-204 broken-event html
@@ -44,10 +44,10 @@ LASTING = {
     "blocked": "safety recitation safety-at-once blocked blocked-prohibited blocked-unknown",
     "timeout": "hang hang-in-the-middle hang-before-headers hang-headers slow-10 drip-slow",
 }
-# The SDK itself trips over these or not, depending on where the bytes were cut.
+# The SDK fails on these or not, depending on where the bytes are cut.
 EITHER = {"deep-nesting", "list-event"}
 CODES = {name: code for code, names in LASTING.items() for name in names.split()}
-# These strike a call as a whole: without its answers the other five cannot be served either.
+# These faults change the whole call, so its other five prompts fail too.
 WHOLE_CALL = {
     name for name in CODES if name.startswith(("status-", "error-", "hang-", "slow", "reset-"))
 } | {
@@ -70,21 +70,21 @@ HARMLESS = {
     *("extra", "shuffled", "duplicate-late", "duplicate-early", "fenced", "prose-around", "drip"),
     *("no-usage", "thoughts", "many-parts", "one-event", "no-finish-whole", "max-tokens-after"),
 }
-# What the marked prompt is answered where that is not its own text: the model itself wrote this
-# under the prompt's key, and the first value that closes is the one that counts.
+# The answers of marked prompts that are not the usual text: the model wrote them under the key of
+# the prompt, and the first complete value counts.
 ODD_TEXTS = {"nul": "a\ufffdb", "duplicate-early": "[simulated] forged"}
 
 
 @pytest.fixture
 def lanes() -> dict[str, Any]:
-    """A batch leaves when it is full."""
+    """Lanes whose batches leave only when they are full."""
     return {"batch_scope": "username", "window_s": 12.0, "latency_ms": 600_000}
 
 
 async def ask_batches(
     harness: Harness, names: list[str], *, suffix: str = "", **fields: Any
 ) -> dict[str, list[httpx2.Response]]:
-    """Six prompts for each fault; gives their replies in order."""
+    """Sends six prompts for each fault; returns their replies in order."""
     harness.runtime.consumer.dispatcher.slots.total = 1000
     harness.runtime.consumer.dispatcher.slots.reserve = 1
 
@@ -104,7 +104,7 @@ def prompts_for(name: str, suffix: str = "") -> list[str]:
 
 
 def calls_by_fault(harness: Harness) -> dict[str, list[int]]:
-    """The sizes of the calls that each fault's batch took."""
+    """The sizes of the calls for the batch of each fault."""
     sizes = defaultdict(list)
     for call in harness.server.calls:
         if call.generates:
@@ -126,7 +126,7 @@ def assert_own_or_typed(name: str, prompt: str, reply: httpx2.Response) -> None:
     assert "test-key" not in json.dumps(document)
 
 
-async def test_lasting_fault_costs_its_own_prompt_and_nobody_else(harness: Harness) -> None:
+async def test_lasting_fault_affects_only_its_own_prompt(harness: Harness) -> None:
     names = sorted(FAULTS)
     replies = await ask_batches(harness, names, timeout_s=PATIENCE_S)
     sizes = calls_by_fault(harness)
@@ -142,14 +142,14 @@ async def test_lasting_fault_costs_its_own_prompt_and_nobody_else(harness: Harne
         if got != expected or (name in MATES_ANSWERED and mates != {"answered"}):
             wrong[name] = (got, mates, sizes[name])
         assert sizes[name][0] == SIZE, name
-        assert sum(sizes[name]) <= 3 * SIZE, f"{name} took part in more than three calls an item"
+        assert sum(sizes[name]) <= 3 * SIZE, f"{name} needed more than three calls per item"
         if name in UNREPEATED:
             assert sizes[name] == [SIZE], name
     assert not wrong, "\n".join(f"{name}: {found}" for name, found in wrong.items())
-    await assert_everything_is_written_down(harness, batches=len(names))
+    await assert_everything_is_recorded(harness, batches=len(names))
 
 
-async def assert_everything_is_written_down(harness: Harness, *, batches: int) -> None:
+async def assert_everything_is_recorded(harness: Harness, *, batches: int) -> None:
     await harness.settle()
     assert await Chat.objects.exclude(status__in=FINAL_STATUSES).acount() == 0
     assert await Batch.objects.filter(outcome="running").acount() == 0
@@ -160,8 +160,8 @@ async def assert_everything_is_written_down(harness: Harness, *, batches: int) -
     assert harness.runtime.consumer.dispatcher.slots.running == 0
 
 
-async def test_passing_fault_leaves_everybody_answered(harness: Harness) -> None:
-    """Only the first call of each batch goes wrong."""
+async def test_passing_fault_leaves_no_prompt_unanswered(harness: Harness) -> None:
+    """Only the first call of each batch fails."""
     names = sorted(set(FAULTS) - UNREPEATED - {n for n, c in CODES.items() if c == "timeout"})
     replies = await ask_batches(harness, names, suffix=":1", timeout_s=PATIENCE_S)
     sizes = calls_by_fault(harness)
@@ -178,7 +178,7 @@ async def test_passing_fault_leaves_everybody_answered(harness: Harness) -> None
         assert len(sizes[name]) <= 1 + SIZE, name
 
 
-async def test_harmless_oddities_cost_no_further_call(harness: Harness) -> None:
+async def test_harmless_faults_need_no_further_call(harness: Harness) -> None:
     names = sorted(HARMLESS)
     replies = await ask_batches(harness, names)
     sizes = calls_by_fault(harness)
@@ -196,7 +196,7 @@ async def test_daily_quota_is_reported_with_one_call(harness: Harness) -> None:
 
 
 @SHORT_WINDOWS
-async def test_wait_that_the_service_asks_for_is_passed_on(harness: Harness) -> None:
+async def test_requested_pause_is_passed_on_to_the_client(harness: Harness) -> None:
     reply = await harness.ask("[[fault:status-429-long]]")
     assert reply.status_code == 503
     assert int(reply.headers["Retry-After"]) == 3600
@@ -215,7 +215,7 @@ async def test_answers_before_a_hang_arrive_at_once(harness: Harness) -> None:
     tasks = [asyncio.create_task(harness.ask(prompt, timeout_s=8)) for prompt in prompts]
     early = await asyncio.gather(*tasks[:5])
     assert [reply.status_code for reply in early] == [200] * 5
-    assert not tasks[5].done(), "they did not wait for the sixth"
+    assert not tasks[5].done(), "they waited for the sixth"
     late = await tasks[5]
     assert (late.status_code, late.json()["code"]) == (504, "timeout")
     await harness.settle()

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from batching.llm.simulated.transport import MARK, Pace, SimulatedTransport
+from batching.llm.simulated.answers import MARK
+from batching.llm.simulated.transport import SimulatedTransport
+from batching.llm.simulated.wire import Pace
 from batching.llm.tests.sdk_client import MODEL, PROMPTS, Outcome, ask, connect, make_client
 from batching.tests.faults.catalogue import find_fault
 from llmbatch.tests.fixtures.model_server import ModelServer, run_model_server
