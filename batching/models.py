@@ -1,18 +1,18 @@
-"""What the machine did: batches, model calls, and their roll-up per day."""
+"""Batches, model calls, their statistics per day, and the processes of a fleet."""
 
 from django.db import models
 from django.db.models import Q
 
 from settings_app.models import Priority
 
-# A process of the fleet that reported nothing for this long counts as gone.
+# A process of a fleet that has not reported for this long counts as dead.
 ALIVE_S = 5.0
-# The row of a process that reported nothing for this long is deleted.
+# The row of a process that has not reported for this long is deleted.
 FORGOTTEN_S = 3600.0
 
 
 class Trigger(models.TextChoices):
-    """Why a batch left: it was full, or its oldest request had waited the window."""
+    """Why a batch left: it was full, or the window of its oldest request had ended."""
 
     FULL = "full"
     WINDOW = "window"
@@ -37,10 +37,10 @@ class CallStatus(models.TextChoices):
 
 
 class Batch(models.Model):
-    """One claim: requests of one priority that left the queue together.
+    """Requests of one priority that left the queue together, in one claim.
 
-    `settings` is the lane as it was at the claim; `lateness_ms` is claim minus due time on the
-    planner's clock (0 for a batch that left full).
+    `settings` is the rule of the lane at the claim. `lateness_ms` is the time from the end of the
+    window to the claim, on the planner's clock; 0 for a batch that left full.
     """
 
     priority = models.SmallIntegerField(choices=Priority)
@@ -83,10 +83,10 @@ class Batch(models.Model):
 
 
 class ModelCall(models.Model):
-    """One call to the model, written as started before it is made.
+    """One call to the model. Its row is written before the call is made.
 
-    `item_ids` are the chats it carried, in the order of its keys. Token counts are null until the
-    model reported them. `perhaps_billed`: it broke off, and the model's side may have counted it.
+    `item_ids` are the chats of the call, in the order of its keys. Token counts are null until the
+    model reports them. `perhaps_billed` marks a call that broke off but may have been counted.
     """
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="calls")
@@ -120,7 +120,7 @@ class ModelCall(models.Model):
         ]
         indexes = [
             models.Index(fields=["started_at"], name="model_call_started"),
-            # The admin's filters: without them a rare value is looked for in every stored prompt.
+            # For the admin's filters: without an index the database reads every stored prompt.
             models.Index(fields=["status", "id"], name="model_call_status"),
             models.Index(fields=["kind", "id"], name="model_call_kind"),
             models.Index(fields=["priority", "id"], name="model_call_priority"),
@@ -139,10 +139,10 @@ class ModelCall(models.Model):
 
 
 class DailyStat(models.Model):
-    """One UTC day of one lane, so that analytics cost the same at any size of history.
+    """The figures of one lane on one UTC day, so that analytics need not read the history.
 
     Requests count on the day they were received, batches on the day they were claimed, calls on the
-    day they started. `latency_hist` and `queue_hist` map a log bucket's number to a count;
+    day they started. `latency_hist` and `queue_hist` map the number of a bucket to a count;
     `failures` maps an error code to a count.
     """
 
@@ -181,7 +181,10 @@ class DailyStat(models.Model):
 
 
 class ProcessNumbers(models.Model):
-    """What one process of a fleet has counted for /metrics, by the database's clock."""
+    """The metrics of one process of a fleet, as it reported them last.
+
+    `seen_at` is the time of the report on the database's clock.
+    """
 
     name = models.CharField(max_length=40, primary_key=True, help_text="the same after a restart")
     seen_at = models.DateTimeField()
@@ -195,7 +198,10 @@ class ProcessNumbers(models.Model):
 
 
 class Worker(models.Model):
-    """A process that runs batches beside others: its last report, by the database's clock."""
+    """A process of a fleet that runs batches, and the capacity that it reported last.
+
+    `seen_at` is the time of the report on the database's clock.
+    """
 
     owner = models.CharField(max_length=64, primary_key=True, help_text="as in its batches")
     seen_at = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""What the door knows of the machine behind it, in this process or in others."""
+"""What the workers of a fleet can do, and how many requests wait for them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,21 +13,21 @@ from batching.models import ALIVE_S, FORGOTTEN_S, Worker
 from chats.models import Chat, Status
 
 REPORT_INTERVAL_S = 1.0
+_CAPACITY_COLUMNS = ("slots", "reserve", "call_s", "paused_s", "down")
 
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """`capacity` is None where no worker is known; `queued` counts every process's requests."""
+    """`capacity` is None if no worker is known; `queued` counts the requests of all processes."""
 
     capacity: Capacity | None = None
     queued: Mapping[Priority, int] = field(default_factory=dict)
 
 
 def read_fleet_status() -> FleetStatus:
-    """As the database has it: every worker's last report, and the queue of record."""
+    """Reads the last report of every worker that is alive, and counts the queued requests."""
     alive = Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
-    columns = ("slots", "reserve", "call_s", "paused_s", "down")
-    rows = alive.values(*columns)
+    rows = alive.values(*_CAPACITY_COLUMNS)
     capacities = [Capacity(**row | {"call_s": tuple(row["call_s"])}) for row in rows]
     waiting = Chat.objects.filter(status=Status.QUEUED).order_by()
     counted = waiting.values_list("priority").annotate(Count("pk"))
@@ -35,9 +35,8 @@ def read_fleet_status() -> FleetStatus:
 
 
 def report_worker(owner: str, capacity: Capacity) -> None:
-    """One row per worker process; those of processes long gone are deleted on the way."""
-    state = {name: getattr(capacity, name) for name in Capacity.__dataclass_fields__}
-    state["call_s"] = list(capacity.call_s)
+    """Writes the row of this worker and deletes the rows of workers that ended long ago."""
+    state = {name: getattr(capacity, name) for name in _CAPACITY_COLUMNS}
     Worker.objects.update_or_create(owner=owner, defaults=state | {"seen_at": Now()})
     Worker.objects.filter(seen_at__lt=Now() - timedelta(seconds=FORGOTTEN_S)).delete()
 

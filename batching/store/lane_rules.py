@@ -1,4 +1,4 @@
-"""The settings in the engine's terms, and how the model is reached at this moment."""
+"""Turns the lanes of the settings into the rules of the engine."""
 
 import dataclasses
 from functools import lru_cache

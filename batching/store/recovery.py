@@ -1,4 +1,4 @@
-"""Takes back what dead processes were running."""
+"""Puts the requests of processes that died back into the queue."""
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,14 +17,14 @@ from chats.services import hand_back_chats
 
 
 def take_back_expired(*, own: str, busy: Collection[int] = ()) -> Recovery:
-    """What processes held that stopped renewing their leases; of one's own what is not `busy`."""
+    """Takes back chats whose lease ran out, but none of this process's own that are `busy`."""
     return _take_back(expired_leases(datetime.now(UTC), own=own, busy=busy), own=own)
 
 
 def take_back_earlier(name: str, *, own: str) -> Recovery:
-    """What an earlier process of this name left behind when it died.
+    """Takes back the chats of a dead process that had the same name.
 
-    One that still renews its leases is alive: it drains, or somebody gave one name twice.
+    A process that still renews its leases is alive: it drains, or two processes have one name.
     """
     alive_until = datetime.now(UTC) + timedelta(seconds=settings.LEASE_S / 2)
     ended = Batch.objects.filter(outcome=Outcome.RUNNING, owner__startswith=f"{name}#")
@@ -35,7 +35,7 @@ def take_back_earlier(name: str, *, own: str) -> Recovery:
 
 
 def give_up(ended_calls: Mapping[int, int], *, owner: str) -> None:
-    """Puts back what this process was running, as often tried as its calls have ended."""
+    """Puts the running chats of this process back. `ended_calls` counts ended calls per chat."""
     with transaction.atomic():
         hand_back_chats(ended_calls, owner=owner)
         _close_calls({owner})
@@ -50,7 +50,7 @@ def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
         recovery = recover_chats(
             which, max_attempts=MAX_ATTEMPTS, now=now, code=error.code, detail=str(error)
         )
-        dead = (recovery.owners | set(owners)) - {own}  # one's other batches run on
+        dead = (recovery.owners | set(owners)) - {own}  # this process's other batches still run
         if dead:
             _close_calls(dead)
             Batch.objects.filter(owner__in=dead, outcome=Outcome.RUNNING).update(
@@ -61,7 +61,7 @@ def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
 
 
 def _close_calls(owners: Collection[str]) -> None:
-    """The model's side may have answered, and counted, calls whose process died."""
+    """Ends the calls of dead processes. The model service may have counted them."""
     batches = Batch.objects.filter(owner__in=owners, outcome=Outcome.RUNNING)
     ModelCall.objects.filter(batch__in=batches, status=CallStatus.STARTED).update(
         status=CallStatus.FAILED,

@@ -1,4 +1,4 @@
-"""How a chat ended, as its client is told: the same from the running batch and from the row."""
+"""Response documents of chats: the same from a batch that runs and from the stored row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ ANSWER_COLUMNS = [
 
 
 def describe_request(chat: Chat) -> dict[str, Any]:
-    """The part of the 200 document that the request itself brings."""
+    """The part of the 200 document that describes the request."""
     return {
         "request_id": chat.request_id,
         "username": chat.username,
@@ -32,7 +32,7 @@ def describe_request(chat: Chat) -> dict[str, Any]:
 def describe_answer(
     values: Mapping[str, Any], *, batch_id: int | None, batch_size: int | None
 ) -> dict[str, Any]:
-    """The part of the 200 document that the model's answer brings; `values` are the columns."""
+    """The part of the 200 document that describes the answer; `values` holds `ANSWER_COLUMNS`."""
     document = {name: values[name] for name in ANSWER_COLUMNS}
     document["completed_at"] = format_time(values["completed_at"])
     document |= {"batch_id": batch_id, "batch_size": batch_size}
@@ -46,7 +46,10 @@ def describe_error(code: str, detail: str, retry_after_s: float | None = None) -
 
 
 def parse_stored_response(chat: Chat) -> dict[str, Any] | None:
-    """`{"answer"}` or `{"error"}` of a row with its `batch_size`; None while it is open."""
+    """`{"answer": …}` or `{"error": …}` of a chat; None while the chat is open.
+
+    The chat must come with its `batch_size`, or the answer has none.
+    """
     if chat.status == Status.DONE:
         values = {name: getattr(chat, name) for name in ANSWER_COLUMNS}
         size = getattr(chat, "batch_size", None)
@@ -58,9 +61,9 @@ def parse_stored_response(chat: Chat) -> dict[str, Any] | None:
 
 
 def read_responses(chat_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The outcomes of those of the chats that have ended."""
+    """The response of each chat that has ended, by id."""
     ended = Chat.objects.filter(pk__in=chat_ids, status__in=FINAL_STATUSES)
     rows = ended.annotate(batch_size=F("batch__size"))
     return {
-        chat.pk: outcome for chat in rows if (outcome := parse_stored_response(chat)) is not None
+        chat.pk: response for chat in rows if (response := parse_stored_response(chat)) is not None
     }

@@ -1,6 +1,7 @@
-"""Deletes what has become old, or what one username asked, in short transactions.
+"""Deletes rows that have become old, or those of one username, in short transactions.
 
-Only what has ended and is counted in DailyStat goes; the roll-up stays, so analytics survive.
+It deletes only rows that have ended and are counted in DailyStat. DailyStat itself stays, so the
+analytics do not change.
 """
 
 from collections import Counter
@@ -23,19 +24,19 @@ SCANNED_AT_ONCE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a deletion takes: chats received before `before`, of `username` if it is named."""
+    """What to delete: chats received before `before`, or of `username`, or both."""
 
     before: datetime | None = None
     username: str | None = None
 
     @property
-    def asked(self) -> Q:
-        given = {"received_at__lt": self.before, "username": self.username}
-        return Q(**{name: value for name, value in given.items() if value is not None})
+    def matching(self) -> Q:
+        limits = {"received_at__lt": self.before, "username": self.username}
+        return Q(**{name: value for name, value in limits.items() if value is not None})
 
     @property
     def deletable(self) -> Q:
-        return self.asked & Q(rolled_up=True) & ~Q(status__in=OPEN_STATUSES)
+        return self.matching & Q(rolled_up=True) & ~Q(status__in=OPEN_STATUSES)
 
     @property
     def deletable_chats(self) -> QuerySet[Chat]:
@@ -43,7 +44,7 @@ class Extent:
 
 
 def count_extent(extent: Extent) -> Counter[str]:
-    """What `prune` would delete, and the chats that it would leave because they are open."""
+    """How many rows `prune` would delete, and how many chats it would keep as `open`."""
     staying = Chat.objects.filter(~extent.deletable, batch=OuterRef("pk"))
     taken = Chat.objects.filter(extent.deletable, batch=OuterRef("pk"))
     batches = _deletable_batches().filter(Exists(taken), ~Exists(staying))
@@ -53,24 +54,24 @@ def count_extent(extent: Extent) -> Counter[str]:
         chats=extent.deletable_chats.count(),
         batches=batches.count(),
         calls=ModelCall.objects.filter(batch__in=batches).count(),
-        open=Chat.objects.filter(extent.asked, status__in=OPEN_STATUSES).count(),
+        open=Chat.objects.filter(extent.matching, status__in=OPEN_STATUSES).count(),
     )
 
 
 def prune(extent: Extent, *, size: int = CHUNK) -> Iterator[Counter[str]]:
-    """Deletes chunk by chunk; gives what each one took."""
+    """Deletes chunk by chunk; yields the number of rows of each chunk."""
     while removed := prune_chunk(extent, size=size):
         yield removed
 
 
 def prune_old(*, now: datetime) -> int:
-    """One chunk of what the retention setting calls old; gives how many rows went."""
+    """Deletes one chunk of what the retention setting calls old; returns the number of rows."""
     days = current_snapshot().retention_days
     return prune_chunk(Extent(before=now - timedelta(days=days))).total() if days else 0
 
 
 def prune_chunk(extent: Extent, *, size: int = CHUNK) -> Counter[str]:
-    """One transaction. Batches go with the last of their chats, calls with their batch."""
+    """Deletes chats, their batches once these are empty, and the calls of such batches."""
     with transaction.atomic():
         order = "received_at" if extent.username is None else "id"
         rows = lock_available(extent.deletable_chats.order_by(order))[:size]
@@ -92,27 +93,28 @@ def _delete_batches(batches: QuerySet[Batch]) -> Counter[str]:
 
 
 def _deletable_batches() -> QuerySet[Batch]:
-    """Ended, and counted with all their calls."""
+    """Batches that have ended and are counted in DailyStat, as are all their calls."""
     uncounted = ModelCall.objects.filter(batch=OuterRef("pk"), rolled_up=False)
     ended = Batch.objects.filter(rolled_up=True).exclude(outcome=Outcome.RUNNING)
     return ended.filter(~Exists(uncounted))
 
 
 def _empty_batches() -> QuerySet[Batch]:
-    """Also those whose chats ran again in another batch."""
+    """Deletable batches without a chat: theirs were deleted, or ran again in another batch."""
     return _deletable_batches().filter(~Exists(Chat.objects.filter(batch=OuterRef("pk"))))
 
 
 def scrub_calls(chat_ids: Iterable[int] | None) -> Iterator[int]:
     """Blanks prompt and reply of ended calls that carried one of the chats (None: of all calls).
 
-    A batch's text holds every item's, so the others' words go too. It looks at all calls: one of
-    the chats may have been part of an earlier batch. Gives how many were looked at, page by page.
+    The text of a call holds the words of all its items, so those of other chats go, too. It scans
+    all calls, because a chat may also have been in an earlier batch. Yields the number of calls
+    scanned, page by page.
     """
     wanted = None if chat_ids is None else frozenset(chat_ids)
     texts = ModelCall.objects.exclude(status=CallStatus.STARTED).exclude(prompt="", reply="")
     last = 0
-    while page := list(_list_calls(after=last)):
+    while page := _list_calls(after=last):
         last = page[-1][0]
         ids = [pk for pk, items in page if wanted is None or not wanted.isdisjoint(items)]
         for start in range(0, len(ids), CHUNK):
@@ -121,18 +123,19 @@ def scrub_calls(chat_ids: Iterable[int] | None) -> Iterator[int]:
         yield len(page)
 
 
-def _list_calls(*, after: int) -> QuerySet[ModelCall]:
+def _list_calls(*, after: int) -> list[tuple[int, list[int]]]:
     calls = ModelCall.objects.filter(pk__gt=after).order_by("pk")
-    return calls.values_list("pk", "item_ids")[:SCANNED_AT_ONCE]
+    return list(calls.values_list("pk", "item_ids")[:SCANNED_AT_ONCE])
 
 
 def scrub_chats() -> Iterator[int]:
-    """Blanks the prompts of all chats that have ended; gives how many, page by page."""
+    """Blanks the prompts of all chats that have ended; yields the number, page by page."""
     last = 0
-    while page := list(_list_chat_ids(after=last)):
+    while page := _list_chat_ids(after=last):
         last = page[-1]
         yield blank_prompts(page)
 
 
-def _list_chat_ids(*, after: int) -> QuerySet[Chat]:
-    return Chat.objects.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[:CHUNK]
+def _list_chat_ids(*, after: int) -> list[int]:
+    chats = Chat.objects.filter(pk__gt=after).order_by("pk")
+    return list(chats.values_list("pk", flat=True)[:CHUNK])
