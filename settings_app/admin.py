@@ -1,4 +1,4 @@
-"""Key, model and lanes for staff; a save goes the way of the API and applies at once."""
+"""The admin of settings, lanes and API keys; it saves through the same services as the API."""
 
 from typing import Any
 
@@ -6,27 +6,26 @@ from django import forms
 from django.contrib import admin, messages
 from django.db import models
 from django.db.models import QuerySet
-from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.views.decorators.debug import sensitive_post_parameters
-from rest_framework_api_key.admin import APIKeyModelAdmin
+from rest_framework_api_key import admin as library_admin  # noqa: F401 - registers APIKey
 from rest_framework_api_key.models import APIKey
 
-from settings_app.access import admin as accounts  # noqa: F401 - registers the accounts
+from settings_app.access import admin as accounts  # noqa: F401 - registers users and groups
 from settings_app.access.api_keys import change_api_key, delete_api_keys, store_api_key
-from settings_app.admin_base import FixedRowsAdmin
-from settings_app.forms import GatewaySettingsForm, MomentInput, describe_key
+from settings_app.admin_base import FixedRowsAdmin, ReadOnlyAdmin
+from settings_app.forms import GatewaySettingsForm, TimestampInput, describe_key
 from settings_app.history import Author, find_author
 from settings_app.lane_help import EFFECTS, compare_fields, describe_lane, format_effect
 from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane, SettingsChange, Via
 from settings_app.services import update_settings
 from settings_app.snapshot import refresh_if_stale
 
-LISTED_CHARS = 80
+MAX_LISTED_CHARACTERS = 80
 EMPTY = "(empty)"
 
 
@@ -60,7 +59,7 @@ class GatewaySettingsAdmin(FixedRowsAdmin):
         return super().change_view(*args, **kwargs)
 
     def save_model(
-        self, request: HttpRequest, obj: GatewaySettings, form: ModelForm, change: bool
+        self, request: HttpRequest, obj: Any, form: GatewaySettingsForm, change: bool
     ) -> None:
         update_settings(api_key=form.new_key, **form.changes, by=author_of(request))
 
@@ -92,9 +91,11 @@ class LaneAdmin(FixedRowsAdmin):
         }
         return super().changelist_view(request, (extra_context or {}) | shown)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[ModelForm]:
-        """What each number means stands beside it, and follows what is typed."""
-        form = super().get_form(request, obj, **kwargs)
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type["forms.ModelForm[Any]"]:
+        """Explains each number beside its field; `lane_help.js` updates the text on input."""
+        form = super().get_form(request, obj, change, **kwargs)
         for name, sentence in EFFECTS.items():
             if obj is not None and name in form.base_fields:
                 words = format_effect(name, getattr(obj, name))
@@ -104,23 +105,23 @@ class LaneAdmin(FixedRowsAdmin):
         return form
 
     def formfield_for_dbfield(self, *args: Any, **kwargs: Any) -> forms.Field | None:
-        """With the value it was shown with: what the editor left alone is not written back."""
+        """Adds the shown value to the form, so that only edited fields are written."""
         field = super().formfield_for_dbfield(*args, **kwargs)
         if field is not None:
             field.show_hidden_initial = True
         return field
 
-    def save_model(self, request: HttpRequest, obj: Lane, form: ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
         update_settings(lanes={obj.priority: changes}, by=author_of(request))
 
 
-admin.site.unregister(APIKey)  # the library's own model, which nothing here uses
+admin.site.unregister(APIKey)  # This is the library's own model, which is not used.
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(APIKeyModelAdmin):
-    """A new key is shown once, after it was saved. Revoking cannot be undone."""
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+    """Shows a new key once, after it was saved. Revoking a key cannot be undone."""
 
     list_display = (
         "prefix",
@@ -139,30 +140,35 @@ class ApiKeyAdmin(APIKeyModelAdmin):
     readonly_fields = ("prefix", "last_used_at")
 
     def formfield_for_dbfield(
-        self, db_field: models.Field, request: HttpRequest, **kwargs: Any
+        self, db_field: "models.Field[Any, Any]", request: Any, **kwargs: Any
     ) -> forms.Field | None:
         if db_field.name != "expiry_date":
             return super().formfield_for_dbfield(db_field, request, **kwargs)
         words = format_html(
-            "From this moment on (<span data-zone>{}</span>) the key is refused. Empty: never.",
+            "The key is refused from this time on (<span data-zone>{}</span>). Empty: never.",
             "UTC",
         )
         label = str(db_field.verbose_name).capitalize()
-        return forms.DateTimeField(label=label, required=False, widget=MomentInput, help_text=words)
+        return forms.DateTimeField(
+            label=label, required=False, widget=TimestampInput, help_text=words
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        moved = () if obj is None else ("client",)  # its chats would change hands
-        return (*super().get_readonly_fields(request, obj), "last_used_at", *moved)
+        if obj is None:
+            return self.readonly_fields
+        revoked = ("name", "revoked", "expiry_date") if obj.revoked else ()
+        # With another client the key's chats would belong to that client.
+        return (*self.readonly_fields, *revoked, "client")
 
-    def save_model(self, request: HttpRequest, obj: ApiKey, form: ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
             if not change_api_key(obj, form.changed_data, by=author_of(request)):
-                messages.error(request, f"The API key of {obj.name} was deleted meanwhile.")
+                messages.error(request, f"The API key of {obj.name} was deleted in the meantime.")
             return
         key = store_api_key(obj, by=author_of(request))
         messages.warning(
             request,
-            f"The API key of {obj.name} is {key} - keep it now, it cannot be shown again.",
+            f"The API key of {obj.name} is {key} - copy it now, it cannot be shown again.",
         )
 
     def delete_model(self, request: HttpRequest, obj: ApiKey) -> None:
@@ -173,29 +179,28 @@ class ApiKeyAdmin(APIKeyModelAdmin):
 
 
 @admin.register(ApiClient)
-class ApiClientAdmin(FixedRowsAdmin):
+class ApiClientAdmin(ReadOnlyAdmin):
     list_display = ("name", "created_at")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(SettingsChange)
-class SettingsChangeAdmin(FixedRowsAdmin):
-    """Written by the changes themselves; nobody edits it."""
+class SettingsChangeAdmin(ReadOnlyAdmin):
+    """Lists the changes of settings and API keys."""
 
     list_display = ("changed_at", "by", "via", "subject", "field", "change")
     list_filter = ("via", "field")
     search_fields = ("by", "subject", "field", "before", "after")
-    search_help_text = "Part of a name, a field or a value; of the model key only the mask is kept."
+    search_help_text = (
+        "Part of a name, a field or a value. Of the model key only the mask is stored."
+    )
     date_hierarchy = "changed_at"
     list_per_page = 50
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
     @admin.display(description="before → after")
     def change(self, row: SettingsChange) -> str:
-        """In one column, or the list would be wider than a window."""
-        ends = (Truncator(text).chars(LISTED_CHARS) or EMPTY for text in (row.before, row.after))
+        """Shows both values in one column, because two would make the list wider than a window."""
+        ends = (
+            Truncator(text).chars(MAX_LISTED_CHARACTERS) or EMPTY
+            for text in (row.before, row.after)
+        )
         return " → ".join(ends)

@@ -1,4 +1,4 @@
-"""What `manage.py check` says about this app's configuration."""
+"""The system checks of this app's configuration, for `manage.py check`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
-SHORTEST_PASSPHRASE = 16
+MIN_PASSPHRASE_LENGTH = 16
 
 
 def register_checks() -> None:
@@ -21,11 +21,11 @@ def check_encryption_keys(
 ) -> list[CheckMessage]:
     return [
         Error(
-            f"Entry {place} of SETTINGS_ENCRYPTION_KEYS cannot be used.",
+            f"Entry {position} of SETTINGS_ENCRYPTION_KEYS cannot be used.",
             hint="Each entry is a Fernet key or a passphrase, in UTF-8 and not blank.",
             id="settings_app.E001",
         )
-        for place, key in enumerate(settings.SETTINGS_ENCRYPTION_KEYS, start=1)
+        for position, key in enumerate(settings.SETTINGS_ENCRYPTION_KEYS, start=1)
         if not _is_usable(key)
     ]
 
@@ -36,19 +36,20 @@ def check_stored_secrets(
     if not settings.SETTINGS_ENCRYPTION_KEYS:
         return [
             Warning(
-                "SETTINGS_ENCRYPTION_KEYS is empty: stored keys hang on DJANGO_SECRET_KEY.",
+                "SETTINGS_ENCRYPTION_KEYS is empty: stored keys depend on DJANGO_SECRET_KEY.",
                 hint="Set it: a new DJANGO_SECRET_KEY would make the stored model key unreadable.",
                 id="settings_app.W001",
             )
         ]
     return [
         Warning(
-            f"Entry {place} of SETTINGS_ENCRYPTION_KEYS is short enough to be guessed.",
-            hint=f"Use a Fernet key, or a passphrase of at least {SHORTEST_PASSPHRASE} characters.",
+            f"Entry {position} of SETTINGS_ENCRYPTION_KEYS is short enough to be guessed.",
+            hint="Use a Fernet key, or a passphrase of at least"
+            f" {MIN_PASSPHRASE_LENGTH} characters.",
             id="settings_app.W002",
         )
-        for place, key in enumerate(settings.SETTINGS_ENCRYPTION_KEYS, start=1)
-        if len(key) < SHORTEST_PASSPHRASE
+        for position, key in enumerate(settings.SETTINGS_ENCRYPTION_KEYS, start=1)
+        if len(key) < MIN_PASSPHRASE_LENGTH
     ]
 
 
@@ -57,8 +58,8 @@ def check_open_access(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
         return []
     return [
         Warning(
-            "API_ACCESS=open: whoever reaches this server may use and configure the gateway.",
-            hint="Set API_ACCESS=key unless the network in front of it decides who comes in.",
+            "API_ACCESS=open: everybody who reaches this server may use and configure the gateway.",
+            hint="Set API_ACCESS=key unless the network restricts access to this server.",
             id="settings_app.W003",
         )
     ]

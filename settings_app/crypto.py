@@ -31,7 +31,10 @@ def decrypt(token: str) -> str:
 
 
 def _cipher() -> MultiFernet:
-    """Of SETTINGS_ENCRYPTION_KEYS the first encrypts, all decrypt; DJANGO_SECRET_KEY if empty."""
+    """Encrypts with the first of SETTINGS_ENCRYPTION_KEYS and decrypts with any of them.
+
+    Without such keys DJANGO_SECRET_KEY is used.
+    """
     return _build_cipher(tuple(settings.SETTINGS_ENCRYPTION_KEYS) or (settings.SECRET_KEY,))
 
 
@@ -41,7 +44,7 @@ def _build_cipher(keys: tuple[str, ...]) -> MultiFernet:
 
 
 def _as_fernet_key(key: str) -> bytes:
-    """A Fernet key as it is; any other text is stretched into one."""
+    """Returns a Fernet key unchanged, and derives one from any other text."""
     try:
         if len(base64.urlsafe_b64decode(key)) == 32:
             return key.encode()

@@ -1,4 +1,4 @@
-"""The admin's form of the settings that belong to no lane."""
+"""The admin's form for the settings that belong to no lane."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from settings_app.snapshot import Snapshot, refresh_if_stale
 COLUMNS = ("model", "retention_days", "store_prompts")
 
 
-class MomentInput(forms.DateTimeInput):
-    """UTC; `times.js` lets the viewer read and write it in the viewer's own zone."""
+class TimestampInput(forms.DateTimeInput):
+    """Holds a timestamp in UTC; `times.js` shows it in the time zone of the viewer."""
 
     input_type = "datetime-local"
 
@@ -21,8 +21,8 @@ class MomentInput(forms.DateTimeInput):
         super().__init__(attrs=shown | (attrs or {}), format="%Y-%m-%dT%H:%M:%S")
 
 
-class GatewaySettingsForm(forms.ModelForm):
-    """The key is never shown: an empty field keeps it, the box clears it."""
+class GatewaySettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """Never shows the key: an empty field keeps it, and the checkbox clears it."""
 
     api_key = forms.CharField(
         label="API key",
@@ -40,13 +40,13 @@ class GatewaySettingsForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         snapshot = refresh_if_stale()
         self.fields["api_key"].help_text = describe_key(snapshot)
-        # What was shown goes back with the form: what was left alone is not written back.
+        # The form sends the shown values back, so only fields that were edited are written.
         for name in COLUMNS:
             self.fields[name].show_hidden_initial = True
         self.fields["model"].help_text = f"Empty means the default. In use: {snapshot.model}"
 
     def clean_api_key(self) -> str:
-        key = self.cleaned_data["api_key"]
+        key: str = self.cleaned_data["api_key"]
         if not key or key == mask_key(refresh_if_stale().api_key):
             return ""
         problem = explain_bad_key(key)
@@ -55,7 +55,7 @@ class GatewaySettingsForm(forms.ModelForm):
         return key
 
     def clean_model(self) -> str:
-        name = self.cleaned_data["model"]
+        name: str = self.cleaned_data["model"]
         problem = explain_bad_model(name) if name else ""
         if problem:
             raise forms.ValidationError(problem)
@@ -69,13 +69,13 @@ class GatewaySettingsForm(forms.ModelForm):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What was edited, beside the key."""
+        """The edited values except the key."""
         edited = [name for name in COLUMNS if name in self.changed_data]
         return {name: self.cleaned_data[name] for name in edited}
 
     @property
     def new_key(self) -> str | None:
-        """What `services.update_settings` takes: None leaves the key alone."""
+        """The argument of `update_settings`: None keeps the key, "" clears it."""
         if self.cleaned_data["clear_key"]:
             return ""
         return self.cleaned_data["api_key"] or None
@@ -89,5 +89,5 @@ def describe_key(snapshot: Snapshot) -> str:
         case "stored":
             return f"Now {mask}, stored here. Leave the field empty to keep it."
         case "environment":
-            return f"Now {mask}, from GEMINI_API_KEY. A key entered here takes its place."
+            return f"Now {mask}, from GEMINI_API_KEY. A key entered here replaces it."
     return "No key is set."

@@ -1,4 +1,4 @@
-"""Who changed what, when and from where; written in the transaction of the change itself."""
+"""Records every change of the settings and API keys, in the transaction of the change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ KEY_FIELDS = ("name", "owner", "is_staff", "requests_per_minute", "expiry_date",
 
 
 class Named(Protocol):
-    """A user of Django's, or the holder of an API key."""
+    """A Django user, or the holder of an API key."""
 
     def get_username(self) -> str: ...
 
@@ -31,14 +31,14 @@ COMMAND = Author("command", Via.COMMAND)
 
 
 def find_author(user: Named, via: Via) -> Author:
-    """Django's users without a name are those without a session: open access let them in."""
+    """Names the user; a Django user without a name has no session and uses open access."""
     return Author(user.get_username() or ANYONE, via)
 
 
-def record_settings(
+def record_settings_changes(
     row: GatewaySettings, values: Mapping[str, Any], *, api_key: str | None, by: Author
 ) -> None:
-    """Call it before the change, holding the lock that every writer begins with."""
+    """Records the changes of settings. Call before the change, with the settings row locked."""
     before = {name: getattr(row, name) for name in values}
     changes = _compare(before, values)
     if api_key is not None:
@@ -46,24 +46,24 @@ def record_settings(
     _store(SETTINGS, changes, by)
 
 
-def record_lanes(lanes: Mapping[int, Mapping[str, Any]], *, by: Author) -> None:
-    """Likewise."""
+def record_lane_changes(lanes: Mapping[int, Mapping[str, Any]], *, by: Author) -> None:
+    """Records the changes of lanes. Call before the change, with the settings row locked."""
     rows = Lane.objects.in_bulk(list(lanes))
     for priority, values in lanes.items():
         before = {name: getattr(rows[priority], name) for name in values}
         _store(str(rows[priority]), _compare(before, values), by)
 
 
-def record_new_key(key: ApiKey, *, by: Author) -> None:
+def record_key_created(key: ApiKey, *, by: Author) -> None:
     _store(name_key(key), {"created": ("", _describe_key(key))}, by)
 
 
-def record_changed_key(old: ApiKey, new: ApiKey, *, by: Author) -> None:
+def record_key_changed(old: ApiKey, new: ApiKey, *, by: Author) -> None:
     before, after = ({name: getattr(key, name) for name in KEY_FIELDS} for key in (old, new))
     _store(name_key(new), _compare(before, after), by)
 
 
-def record_deleted_key(key: ApiKey, *, by: Author) -> None:
+def record_key_deleted(key: ApiKey, *, by: Author) -> None:
     _store(name_key(key), {"deleted": (_describe_key(key), "")}, by)
 
 
@@ -82,14 +82,14 @@ def _store(subject: str, changes: Mapping[str, tuple[str, str]], by: Author) -> 
 
 def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {
-        name: (_write(before[name]), _write(value))
+        name: (_format(before[name]), _format(value))
         for name, value in after.items()
         if before[name] != value
     }
 
 
 def _compare_keys(encrypted: str, new: str) -> dict[str, tuple[str, str]]:
-    """By the whole keys: two may have one mask."""
+    """Compares whole keys, because two keys may have the same mask."""
     try:
         old = decrypt(encrypted) if encrypted else ""
     except DecryptionFailed:
@@ -97,8 +97,8 @@ def _compare_keys(encrypted: str, new: str) -> dict[str, tuple[str, str]]:
     return {} if old == new else {"api_key": (mask_key(old) or "", mask_key(new) or "")}
 
 
-def _write(value: Any) -> str:
-    """As the API writes it; nothing for None."""
+def _format(value: Any) -> str:
+    """Formats a value as the API does, and None as ""."""
     match value:
         case None:
             return ""
@@ -110,6 +110,8 @@ def _write(value: Any) -> str:
 
 
 def _describe_key(key: ApiKey) -> str:
-    given = {name: _write(getattr(key, name)) for name in KEY_FIELDS}
-    told = {"client": key.client.name} | {k: v for k, v in given.items() if v not in ("", "false")}
-    return "\n".join(f"{name}: {value}" for name, value in told.items())
+    values = {name: _format(getattr(key, name)) for name in KEY_FIELDS}
+    shown = {name: value for name, value in values.items() if value not in ("", "false")}
+    return "\n".join(
+        f"{name}: {value}" for name, value in ({"client": key.client.name} | shown).items()
+    )

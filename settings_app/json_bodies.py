@@ -1,4 +1,4 @@
-"""Reads JSON bodies as the standard has them: UTF-8, of bounded size, with numbers that exist."""
+"""Parses JSON bodies strictly: UTF-8, bounded size, and only numbers that JSON allows."""
 
 import json
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 
-# Enough for every number of the API; what is longer overflows a float further in.
+# Every number of the API is shorter; a longer one would overflow a float later.
 MAX_INTEGER_DIGITS = 100
 
 
 class StrictJSONParser(JSONParser):
-    """Raises RequestDataTooBig or ParseError, whatever the body is."""
+    """Raises only RequestDataTooBig and ParseError for invalid bodies."""
 
     def parse(
         self,
@@ -28,13 +28,13 @@ class StrictJSONParser(JSONParser):
             raise RequestDataTooBig
         try:
             return json.loads(
-                body.decode(), parse_int=_read_integer, parse_constant=_refuse_constant
+                body.decode(), parse_int=_parse_integer, parse_constant=_refuse_constant
             )
         except (ValueError, RecursionError) as error:
             raise ParseError from error
 
 
-def _read_integer(digits: str) -> int:
+def _parse_integer(digits: str) -> int:
     if len(digits) > MAX_INTEGER_DIGITS:
         raise ValueError("An integer is too long.")
     return int(digits)
@@ -45,7 +45,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class JsonForEverybody(BaseContentNegotiation):
-    """The API speaks JSON whatever the client says that it accepts: there is no 406."""
+    """Ignores the Accept header: the API always answers in JSON, never with a 406."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
         return DefaultContentNegotiation().select_parser(request, parsers)

@@ -1,7 +1,6 @@
-"""What a lane's settings mean for a request, in words.
+"""Explains in sentences what the settings of a lane mean for a request.
 
-A sentence with a place such as {window_s} is filled here, and by `lane_help.js` while somebody
-types.
+Placeholders such as {window_s} are filled here, and by `lane_help.js` while the user types.
 """
 
 from dataclasses import dataclass
@@ -9,8 +8,10 @@ from typing import Any
 
 from settings_app.models import BatchScope, Lane
 
-UNITS = {"window_s": "s", "tokens": "tokens", "latency_ms": "ms", "max_queue": "requests"}
-UNITS["max_batch"] = "requests"
+UNITS = {
+    **{"window_s": "s", "max_batch": "requests", "tokens": "tokens"},
+    **{"latency_ms": "ms", "max_queue": "requests"},
+}
 EFFECTS = {
     "window_s": "A request waits at most {window_s} s for others; a full batch leaves at once.",
     "max_batch": "At most {max_batch} requests share one model call.",
@@ -33,7 +34,7 @@ HELD = {
 
 @dataclass(frozen=True, slots=True)
 class LaneField:
-    """One row of the table of lanes."""
+    """One row of the table that compares the lanes."""
 
     label: str
     unit: str
@@ -54,15 +55,15 @@ def describe_lane(lane: Lane) -> list[str]:
 
 
 def compare_fields(lanes: list[Lane]) -> list[LaneField]:
-    """Every setting but the style, a value for each lane."""
-    fields = [Lane._meta.get_field(name) for name in EFFECTS]
+    """Lists every setting except the style, with its value in each lane."""
     numbers = [
         LaneField(
             str(field.verbose_name).partition(" (")[0],
             UNITS[field.name],
             [f"{getattr(lane, field.name):,}".removesuffix(".0") for lane in lanes],
         )
-        for field in fields
+        for field in Lane._meta.concrete_fields
+        if field.name in EFFECTS
     ]
     held = ["yes" if lane.hold_until_checked else "no" for lane in lanes]
     return [

@@ -1,4 +1,4 @@
-"""The form of a model key and of a model's name, and how a key is shown."""
+"""Validates the model key and the model name, and masks the key."""
 
 import re
 
@@ -10,14 +10,14 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9
 
 
 def mask_key(key: str | None) -> str | None:
-    """`***` and the last four characters; of a short key nothing is shown."""
+    """Returns `***` and the last four characters, or only `***` for a short key."""
     if not key:
         return None
     return MASK + (key[-_SHOWN:] if len(key) >= 2 * _SHOWN else "")
 
 
 def explain_bad_key(key: str) -> str:
-    """What is wrong with a key that could not be sent in a header; "" if nothing is."""
+    """Explains why a key cannot be sent in a header; returns "" for a good key."""
     if key.startswith(MASK):
         return "This is the mask of another key."
     if len(key) > MAX_KEY_LENGTH:
@@ -28,9 +28,9 @@ def explain_bad_key(key: str) -> str:
 
 
 def explain_bad_model(name: str) -> str:
-    """What is wrong with a name that cannot stand in an address; "" if nothing is."""
+    """Explains why a model name cannot be part of a URL; returns "" for a good name."""
     if len(name) > MAX_MODEL_LENGTH:
-        return f"A model's name has at most {MAX_MODEL_LENGTH} characters."
+        return f"A model name has at most {MAX_MODEL_LENGTH} characters."
     if ".." in name or not _MODEL_NAME.fullmatch(name):
-        return "This is not a model's name."
+        return "This is not a model name."
     return ""

@@ -1,4 +1,4 @@
-"""What staff may change while the gateway runs: the model key, the model, and the three lanes."""
+"""The settings that staff may change at run time, their history, and the API keys."""
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -25,7 +25,7 @@ class BatchScope(models.TextChoices):
 
 
 class GatewaySettings(models.Model):
-    """The one row of what belongs to no lane; `version` grows with every change of any setting."""
+    """The only row of settings that belong to no lane; every change increases `version`."""
 
     api_key_encrypted = models.TextField(blank=True, default="", editable=False)
     model = models.CharField(max_length=100, blank=True, default="")
@@ -119,7 +119,7 @@ class Lane(models.Model):
 
 
 class Via(models.TextChoices):
-    """The way a change came."""
+    """The interface that a change was made with."""
 
     ADMIN = "admin", "Admin"
     API = "api", "API"
@@ -127,9 +127,9 @@ class Via(models.TextChoices):
 
 
 class SettingsChange(models.Model):
-    """One field that was changed; written with the change itself, and never again.
+    """One changed field. Rows are written with the change itself and never edited.
 
-    Of the model key it holds the masks alone.
+    For the model key only the masks are stored.
     """
 
     changed_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -153,7 +153,7 @@ class SettingsChange(models.Model):
 
 
 class ApiClient(models.Model):
-    """Whose a request is. Row `OPEN_ACCESS_CLIENT_ID` stands for everybody under open access."""
+    """The owner of requests. Under open access all requests belong to `OPEN_ACCESS_CLIENT_ID`."""
 
     name = models.CharField(max_length=100, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -166,7 +166,7 @@ class ApiClient(models.Model):
 
 
 class ApiKey(AbstractAPIKey):
-    """Lets a program in; shown once, stored as a hash. Keys of one client see the same chats."""
+    """An API key of a program, stored as a hash. Keys of one client see the same chats."""
 
     client = models.ForeignKey(
         ApiClient,

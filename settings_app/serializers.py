@@ -1,4 +1,4 @@
-"""The settings document, out and in."""
+"""Describes the settings as a JSON document, and validates a changed document."""
 
 from typing import Any
 
@@ -44,8 +44,8 @@ def describe_settings(snapshot: Snapshot) -> dict[str, Any]:
     return document
 
 
-class KnownFieldsSerializer(serializers.Serializer):
-    """Refuses a field it does not know: a misspelt setting would otherwise change nothing."""
+class KnownFieldsSerializer(serializers.Serializer[Any]):
+    """Refuses unknown fields, so that a misspelt setting is not silently ignored."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):
@@ -66,7 +66,8 @@ class LaneSerializer(KnownFieldsSerializer):
     max_queue = StrictIntegerField(min_value=1, max_value=1_000_000, required=False)
     batch_scope = serializers.ChoiceField(BatchScope.values, required=False)
     hold_until_checked = StrictBooleanField(required=False)
-    style = StrictCharField(max_length=2000, required=False)
+    # DRF removes declared fields from the class, so this one hides no attribute of `Field`.
+    style = StrictCharField(max_length=2000, required=False)  # type: ignore[assignment]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "latency" in attrs:
@@ -79,7 +80,7 @@ class LaneSerializer(KnownFieldsSerializer):
 
 
 class SettingsSerializer(KnownFieldsSerializer):
-    """Any subset of the document; what `valid_changes` gives suits `services.update_settings`."""
+    """Validates any subset of the document; `valid_changes` are arguments of `update_settings`."""
 
     api_key = StrictCharField(
         required=False, allow_blank=True, allow_null=True, trim_whitespace=False
@@ -94,7 +95,7 @@ class SettingsSerializer(KnownFieldsSerializer):
     api_key_problem = serializers.JSONField(required=False, allow_null=True, write_only=True)
 
     def validate_api_key(self, value: str | None) -> str | None:
-        """None changes nothing: also what the mask of the current key means."""
+        """Returns None, which changes nothing, for the mask of the current key."""
         if not value:
             return value
         key = value.strip()

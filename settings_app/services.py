@@ -1,4 +1,4 @@
-"""Every change of the settings; it applies here at once, in other processes within a second."""
+"""Changes the settings, here at once and in other processes within a second."""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +12,12 @@ from django.db.models import F
 from django.utils import timezone
 
 from settings_app.crypto import encrypt
-from settings_app.history import COMMAND, Author, record_lanes, record_settings
+from settings_app.history import (
+    COMMAND,
+    Author,
+    record_lane_changes,
+    record_settings_changes,
+)
 from settings_app.models import GatewaySettings, Lane, Priority
 from settings_app.snapshot import refresh_snapshot
 
@@ -30,19 +35,19 @@ def update_settings(
     lanes: Mapping[int, Mapping[str, Any]] | None = None,
     by: Author = COMMAND,
 ) -> None:
-    """Stores valid values: all of them or none. None leaves a value alone, "" clears it."""
+    """Stores valid values, all or none of them. None keeps a value, "" clears it."""
     lanes = {priority: changes for priority, changes in (lanes or {}).items() if changes}
-    asked = {"model": model, "retention_days": retention_days, "store_prompts": store_prompts}
-    values = {name: value for name, value in asked.items() if value is not None}
+    given = {"model": model, "retention_days": retention_days, "store_prompts": store_prompts}
+    values = {name: value for name, value in given.items() if value is not None}
     names = (["api_key"] if api_key is not None else []) + [*values, *_name_changes(lanes)]
     if not names:
         return
     with transaction.atomic():
-        # Only the columns that change are written, so two people who edit different fields at the
-        # same time both keep their change. The first row is the lock: all writers begin with it.
+        # Only changed columns are written, so two people can edit different fields at the same
+        # time. Every writer locks this row first.
         row = GatewaySettings.objects.select_for_update().get(pk=1)
-        record_settings(row, values, api_key=api_key, by=by)
-        record_lanes(lanes, by=by)
+        record_settings_changes(row, values, api_key=api_key, by=by)
+        record_lane_changes(lanes, by=by)
         _update_gateway(values, api_key=api_key)
         for priority, changes in lanes.items():
             Lane.objects.filter(priority=priority).update(**changes, updated_at=timezone.now())
@@ -56,7 +61,7 @@ def update_settings(
 
 
 def announce_change() -> None:
-    """Something beside the settings changed that processes keep in memory, such as an API key."""
+    """Makes all processes drop what they cached, after a change of an API key, for example."""
     with transaction.atomic():
         _update_gateway({}, api_key=None)
         transaction.on_commit(_announce_change)
@@ -76,7 +81,7 @@ def _announce_change() -> None:
         if layer is not None:
             async_to_sync(layer.send)(CHANGED_CHANNEL, {"type": "settings.changed"})
     except Exception as error:
-        # Whatever the layer's trouble is, every process looks at the version once a second.
+        # Every process also reads the version once a second, so the message is not essential.
         logger.warning(
             "The change of settings could not be announced (%s).",
             type(error).__name__,

@@ -1,4 +1,4 @@
-"""The settings as one immutable value in memory, read on the hot path without a query."""
+"""Holds the settings as an immutable value in memory, so that requests need no query."""
 
 import threading
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ class LaneSettings:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """`key_problem` says why a stored key cannot be used; then no key counts as set.
+    """The settings at one version. `key_problem` explains why a stored key cannot be used.
 
-    Each one equals itself alone, so what is derived from it can be cached by it.
+    Snapshots are compared by identity, so caches can use one as their key.
     """
 
     api_key: str | None = field(repr=False)
@@ -37,34 +37,33 @@ class Snapshot:
     key_problem: str
     model: str
     lanes: Mapping[int, LaneSettings]
-    retention_days: int
-    """0 is for ever"""
+    retention_days: int  # 0 means no limit.
     store_prompts: bool
     version: int
 
 
 class _Memory:
-    """The one snapshot of this process; replaced as a whole, so readers need no lock."""
+    """The snapshot of this process. It is replaced as a whole, so readers need no lock."""
 
     lock = threading.Lock()
     snapshot: Snapshot | None = None
 
 
 def current_snapshot() -> Snapshot:
-    """From memory; only the first call of a process reads the database."""
+    """Returns the snapshot in memory; only the first call reads the database."""
     return _Memory.snapshot or refresh_snapshot()
 
 
 def refresh_snapshot() -> Snapshot:
-    """From the database; every later reader of this process gets it."""
-    # One reader at a time, or a slow one could put an older state over a newer.
+    """Reads a snapshot from the database and keeps it in memory."""
+    # The lock keeps a slow reader from replacing a newer snapshot by an older one.
     with _Memory.lock:
         _Memory.snapshot = _read_snapshot()
         return _Memory.snapshot
 
 
 def refresh_if_stale() -> Snapshot:
-    """Reads one number, and the rest only if another process changed it."""
+    """Reads the version, and a new snapshot only if the version has changed."""
     snapshot = _Memory.snapshot
     version = GatewaySettings.objects.values_list("version", flat=True).get(pk=1)
     if snapshot is not None and snapshot.version == version:
@@ -73,12 +72,13 @@ def refresh_if_stale() -> Snapshot:
 
 
 def forget_snapshot() -> None:
-    """Makes the next reader read the database; for tests, whose rows come and go."""
+    """Empties the memory, for tests, whose rows are rolled back."""
     _Memory.snapshot = None
 
 
 def _read_snapshot() -> Snapshot:
-    # The version first: should a change fall between the reads, the next look at it differs.
+    # The row with the version is read first. If a change happens between the two reads, its version
+    # is newer than this one, so the next `refresh_if_stale` reads again.
     row = GatewaySettings.objects.get(pk=1)
     key, source, problem = _read_key(row.api_key_encrypted)
     columns = [column.name for column in fields(LaneSettings)]

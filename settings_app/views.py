@@ -1,11 +1,10 @@
-"""GET, PUT and PATCH /v1/settings."""
+"""The endpoint /v1/settings."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from settings_app.access.auth import ListedOriginForWrites
+from settings_app.access.auth import ListedOriginForWrites, StaffOrOpenAccess
 from settings_app.history import find_author
 from settings_app.model_key import mask_key
 from settings_app.models import Via
@@ -15,13 +14,13 @@ from settings_app.snapshot import refresh_if_stale
 
 
 class SettingsView(APIView):
-    permission_classes = [ListedOriginForWrites, *api_settings.DEFAULT_PERMISSION_CLASSES]
+    permission_classes = [ListedOriginForWrites, StaffOrOpenAccess]
 
     def get(self, request: Request) -> Response:
         return self._respond()
 
     def put(self, request: Request) -> Response:
-        """Changes the given subset, like PATCH: no document can leave the gateway without rules."""
+        """Changes only the given fields, like PATCH, so that no setting can be removed."""
         mask = mask_key(refresh_if_stale().api_key)
         serializer = SettingsSerializer(data=request.data, context={"mask": mask})
         serializer.is_valid(raise_exception=True)

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from batching.gateway.admission import Query
 from settings_app.access.api_keys import Principal
 from settings_app.access.auth import check_access
-from settings_app.access.rate_limits import take_turn
+from settings_app.access.rate_limits import check_rate_limit
 
 
 class AsyncAPIView(APIView):
@@ -70,7 +70,7 @@ async def charge_key(principal: Principal | None, query: Query) -> Query:
     """
     if principal is None:
         return query
-    await take_turn(principal)
+    await check_rate_limit(principal)
     return replace(query, client_id=principal.client_id)
 
 

@@ -20,7 +20,7 @@ from batching.store.fleet_status import (
 from batching.store.retention import prune_old
 from batching.store.threads import DatabaseThreads
 from batching.telemetry.exposition import forget_numbers, report_numbers
-from settings_app.access.api_keys import KEY_RING
+from settings_app.access.api_keys import KEY_CACHE
 from settings_app.snapshot import refresh_if_stale
 
 logger = logging.getLogger("batching")
@@ -66,7 +66,7 @@ class Maintenance:
         """Stores when each API key was last used."""
         while True:
             await asyncio.sleep(LAST_USED_INTERVAL_S)
-            await self._database.run(KEY_RING.write_last_used)
+            await self._database.run(KEY_CACHE.write_last_used)
 
     async def watch_fleet(self) -> None:
         """Reads the settings, the workers and the queue that other processes changed."""

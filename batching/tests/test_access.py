@@ -12,7 +12,7 @@ from batching.llm.simulated.answers import answer_prompt
 from batching.tests.harness import LIMIT_S, Harness
 from batching.worker.consumer import SWEEP_INTERVAL_S
 from chats.models import Chat
-from settings_app.access.api_keys import create_api_key
+from settings_app.access.tests.rows import create_api_key
 from settings_app.models import ApiKey
 from settings_app.snapshot import refresh_if_stale
 

@@ -1,4 +1,4 @@
-"""API keys: who holds one, remembered so that a known key costs no query and no thread."""
+"""Creates and changes API keys, and caches them so that a known key needs no query."""
 
 import hashlib
 import re
@@ -12,25 +12,24 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from settings_app.history import (
-    COMMAND,
     Author,
-    record_changed_key,
-    record_deleted_key,
-    record_new_key,
+    record_key_changed,
+    record_key_created,
+    record_key_deleted,
 )
 from settings_app.models import ApiClient, ApiKey
 from settings_app.services import announce_change
 from settings_app.snapshot import Snapshot, current_snapshot
 
-REMEMBERED_S = 60.0
-"""at most; a change of any key is heard of within a second, with that of the settings"""
-MAX_REMEMBERED = 10_000
-_FORM = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}")
+# A changed key is noticed earlier: like any change of the settings, within a second.
+CACHE_S = 60.0
+MAX_CACHED = 10_000
+_KEY_PATTERN = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """What a valid key says about who asks."""
+    """The client that a valid key belongs to, and what the key permits."""
 
     prefix: str
     client_id: int
@@ -40,109 +39,94 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """`principal` is None for a key that is none; `until` is in monotonic seconds."""
+class CachedKey:
+    """`principal` is None for an invalid key; `expires_at` is in monotonic seconds."""
 
     principal: Principal | None
-    until: float
+    expires_at: float
 
 
-class KeyRing:
-    """The keys that this process has seen lately, by digest; empty after every change of a key."""
+class KeyCache:
+    """Caches keys by digest. It is emptied when any key changes."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Memory] = {}
+        self._keys: dict[bytes, CachedKey] = {}
         self._snapshot: Snapshot | None = None
-        self._used: dict[str, datetime] = {}
+        self._last_used: dict[str, datetime] = {}
 
-    def recall(self, key: str) -> Memory | None:
-        """Without a query; None if the database has to be asked."""
+    def find_cached(self, key: str) -> CachedKey | None:
+        """Reads the cache; None means that the database must be read."""
         if self._snapshot is not current_snapshot():
             return None
-        memory = self._known.get(_digest(key))
-        if memory is None or memory.until < time.monotonic():
+        cached = self._keys.get(_digest(key))
+        if cached is None or cached.expires_at < time.monotonic():
             return None
-        principal, now = memory.principal, datetime.now(UTC)
+        principal, now = cached.principal, datetime.now(UTC)
         if principal is None:
-            return memory
+            return cached
         if principal.expires_at is not None and principal.expires_at <= now:
-            return Memory(None, memory.until)
-        self._used[principal.prefix] = now
-        return memory
+            return CachedKey(None, cached.expires_at)
+        self._last_used[principal.prefix] = now
+        return cached
 
-    def look_up(self, key: str) -> Principal | None:
-        """Asks the database, and remembers what it says, also of a wrong key."""
-        snapshot = current_snapshot()  # before the query: a change meanwhile makes this too old
+    def read_principal(self, key: str) -> Principal | None:
+        """Reads the database and caches the result, also for an invalid key."""
+        # The snapshot is taken before the query, so a change during the query discards the result.
+        snapshot = current_snapshot()
         principal = _find_principal(key)
-        if self._snapshot is not snapshot or len(self._known) >= MAX_REMEMBERED:
-            self._known, self._snapshot = {}, snapshot
-        self._known[_digest(key)] = Memory(principal, time.monotonic() + REMEMBERED_S)
+        if self._snapshot is not snapshot or len(self._keys) >= MAX_CACHED:
+            self._keys, self._snapshot = {}, snapshot
+        self._keys[_digest(key)] = CachedKey(principal, time.monotonic() + CACHE_S)
         if principal is not None:
-            self._used[principal.prefix] = datetime.now(UTC)
+            self._last_used[principal.prefix] = datetime.now(UTC)
         return principal
 
     def write_last_used(self) -> int:
-        """Stores when each key was used last; gives how many were used since the last time."""
-        used, self._used = self._used, {}
-        for prefix, moment in used.items():
-            ApiKey.objects.filter(prefix=prefix).update(last_used_at=moment)
-        return len(used)
+        """Stores when keys were last used; returns the number of keys used since the last call."""
+        last_used, self._last_used = self._last_used, {}
+        for prefix, timestamp in last_used.items():
+            ApiKey.objects.filter(prefix=prefix).update(last_used_at=timestamp)
+        return len(last_used)
 
 
-KEY_RING = KeyRing()
-
-
-def create_api_key(
-    *,
-    name: str,
-    client: ApiClient | None = None,
-    owner: str = "",
-    is_staff: bool = False,
-    requests_per_minute: int | None = None,
-    by: Author = COMMAND,
-) -> tuple[ApiKey, str]:
-    """The stored row and the key, which nobody can read again."""
-    row = ApiKey(name=name, owner=owner, is_staff=is_staff, requests_per_minute=requests_per_minute)
-    if client is not None:
-        row.client = client
-    return row, store_api_key(row, by=by)
+KEY_CACHE = KeyCache()
 
 
 def store_api_key(row: ApiKey, *, by: Author) -> str:
-    """Gives a new row its key and, if it has none, a client of its own; returns the key."""
+    """Stores a new row, with a new client if it has none; returns the generated key."""
     with transaction.atomic():
         key = ApiKey.objects.assign_key(row)
-        if row.client_id is None:
+        if not row.client_id:
             row.client = ApiClient.objects.create(name=_free_name(row.name, row.prefix))
         row.save(force_insert=True)
-        record_new_key(row, by=by)
+        record_key_created(row, by=by)
         announce_change()
     return key
 
 
 def change_api_key(row: ApiKey, fields: Sequence[str], *, by: Author) -> bool:
-    """Stores those fields of an edited row; False if it was deleted meanwhile.
+    """Stores the named fields of an edited row; returns False if the row was deleted since.
 
-    The others stay as they are: whoever edits a name must not undo a revocation.
+    The other fields keep their stored values, so that editing a name cannot undo a revocation.
     """
     with transaction.atomic():
-        announce_change()  # first, because it takes the lock that every writer begins with
+        announce_change()  # This comes first because it takes the lock of all writers.
         stored = ApiKey.objects.filter(pk=row.pk).first()
         if stored is None:
             return False
         before = copy(stored)
         for field in fields:
             setattr(stored, field, getattr(row, field))
-        record_changed_key(before, stored, by=by)
+        record_key_changed(before, stored, by=by)
         stored.save(update_fields=fields)
     return True
 
 
 def delete_api_keys(rows: QuerySet[ApiKey], *, by: Author) -> None:
     with transaction.atomic():
-        announce_change()  # as above
+        announce_change()  # This takes the lock, as above.
         for row in rows.select_related("client"):
-            record_deleted_key(row, by=by)
+            record_key_deleted(row, by=by)
         rows.delete()
 
 
@@ -151,12 +135,13 @@ def _free_name(name: str, prefix: str) -> str:
 
 
 def _find_principal(key: str) -> Principal | None:
-    if not _FORM.fullmatch(key):
-        return None  # no database need see it
+    if not _KEY_PATTERN.fullmatch(key):
+        return None
     try:
         row = ApiKey.objects.get_from_key(key)
     except ApiKey.DoesNotExist:
         return None
+    assert isinstance(row, ApiKey)
     if row.has_expired:
         return None
     return Principal(

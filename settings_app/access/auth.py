@@ -1,4 +1,4 @@
-"""Who asks, and who may use the API."""
+"""Authenticates requests by API key or session, and checks their permissions."""
 
 from importlib import import_module
 from typing import Any
@@ -13,13 +13,20 @@ from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Pe
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from settings_app.access.api_keys import KEY_RING, Principal
+from settings_app.access.api_keys import KEY_CACHE, Principal
 
-BAD_KEY = "This API key is not valid: it is unknown, revoked or expired."
+
+class InvalidKey(AuthenticationFailed):
+    default_detail = "This API key is not valid: it is unknown, revoked or expired."
+    auth_header = "Bearer"
+
+
+class LoginRequired(NotAuthenticated):
+    auth_header = "Bearer"
 
 
 class KeyHolder:
-    """What REST framework calls the user of a request with a key."""
+    """The `request.user` of a request with an API key."""
 
     is_authenticated = True
     is_active = True
@@ -34,16 +41,16 @@ class KeyHolder:
 
 
 class BearerKey(BaseAuthentication):
-    """`Authorization: Bearer KEY`. `request.auth` is then the key's Principal."""
+    """Reads `Authorization: Bearer KEY` and sets `request.auth` to the key's Principal."""
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, Principal] | None:
         key = parse_bearer(request)
         if key is None:
             return None
-        memory = KEY_RING.recall(key)
-        principal = KEY_RING.look_up(key) if memory is None else memory.principal
+        cached = KEY_CACHE.find_cached(key)
+        principal = cached.principal if cached else KEY_CACHE.read_principal(key)
         if principal is None:
-            raise AuthenticationFailed(BAD_KEY)
+            raise InvalidKey
         return KeyHolder(principal), principal
 
     def authenticate_header(self, request: Request) -> str:
@@ -51,7 +58,7 @@ class BearerKey(BaseAuthentication):
 
 
 class StaffSession(SessionAuthentication):
-    """Django's session; a request without one is 401, not 403."""
+    """Reads Django's session; a request without a session gets a 401, not a 403."""
 
     def enforce_csrf(self, request: Request) -> None:
         """Checks Django's own request, whose JSON body it need not parse."""
@@ -62,14 +69,14 @@ class StaffSession(SessionAuthentication):
 
 
 class StaffOrOpenAccess(BasePermission):
-    """Everybody under `API_ACCESS=open`; else staff sessions and staff keys."""
+    """Allows staff sessions and staff keys, and everybody under `API_ACCESS=open`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return settings.API_ACCESS == "open" or bool(request.user and request.user.is_staff)
 
 
 class KeyOrOpenAccess(BasePermission):
-    """Everybody under `API_ACCESS=open`; else staff sessions and every key."""
+    """Allows staff sessions and every key, and everybody under `API_ACCESS=open`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         known = isinstance(request.auth, Principal) or bool(request.user and request.user.is_staff)
@@ -77,11 +84,11 @@ class KeyOrOpenAccess(BasePermission):
 
 
 class ListedOriginForWrites(BasePermission):
-    """A page of another origin may write only if CORS_ALLOWED_ORIGINS lists it by name."""
+    """Refuses writes by a page of another origin that CORS_ALLOWED_ORIGINS does not list."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method not in SAFE_METHODS:
-            # False would make REST framework ask a client without a key to log in, in vain.
+            # After False, REST framework would ask an anonymous client to log in, in vain.
             check_origin(request)
         return True
 
@@ -93,72 +100,70 @@ def check_origin(request: Request | HttpRequest) -> None:
 
 
 def is_listed_origin(request: Request | HttpRequest) -> bool:
-    """True too without an Origin (no browser's page sends it) and for the gateway's own host."""
+    """Returns True also for the gateway's own host and without Origin, which no page omits."""
     origin = request.headers.get("Origin")
     if origin is None or origin in settings.CORS_ALLOWED_ORIGINS:
         return True
-    # Behind a proxy that ends TLS the scheme differs, the host does not.
+    # Behind a proxy that ends TLS only the scheme differs, so only the host is compared.
     return origin.lower().partition("://")[2] == request.get_host().lower()
 
 
 def parse_bearer(request: Request | HttpRequest) -> str | None:
-    """The key that the request carries; None without one."""
+    """Returns the key that the request carries, or None."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None
 
 
 def client_of(request: Request) -> int | None:
-    """Whose chats the request may see: its key's client's alone; None is everybody's."""
+    """Returns the client whose chats the request may see; None means the chats of all clients."""
     return request.auth.client_id if isinstance(request.auth, Principal) else None
 
 
 async def find_principal(request: HttpRequest) -> Principal | None:
-    """Whose key the request carries, None without one; a key seen lately costs no query.
+    """Returns the principal of the request's key, or None without a key.
 
-    Raises AuthenticationFailed for a key that is none.
+    A cached key needs no query. Raises InvalidKey.
     """
     key = parse_bearer(request)
     if key is None:
         return None
-    memory = KEY_RING.recall(key)
-    if memory is not None:
-        principal = memory.principal
+    cached = KEY_CACHE.find_cached(key)
+    if cached:
+        principal = cached.principal
     else:
-        principal = await sync_to_async(_look_up, thread_sensitive=False)(key)
+        principal = await sync_to_async(_read_principal, thread_sensitive=False)(key)
     if principal is None:
-        error = AuthenticationFailed(BAD_KEY)
-        error.auth_header = "Bearer"
-        raise error
+        raise InvalidKey
     return principal
 
 
 async def check_access(request: HttpRequest, *, staff: bool) -> Principal | None:
-    """`KeyOrOpenAccess`, or with `staff` `StaffOrOpenAccess`, for views that wait.
+    """Checks `KeyOrOpenAccess`, or `StaffOrOpenAccess` if `staff`, for async views.
 
-    Only a session costs a query. Raises NotAuthenticated or PermissionDenied.
+    Only a session needs a query. Raises InvalidKey, LoginRequired or PermissionDenied.
     """
     principal = await find_principal(request)
     if settings.API_ACCESS == "open" or (principal and (principal.is_staff or not staff)):
         return principal
     if principal is not None:
-        raise PermissionDenied()
+        raise PermissionDenied
     authenticated = await sync_to_async(_authenticate, thread_sensitive=False)(request)
     if authenticated is None:
-        raise _not_authenticated()
+        raise LoginRequired
     if not authenticated[0].is_staff:
-        raise PermissionDenied()
+        raise PermissionDenied
     return None
 
 
-def _look_up(key: str) -> Principal | None:
+def _read_principal(key: str) -> Principal | None:
     try:
-        return KEY_RING.look_up(key)
+        return KEY_CACHE.read_principal(key)
     finally:
         connection.close()
 
 
 def _authenticate(request: HttpRequest) -> tuple[Any, Any] | None:
-    """What Django's session and authentication middleware would do."""
+    """Does the work of Django's session and authentication middleware."""
     sessions = import_module(settings.SESSION_ENGINE)
     request.session = sessions.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
     try:
@@ -166,9 +171,3 @@ def _authenticate(request: HttpRequest) -> tuple[Any, Any] | None:
         return StaffSession().authenticate(Request(request))
     finally:
         connection.close()
-
-
-def _not_authenticated() -> NotAuthenticated:
-    error = NotAuthenticated()
-    error.auth_header = "Bearer"
-    return error

@@ -1,4 +1,4 @@
-"""Who guesses passwords is stopped: a name from one address has five tries, then a pause."""
+"""Stops password guessing: after five failed logins, a username is refused from that address."""
 
 import logging
 from datetime import UTC, datetime
@@ -19,31 +19,31 @@ from django.shortcuts import render
 
 logger = logging.getLogger("settings_app")
 
-# The place of an address in a row, not one to listen on.
+# Stored in place of an unknown address; nothing listens on it.
 UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104  # nosec B104
 
 
 def log_in(request: HttpRequest) -> HttpResponse:
-    """The admin's login, and a page that says so where it is locked.
+    """Shows the admin's login, or a page with status 429 while the login is locked.
 
-    In the place of axes' middleware, which every other request would have to pass too.
+    This replaces axes' middleware, which every other request would pass through too.
     """
     response = admin.site.login(request)
     return _refuse(request) if getattr(request, "axes_locked_out", False) else response
 
 
-class ThrottledLogin(AxesStandaloneBackend):
-    """Stands before the backend that looks at the password."""
+class ThrottledLogin(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no types
+    """Runs before the backend that checks the password."""
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
-        if request is not None:  # a command or a shell guesses nothing
+        if request is not None:  # Commands and the shell do not guess passwords.
             super().authenticate(request, **credentials)
 
 
-class CountAhead(AxesDatabaseHandler):
-    """Counts a login before its password is looked at, and forgets the count if it was right.
+class CountAhead(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types
+    """Counts a login before its password is checked; axes resets the count if it was right.
 
-    Axes itself counts afterwards: as many guesses as fit into the time of one hash would pass.
+    Axes itself counts afterwards, so parallel guesses could pass during the time of one hash.
     """
 
     def is_allowed(self, request: Any, credentials: dict[str, Any] | None = None) -> bool:
@@ -73,39 +73,39 @@ class CountAhead(AxesDatabaseHandler):
 
 
 def count_login(name: str, address: str, *, now: datetime) -> bool:
-    """Counts one more try; False if there is none left, and then nothing is counted."""
+    """Counts one more login; returns False, without counting, if the limit is reached."""
     row = {"username": name, "ip_address": address, "user_agent": ""}
     rows = AccessAttempt.objects.filter(**row)
     old = rows.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
     free = rows.filter(failures_since_start__lt=settings.AXES_FAILURE_LIMIT)
     for _ in range(3):
         with transaction.atomic():
-            # What was sent is not kept: neither form nor browser.
+            # The form and the browser of the login are not stored.
             new = AccessAttempt(**row, failures_since_start=0)
             AccessAttempt.objects.bulk_create([new], ignore_conflicts=True)
             old.update(failures_since_start=0, attempt_time=now)
-            # One statement compares and counts: of parallel tries each takes a place of its own.
+            # One statement compares and counts, so parallel logins cannot exceed the limit.
             if free.update(failures_since_start=F("failures_since_start") + 1, attempt_time=now):
                 return True
         if rows.exists():
             break
-        # A right password took the row away between the two statements: once more.
+        # A successful login deleted the row between the two statements, so try again.
     return False
 
 
 def find_address(request: HttpRequest) -> str:
-    """Whose tries are counted together: the peer, or whom the TLS proxy names as its own peer.
+    """Returns the address whose logins are counted: the peer's, or the one the TLS proxy names.
 
-    Of an IPv6 address the network, because one subscriber has 2**64 addresses of it.
+    An IPv6 address is reduced to its /64 network, because one subscriber owns all addresses of it.
     """
     peer = request.META.get("REMOTE_ADDR", "")
-    # Only what the proxy itself appended is true; what stands before it the client could send.
+    # Only the entry that the proxy appended is true; the client can forge those before it.
     last = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
     return (settings.TLS_PROXY and _group(last)) or _group(peer) or UNKNOWN_ADDRESS
 
 
 def _group(text: str) -> str:
-    """ "" if it is no address."""
+    """Returns "" for text that is not an IP address."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -126,8 +126,8 @@ def _refuse(request: HttpRequest) -> HttpResponse:
 
 def _seconds_left(request: Any) -> int:
     name = get_client_username(request, request.axes_credentials) or ""
-    tried = AccessAttempt.objects.filter(username=name, ip_address=request.axes_ip_address)
-    last = tried.values_list("attempt_time", flat=True).first()
+    attempts = AccessAttempt.objects.filter(username=name, ip_address=request.axes_ip_address)
+    last: datetime | None = attempts.values_list("attempt_time", flat=True).first()
     if last is None:
-        return 1  # the lock was lifted meanwhile
+        return 1  # The lock was lifted since.
     return max(1, ceil((last + settings.AXES_COOLOFF_TIME - datetime.now(UTC)).total_seconds()))

@@ -1,4 +1,4 @@
-"""Who may open the pages for people."""
+"""Checks who may open the HTML pages."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -15,18 +15,18 @@ AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def may_read(request: HttpRequest) -> bool:
-    """Staff, and everybody under `API_ACCESS=open`."""
+    """Returns True for staff, and for everybody under `API_ACCESS=open`."""
     return settings.API_ACCESS == "open" or may_administer(request)
 
 
 def may_administer(request: HttpRequest) -> bool:
-    """Whether links into the admin lead anywhere."""
+    """Returns True for staff, who may follow links into the admin."""
     user = getattr(request, "user", None)
     return bool(user and user.is_staff)
 
 
 def for_readers(view: View) -> View:
-    """Others than readers are asked to log in."""
+    """Redirects everybody who may not read the pages to the login."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -36,7 +36,7 @@ def for_readers(view: View) -> View:
 
 
 def for_readers_async(view: AsyncView) -> AsyncView:
-    """`for_readers` of a view that does not block."""
+    """The same for async views."""
 
     @wraps(view)
     async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -11,7 +11,8 @@ from django.db import IntegrityError
 from django.test import Client
 from django.utils import timezone
 
-from settings_app.access.api_keys import change_api_key, create_api_key
+from settings_app.access.api_keys import change_api_key
+from settings_app.access.tests.rows import create_api_key
 from settings_app.history import ANYONE, Author
 from settings_app.models import ApiKey, GatewaySettings, Lane, SettingsChange, Via
 from settings_app.services import update_settings

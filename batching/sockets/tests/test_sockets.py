@@ -12,7 +12,7 @@ from batching.sockets import registry as room_module
 from batching.tests.harness import LIMIT_S, wait_until
 from batching.tests.sockets import connected
 from chats.models import Chat
-from settings_app.access.tests.rows import make_key
+from settings_app.access.tests.rows import create_api_key_async
 from settings_app.models import ApiKey
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
@@ -61,8 +61,8 @@ async def outcome(**connection) -> str:
 
 @pytest.mark.usefixtures("closed_gateway")
 async def test_who_may_watch():
-    _, key = await make_key(name="program")
-    _, staff_key = await make_key(name="operator", is_staff=True)
+    _, key = await create_api_key_async(name="program")
+    _, staff_key = await create_api_key_async(name="operator", is_staff=True)
     user, staff = await log_in("bob", is_staff=False), await log_in("ann", is_staff=True)
     wrong = f"{key[:-1]}!"
     cases = [
@@ -90,7 +90,7 @@ async def test_who_may_watch():
 
 
 async def test_who_cannot_be_looked_up_may_come_again(closed_gateway, monkeypatch, caplog):
-    _, key = await make_key(name="program")
+    _, key = await create_api_key_async(name="program")
 
     def fail(*args):
         raise OperationalError("connection refused")
@@ -140,7 +140,7 @@ async def test_open_access_lets_everybody_in_but_a_wrong_key(harness):
 
 
 async def test_offered_subprotocol_is_chosen_or_a_browser_would_hang_up(closed_gateway):
-    _, key = await make_key(name="operator", is_staff=True)
+    _, key = await create_api_key_async(name="operator", is_staff=True)
     for offer, chosen in [(("bearer", key), "bearer"), (("chat",), None), ((), None)]:
         async with connected(offer=offer) as client:
             assert (client.accepted, client.subprotocol) == (True, chosen)
@@ -192,8 +192,8 @@ async def test_twenty_bad_frames_in_a_row_end_it(harness, bad):
 
 @pytest.mark.usefixtures("guard_at_once")
 async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
-    row, key = await make_key(name="operator", is_staff=True)
-    _, other = await make_key(name="other", is_staff=True)
+    row, key = await create_api_key_async(name="operator", is_staff=True)
+    _, other = await create_api_key_async(name="other", is_staff=True)
     room = closed_gateway.runtime.sockets
     async with connected(offer=("bearer", key)) as client, connected(offer=("bearer", other)):
         await wait_until(lambda: len(room) == 2)
@@ -208,7 +208,7 @@ async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
 
 @pytest.mark.usefixtures("guard_at_once")
 async def test_who_reads_nothing_keeps_a_revoked_key_at_work_nowhere(closed_gateway):
-    row, key = await make_key(name="program")
+    row, key = await create_api_key_async(name="program")
     bearer = {"path": "/ws/query", "offer": ("bearer", key)}
     room = closed_gateway.runtime.sockets
     async with AsyncExitStack() as stack:

@@ -17,7 +17,7 @@ from batching.models import ModelCall
 from batching.tests.harness import LIMIT_S, Harness, wait_until
 from chats.models import Chat, Status
 from llmbatch.tests.fixtures.scrape import Scrape, promtool_mark, run_promtool
-from settings_app.access.api_keys import create_api_key
+from settings_app.access.tests.rows import create_api_key
 from settings_app.models import Lane
 from settings_app.snapshot import refresh_snapshot
 

@@ -10,8 +10,9 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from settings_app.access.api_keys import KEY_RING, KeyRing, create_api_key
+from settings_app.access.api_keys import KEY_CACHE, KeyCache
 from settings_app.access.rate_limits import MinuteLog
+from settings_app.access.tests.rows import create_api_key
 from settings_app.models import ApiClient, ApiKey
 from settings_app.snapshot import refresh_if_stale
 
@@ -38,12 +39,12 @@ def test_key_is_stored_as_a_hash_and_gets_a_client_of_its_own() -> None:
 
 def test_known_key_costs_no_query(django_assert_num_queries: Any) -> None:
     row, key = create_api_key(name="a", is_staff=True, requests_per_minute=7)
-    ring = KeyRing()
+    ring = KeyCache()
     refresh_if_stale()
-    assert ring.recall(key) is None
-    principal = ring.look_up(key)
+    assert ring.find_cached(key) is None
+    principal = ring.read_principal(key)
     with django_assert_num_queries(0):
-        memory = ring.recall(key)
+        memory = ring.find_cached(key)
     assert memory is not None
     assert memory.principal is principal
     assert principal is not None
@@ -55,15 +56,15 @@ def test_wrong_key_is_remembered_too_and_no_odd_one_reaches_the_database(
     django_assert_num_queries: Any,
 ) -> None:
     _, key = create_api_key(name="a")
-    ring = KeyRing()
+    ring = KeyCache()
     wrong = key[:-1] + ("a" if key[-1] != "a" else "b")
-    assert ring.look_up(wrong) is None
+    assert ring.read_principal(wrong) is None
     with django_assert_num_queries(0):
-        memory = ring.recall(wrong)
+        memory = ring.find_cached(wrong)
         assert memory is not None
         assert memory.principal is None
         for odd in ("", ".", "\x00" * 8 + "." + "a" * 32, "\ud83d", "a" * 10_000, key + " "):
-            assert ring.look_up(odd) is None
+            assert ring.read_principal(odd) is None
 
 
 @pytest.mark.parametrize("change", [{"revoked": True}, {"is_staff": True}])
@@ -72,14 +73,14 @@ def test_changed_key_is_forgotten_with_the_next_look_at_the_settings(
 ) -> None:
     row, key = create_api_key(name="a")
     refresh_if_stale()
-    KEY_RING.look_up(key)
-    assert KEY_RING.recall(key) is not None
+    KEY_CACHE.read_principal(key)
+    assert KEY_CACHE.find_cached(key) is not None
     form = {"name": "a", "owner": ""} | dict.fromkeys(change, "on")
     url = f"/admin/settings_app/apikey/{row.pk}/change/"
     assert admin_client.post(url, form).status_code == 302
     refresh_if_stale()
-    assert KEY_RING.recall(key) is None
-    principal = KEY_RING.look_up(key)
+    assert KEY_CACHE.find_cached(key) is None
+    principal = KEY_CACHE.read_principal(key)
     assert (principal is None) == ("revoked" in change)
 
 
@@ -87,21 +88,21 @@ def test_key_expires_at_its_minute_although_it_is_remembered() -> None:
     _, key = create_api_key(name="a")
     soon = datetime.now(UTC) + timedelta(seconds=100)
     ApiKey.objects.update(expiry_date=soon)
-    ring = KeyRing()
+    ring = KeyCache()
     refresh_if_stale()
-    assert ring.look_up(key) is not None
-    principal = ring._known[next(iter(ring._known))].principal
+    assert ring.read_principal(key) is not None
+    principal = ring._keys[next(iter(ring._keys))].principal
     assert principal is not None
     assert principal.expires_at == soon
     ApiKey.objects.update(expiry_date=datetime.now(UTC) - timedelta(seconds=1))
-    assert ring.look_up(key) is None
+    assert ring.read_principal(key) is None
 
 
 def test_last_use_is_stored_in_one_go() -> None:
     _, key = create_api_key(name="a")
-    ring = KeyRing()
-    ring.look_up(key)
-    ring.recall(key)
+    ring = KeyCache()
+    ring.read_principal(key)
+    ring.find_cached(key)
     assert ApiKey.objects.get().last_used_at is None
     assert ring.write_last_used() == 1
     assert ApiKey.objects.get().last_used_at is not None
@@ -112,7 +113,7 @@ def test_admin_shows_a_new_key_once(admin_client: Client) -> None:
     form = {"name": "billing", "owner": "Ann", "requests_per_minute": "60"}
     page = admin_client.post("/admin/settings_app/apikey/add/", form, follow=True)
     key = find_text(page.content.decode())
-    assert KEY_RING.look_up(key) is not None
+    assert KEY_CACHE.read_principal(key) is not None
     for path in ("", f"{ApiKey.objects.get().pk}/change/", f"{ApiKey.objects.get().pk}/history/"):
         text = admin_client.get(f"/admin/settings_app/apikey/{path}").content.decode()
         assert key.split(".")[1] not in text
@@ -137,7 +138,7 @@ def test_keys_are_made_by_those_who_may_alone(client: Client) -> None:
 def test_command_prints_a_key_that_works() -> None:
     out = StringIO()
     call_command("create_api_key", "cli", "--staff", "--per-minute", "5", stdout=out)
-    principal = KEY_RING.look_up(out.getvalue().strip())
+    principal = KEY_CACHE.read_principal(out.getvalue().strip())
     assert principal is not None
     assert (principal.is_staff, principal.requests_per_minute) == (True, 5)
     name = ApiClient.objects.get(pk=principal.client_id).name
@@ -156,9 +157,9 @@ def test_command_refuses_what_cannot_be_with_one_sentence(arguments: tuple[str, 
 
 def test_minute_log_counts_exactly_within_any_minute() -> None:
     log = MinuteLog()
-    assert [log.take("a", 3, now=second) for second in (0.0, 10.0, 20.0)] == [0, 0, 0]
-    assert log.take("a", 3, now=30.0) == 30.0
-    assert log.take("b", 3, now=30.0) == 0.0
-    assert log.take("a", 3, now=59.9) == pytest.approx(0.1)
-    assert log.take("a", 3, now=60.0) == 0.0
-    assert log.take("a", 3, now=60.0) == 10.0
+    assert [log.add("a", 3, now=second) for second in (0.0, 10.0, 20.0)] == [0, 0, 0]
+    assert log.add("a", 3, now=30.0) == 30.0
+    assert log.add("b", 3, now=30.0) == 0.0
+    assert log.add("a", 3, now=59.9) == pytest.approx(0.1)
+    assert log.add("a", 3, now=60.0) == 0.0
+    assert log.add("a", 3, now=60.0) == 10.0

@@ -16,8 +16,8 @@ from django.db import connection
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from settings_app.access.api_keys import create_api_key
 from settings_app.access.login_throttle import UNKNOWN_ADDRESS, count_login, find_address
+from settings_app.access.tests.rows import create_api_key
 from settings_app.tests.stored import search_database
 
 PASSWORD = "the-right-one-of-the-tests"

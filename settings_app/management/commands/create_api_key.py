@@ -1,25 +1,28 @@
-"""A key for a program, without the admin."""
+"""Creates an API key from the command line."""
 
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from settings_app.access.api_keys import create_api_key
+from settings_app.access.api_keys import store_api_key
+from settings_app.history import COMMAND
 from settings_app.models import ApiClient, ApiKey
 
 
 class Command(BaseCommand):
-    help = "Creates an API key and prints it once; it is stored as a hash."
+    help = "Creates an API key and prints it. The key cannot be shown again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", help="which program it is for")
-        parser.add_argument("--owner", default="", help="who answers for it")
+        parser.add_argument("name", help="name of the program that uses the key")
+        parser.add_argument("--owner", default="", help="contact person")
         parser.add_argument(
-            "--client", help="an existing client, whose chats the key shares; default: a new one"
+            "--client", help="existing client whose chats the key may see (default: a new client)"
         )
-        parser.add_argument("--staff", action="store_true", help="settings and analytics too")
-        parser.add_argument("--per-minute", type=int, help="prompts within any minute")
+        parser.add_argument(
+            "--staff", action="store_true", help="also allow settings and analytics"
+        )
+        parser.add_argument("--per-minute", type=int, help="maximum prompts in any minute")
 
     def handle(
         self,
@@ -31,14 +34,15 @@ class Command(BaseCommand):
         per_minute: int | None,
         **options: Any,
     ) -> None:
-        values = {"name": name, "owner": owner, "requests_per_minute": per_minute}
+        row = ApiKey(name=name, owner=owner, requests_per_minute=per_minute, is_staff=staff)
         try:
-            ApiKey(**values).clean_fields(exclude=["id", "prefix", "hashed_key", "client"])
+            row.clean_fields(exclude=["id", "prefix", "hashed_key", "client"])
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from None
         found = ApiClient.objects.filter(name=client).first() if client else None
         if client and found is None:
             raise CommandError(f"There is no client named {client!r}.")
-        row, key = create_api_key(**values, client=found, is_staff=staff)
-        self.stdout.write(f"{key}")
+        if found:
+            row.client = found
+        self.stdout.write(store_api_key(row, by=COMMAND))
         self.stderr.write(f"The key of {row.name}, client {row.client.name}. It is shown only now.")

@@ -1,4 +1,4 @@
-"""Creates a first superuser where there is none."""
+"""Creates the first superuser of a new database."""
 
 import secrets
 from typing import Any
@@ -10,7 +10,7 @@ NAME = "admin"
 
 
 class Command(BaseCommand):
-    help = f"Creates the superuser {NAME!r} with a random password, if there is no superuser yet."
+    help = f"Creates the superuser {NAME!r} with a random password, unless a superuser exists."
 
     def handle(self, *args: Any, **options: Any) -> None:
         users = get_user_model().objects

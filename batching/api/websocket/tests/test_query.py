@@ -18,7 +18,7 @@ from batching.tests.harness import LIMIT_S, Harness, change, wait_until
 from batching.tests.model_gate import Readings, use_gate
 from batching.tests.sockets import SocketClient, connected
 from chats.models import Chat
-from settings_app.access.tests.rows import make_key
+from settings_app.access.tests.rows import create_api_key_async
 
 PATH = "/ws/query"
 
@@ -278,8 +278,8 @@ async def test_open_queries_of_a_socket_are_bounded(
 
 async def test_each_key_sees_and_cancels_its_own_alone(harness: Harness, settings: Any) -> None:
     settings.API_ACCESS = "key"
-    _, ann = await make_key(name="ann")
-    _, bob = await make_key(name="bob", requests_per_minute=1)
+    _, ann = await create_api_key_async(name="ann")
+    _, bob = await create_api_key_async(name="bob", requests_per_minute=1)
     async with (
         connected(PATH, offer=("bearer", ann)) as first,
         connected(PATH, offer=("bearer", bob)) as second,
