@@ -1,4 +1,4 @@
-"""Reads environment variables, refusing an invalid value with its variable's name."""
+"""Reads environment variables. An invalid value raises an error that names its variable."""
 
 import os
 import secrets
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def read(name: str, default: T, parse: Callable[[str], T], expected: str) -> T:
-    """The variable's parsed value; unset or empty gives the default.
+    """Returns the variable's parsed value, or the default if it is unset or empty.
 
-    Raises ImproperlyConfigured naming the variable and what was expected.
+    Raises ImproperlyConfigured with the variable's name and the expected values.
     """
     raw = env.str(name, default="").strip()
     if raw == "":
@@ -48,7 +48,7 @@ def read_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
 
 
 def read_list(name: str, default: list[str]) -> list[str]:
-    """A comma-separated list without its blanks."""
+    """Reads a comma-separated list; spaces around its parts are removed."""
     raw = env.str(name, default="")
     return [part.strip() for part in raw.split(",") if part.strip()] or default
 
@@ -63,7 +63,10 @@ def read_url(name: str) -> str:
 
 
 def load_secret(path: Path) -> str:
-    """The secret kept in `path`, made on first use; a random one if it cannot be kept."""
+    """Returns the secret in the file `path`, which the first call creates.
+
+    If the file cannot be written, each process gets a random secret.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

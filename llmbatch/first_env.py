@@ -1,4 +1,4 @@
-"""Writes the first `.env` of a checkout: DEBUG on, and secrets of its own."""
+"""Writes the first `.env` of a checkout: DEBUG is on, and the secrets are random."""
 
 import os
 import secrets
@@ -6,9 +6,9 @@ import sys
 
 
 def write_first_env(path: str) -> None:
-    """Mode 0600; raises FileExistsError rather than touch a file that is there."""
+    """Creates the file with mode 0600; raises FileExistsError if it exists."""
     lines = [
-        "# Written by `make run`. README.md lists every variable.",
+        "# Written by `make run`. docs/configuration.md lists every variable.",
         "DJANGO_DEBUG=true",
         f"DJANGO_SECRET_KEY={secrets.token_urlsafe(50)}",
         f"SETTINGS_ENCRYPTION_KEYS={secrets.token_urlsafe(32)}",

@@ -1,9 +1,9 @@
-"""Liveness, which touches nothing, and readiness, which names the part that is not in order."""
+"""/health reports that the process runs; /health/ready checks every part it depends on."""
 
 import asyncio
 import logging
 import secrets
-from typing import Any
+from collections.abc import Awaitable
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
@@ -37,7 +37,7 @@ class ReadyView(AsyncAPIView):
         }
         if not failing:
             return respond_json(document)
-        document["detail"] = "; ".join(f"{name}: {why}" for name, why in failing.items())
+        document["detail"] = "; ".join(f"{name}: {reason}" for name, reason in failing.items())
         document["code"] = "not_ready"
         response = respond_json(document, status=503)
         response["Retry-After"] = "1"
@@ -45,21 +45,21 @@ class ReadyView(AsyncAPIView):
 
 
 async def check_parts() -> dict[str, str]:
-    """Each part's trouble in words, "" for a part in order."""
+    """Returns the problem of each part as text, "" for a part that works."""
     try:
         runtime = await get_runtime()
     except Exception as error:
         logger.exception("The batch consumer could not be started.")
         return {"batch_consumer": f"it could not be started ({type(error).__name__})"}
     return {
-        "database": await _try(runtime.database.run(_ask_database)),
-        "channel_layer": await _try(_ask_layer(runtime)),
+        "database": await _find_problem(runtime.database.run(_query_database)),
+        "channel_layer": await _find_problem(_test_channel_layer(runtime)),
         "batch_consumer": runtime.describe_trouble(),
-        "model_key": _describe_key(),
+        "model_key": _describe_key_problem(),
     }
 
 
-async def _try(check: Any) -> str:
+async def _find_problem(check: Awaitable[None]) -> str:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             await check
@@ -68,25 +68,25 @@ async def _try(check: Any) -> str:
     return ""
 
 
-def _ask_database() -> None:
+def _query_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
 
-async def _ask_layer(runtime: Runtime) -> None:
-    """Sends until it hears: a layer may forget what came before its subscription."""
+async def _test_channel_layer(runtime: Runtime) -> None:
+    """Sends until it receives: a layer may drop messages sent before its subscription."""
     channel = f"ready.{secrets.token_hex(8)}"
-    hearing = asyncio.create_task(runtime.layer.receive(channel), name="hear oneself")
+    receiving = asyncio.create_task(runtime.layer.receive(channel), name="receive own message")
     try:
-        while not hearing.done():
+        while not receiving.done():
             await runtime.layer.send(channel, {"type": "ready"})
-            await asyncio.wait([hearing], timeout=0.05)
-        hearing.result()
+            await asyncio.wait([receiving], timeout=0.05)
+        receiving.result()
     finally:
-        hearing.cancel()
+        receiving.cancel()
 
 
-def _describe_key() -> str:
+def _describe_key_problem() -> str:
     if model_state() is ModelState.NO_API_KEY:
         return current_snapshot().key_problem or "no model key is set"
     return ""

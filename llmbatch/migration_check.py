@@ -1,4 +1,4 @@
-"""Whether the database is of this version: a process on an older one would accept and then fail."""
+"""Checks at start that the database has all migrations; without them requests would fail."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -11,9 +11,9 @@ OWN_APPS = ("settings_app", "chats", "batching")
 
 
 def demand_migrations() -> None:
-    """Raises CommandError if a migration of ours is not applied.
+    """Raises CommandError if a migration of the project's apps has not been applied.
 
-    A database that is away is no reason: it may come, and is waited for.
+    An unreachable database raises nothing: the process waits for it.
     """
     try:
         applied = set(MigrationRecorder(connection).applied_migrations())
@@ -22,15 +22,18 @@ def demand_migrations() -> None:
     finally:
         connection.close()
     missing = [
-        f"{app}.{name}" for app in OWN_APPS for name in _list(app) if (app, name) not in applied
+        f"{app}.{name}"
+        for app in OWN_APPS
+        for name in _list_migrations(app)
+        if (app, name) not in applied
     ]
     if missing:
         raise CommandError(
-            f"The database lacks migrations, first of all {missing[0]}:"
+            f"The database lacks migrations, the first is {missing[0]}:"
             " run `manage.py migrate`, then start again."
         )
 
 
-def _list(app: str) -> list[str]:
+def _list_migrations(app: str) -> list[str]:
     package = import_module(f"{app}.migrations")
     return sorted(module.name for module in iter_modules(package.__path__))

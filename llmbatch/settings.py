@@ -1,4 +1,7 @@
-"""Everything the environment decides; the README lists its variables. All may be empty."""
+"""The settings of the project. Environment variables decide them; all have defaults.
+
+`docs/configuration.md` lists the variables.
+"""
 
 import hashlib
 import os
@@ -49,14 +52,14 @@ LOG_PROMPTS = read_bool("LOG_PROMPTS", True)
 
 TLS_PROXY = read_bool("TLS_PROXY", False)
 if TLS_PROXY:
-    # Only a proxy that sets this header itself may be trusted with it.
+    # Safe only behind a proxy that always sets this header itself.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS_PROXY
 HSTS_S = read_int("HSTS_S", 31_536_000, least=0, most=63_072_000)
 SECURE_HSTS_SECONDS = HSTS_S if TLS_PROXY else 0
-# Subdomains and the preload list concern the whole domain, which is not this service's to decide.
+# Subdomains and the preload list concern the whole domain, so its owner decides about them.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-SILENCED_SYSTEM_CHECKS += ["axes.W002"]  # its middleware: the login page does what it would
+SILENCED_SYSTEM_CHECKS += ["axes.W002"]  # The login page does the work of its middleware.
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -112,8 +115,8 @@ DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / '
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATA_DIR.mkdir(exist_ok=True)
     DATABASES["default"]["OPTIONS"] = {
-        # A transaction that will write takes the write lock when it begins: it waits its turn
-        # instead of failing in the middle with "database is locked".
+        # A transaction takes the write lock when it begins: it waits for its turn instead of
+        # failing in the middle with "database is locked".
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
@@ -125,18 +128,20 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     DATABASES["default"] |= {
         "CONN_HEALTH_CHECKS": True,
-        # A server that was away is tried again with the next transaction. The pool's own pauses
-        # double with each failure, and would outlast a restart by as long as it took.
+        # The next transaction connects again after an outage of the server. The pool's own pauses
+        # double with each failure; after a long restart they would last as long as the restart.
         "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 3, "reconnect_timeout": 1}},
     }
 
 REDIS_URL = env.str("REDIS_URL", default="")
 BATCHING_CHANNEL = "batching"
 if REDIS_URL:
-    # Publishing knows no database numbers: two gateways on one Redis server would hear each other.
+    # Redis publishes across its database numbers, so two gateways on one Redis server would receive
+    # each other's messages under the same channel name.
     fleet = f"{DATABASES['default']['NAME']} {urlsplit(REDIS_URL).path}"
     BATCHING_CHANNEL += f".{hashlib.sha256(fleet.encode()).hexdigest()[:12]}"
-    # Publish and subscribe: every worker hears every announcement. What is lost is made good.
+    # Publish and subscribe: every worker receives every announcement. Periodic reads of the
+    # database make up for lost messages.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -168,16 +173,16 @@ SPECTACULAR_SETTINGS = {
     "DEFAULT_GENERATOR_CLASS": "llmbatch.openapi.describe.Generator",
     "OAS_VERSION": "3.1.0",
     "TITLE": "LLM Batch API",
-    "DESCRIPTION": "Single prompts in, combined model calls out, each client its own answer."
-    " Every error has one form, `{detail, code, errors?}`; 429 and 503 carry `Retry-After`."
-    " Under `API_ACCESS=open` no key is asked for.",
+    "DESCRIPTION": "Combines prompts of many clients into one model call and returns to each client"
+    " its own answer. Every error has the form `{detail, code, errors?}`; 429 and 503 have a"
+    " `Retry-After` header. With `API_ACCESS=open` no key is needed.",
     "VERSION": "1",
     "TAGS": [
         {"name": name} for name in ("Prompts", "OpenAI", "Records", "Settings", "Health", "Schema")
     ],
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,
-    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they are for readers of the code
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # docstrings are for readers of the code
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_SUFFIX": "",
     "ENUM_NAME_OVERRIDES": {
@@ -195,12 +200,12 @@ MAX_BODY_BYTES = 1_000_000  # of an API request
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * MAX_BODY_BYTES
 
 if "*" in read_list("CORS_ALLOWED_ORIGINS", []) and not DEBUG:
-    raise ImproperlyConfigured("CORS_ALLOWED_ORIGINS=* is for DEBUG alone: list the origins.")
+    raise ImproperlyConfigured("CORS_ALLOWED_ORIGINS=* needs DJANGO_DEBUG: list the origins.")
 CORS_ALLOWED_ORIGINS = [o for o in read_list("CORS_ALLOWED_ORIGINS", []) if o != "*"]
 CORS_ALLOW_ALL_ORIGINS = DEBUG and read_list("CORS_ALLOWED_ORIGINS", ["*"]) == ["*"]
 CORS_URLS_REGEX = r"^/(v1|health)(/.*)?$"
 CORS_ALLOW_HEADERS = [*default_headers, "prefer", "x-request-id", "idempotency-key"]
-CORS_ALLOW_HEADERS += [  # what OpenAI's own client sends from a browser
+CORS_ALLOW_HEADERS += [  # sent by OpenAI's client in a browser
     f"x-stainless-{name}"
     for name in ("lang", "package-version", "os", "arch", "runtime", "runtime-version")
 ]
@@ -221,7 +226,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "llmbatch.middleware.static_files.StaticStorage"},
 }
-WHITENOISE_USE_FINDERS = True  # also what has not been collected
+WHITENOISE_USE_FINDERS = True  # serves files before `collectstatic`, too
 WHITENOISE_AUTOREFRESH = DEBUG
 AUTHENTICATION_BACKENDS = [
     "settings_app.access.login_throttle.ThrottledLogin",
@@ -229,14 +234,14 @@ AUTHENTICATION_BACKENDS = [
 ]
 AXES_HANDLER = "settings_app.access.login_throttle.CountAhead"
 AXES_CLIENT_IP_CALLABLE = "settings_app.access.login_throttle.find_address"
-# Of the two together: a name alone would let anyone lock the admin out, and behind one address
-# there may be many people.
+# Failures are counted per username and address together. By username alone, anyone could lock the
+# admin out; by address alone, one person could lock out everybody behind the same address.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
-AXES_DISABLE_ACCESS_LOG = True  # nothing would ever delete it
+AXES_DISABLE_ACCESS_LOG = True  # its rows would never be deleted
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
