@@ -12,6 +12,7 @@ from chats.models import Chat
 
 # Longer texts are cut on the page of a batch.
 MAX_SHOWN_CHARACTERS = 20_000
+TOKEN_KINDS = ("prompt", "output", "thoughts", "cached")
 
 Facts = Sequence[tuple[str, Any]]
 
@@ -62,10 +63,10 @@ def _describe_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemDetail:
             ("attempts", chat.attempt),
             ("finish reason", chat.finish_reason or "–"),
             ("tokens reported", _format_tokens(chat)),
-            ("settled prompt", format_number(chat.settled_prompt)),
-            ("settled output", format_number(chat.settled_output)),
-            ("settled thoughts", format_number(chat.settled_thoughts)),
-            ("settled cached", format_number(chat.settled_cached)),
+            *(
+                (f"settled {kind} tokens", format_number(getattr(chat, f"settled_{kind}")))
+                for kind in TOKEN_KINDS
+            ),
         ],
         calls=[call for call in calls if chat.pk in call.item_ids],
     )
@@ -86,10 +87,10 @@ def _describe_call(call: ModelCall) -> CallDetail:
             ("first token", format_number(call.first_token_ms, unit="ms")),
             ("duration", format_number(call.duration_ms, unit="ms")),
             ("finish reason", call.finish_reason or "–"),
-            ("prompt tokens", format_number(call.prompt_tokens)),
-            ("output tokens", format_number(call.output_tokens)),
-            ("thoughts tokens", format_number(call.thoughts_tokens)),
-            ("cached tokens", format_number(call.cached_tokens)),
+            *(
+                (f"{kind} tokens", format_number(getattr(call, f"{kind}_tokens")))
+                for kind in TOKEN_KINDS
+            ),
             ("perhaps billed", "yes" if call.perhaps_billed else "no"),
             ("items", ", ".join(map(str, call.item_ids)) or "–"),
         ],

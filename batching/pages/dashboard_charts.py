@@ -131,5 +131,5 @@ def _draw_lane(summary: Summary, priority: Priority, lane: LaneSettings, links: 
     ]
     share = format_figure(times["slo_attainment"], "%")
     target = format_number(lane.latency_ms, unit="ms")
-    note = f"The mark is the target now, {target}. Within the target in force: {share}."
+    note = f"The mark is the target now, {target}. Answered within the target of the time: {share}."
     return draw_bars(f"{priority.label}: waits and latencies", bars=bars, note=note)
