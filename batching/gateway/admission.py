@@ -1,4 +1,4 @@
-"""Who is let in: the checks at the door, and the row and the item of a request that passed them."""
+"""Checks whether a request can be answered in time, and makes the row and item of one that can."""
 
 import math
 import time
@@ -52,7 +52,7 @@ class Admission:
         self._clock = clock
 
     def admit(self, query: Query) -> tuple[Chat, QueuedItem]:
-        """The unsaved row and its item, whose id is still to come; raises GatewayError."""
+        """Returns the unsaved row and its item, which has no id yet; raises GatewayError."""
         rule = current_rules()[query.priority]
         wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.longest_wait_s
         if query.timeout_s is not None:
@@ -66,9 +66,8 @@ class Admission:
         chat = self._make_chat(query, rule, received_at=received_at, wait_s=wait_s)
         log_context.bind(request_ids=[chat.request_id])
         item = self._make_item(query, rule, accepted=accepted, wait_s=wait_s)
-        return chat, replace(
-            item, request_id=chat.request_id, exchange=log_context.current_exchange()
-        )
+        exchange = log_context.current_exchange()
+        return chat, replace(item, request_id=chat.request_id, exchange=exchange)
 
     def _check_queue(self, query: Query, rule: LaneRule, *, wait_s: float) -> None:
         depth, capacity = self._depth(rule.priority), self._fleet_status().capacity
@@ -83,11 +82,11 @@ class Admission:
             capacity.paused_s >= wait_s or (capacity.down and not query.respond_async)
         ):
             raise UpstreamUnavailable(
-                "The model service has been failing; it is tried again in a while.",
+                "The model service has been failing; the gateway tries it again soon.",
                 retry_after_s=math.ceil(capacity.paused_s),
             )
         estimate_s = capacity.estimate_s(depth, rule)
-        # A request that is shorter than its own window and call may try its luck.
+        # Below one full batch nothing is refused, even if the wait is shorter than window and call.
         if depth >= rule.max_batch and estimate_s > wait_s:
             raise QueueFull(
                 f"{depth} requests of {rule.priority.name} priority are waiting; the answer would"
@@ -117,7 +116,7 @@ class Admission:
     ) -> QueuedItem:
         return QueuedItem(
             id=0,
-            priority=query.priority,
+            priority=rule.priority,
             accepted=accepted,
             due=accepted + rule.window_s,
             deadline=accepted + wait_s,

@@ -1,24 +1,19 @@
-"""The door: takes a request in, and waits for its answer without a thread."""
+"""Takes requests in, and waits for their answers without a thread for each of them."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from batching.engine.errors import (
-    Cancelled,
-    GatewayError,
-    ShuttingDown,
-    TimedOut,
-)
+from batching.engine.errors import Cancelled, GatewayError, ShuttingDown, TimedOut
 from batching.engine.lanes import Priority
 from batching.engine.planner import QueuedItem
 from batching.gateway.admission import Admission, Query
-from batching.gateway.events import Event, describe_failure, follow
-from batching.gateway.group_commit import GroupCommit, Stored
+from batching.gateway.events import Event, describe_failure, follow_answer
+from batching.gateway.group_commit import GroupCommit
 from batching.gateway.waiters import Waiter, Waiters
 from batching.messages import (
     BATCHING_CHANNEL,
@@ -42,8 +37,8 @@ OVERDUE_S = 0.5
 REREAD_INTERVAL_S = 0.5
 POSITION_INTERVAL_S = 1.0
 ROWS_AT_ONCE = 500
+# Cancels that may run at once, so that they cannot starve other database work.
 MAX_CANCELS = 2
-"""at work at once, whoever asks for them: whatever else needs the database comes between"""
 
 
 class Gateway:
@@ -61,7 +56,7 @@ class Gateway:
     ) -> None:
         self._layer = layer
         self._send = send
-        self.database = database
+        self._database = database
         self._process = process
         self._clock = clock
         self._fleet_status = fleet_status
@@ -76,37 +71,38 @@ class Gateway:
             abandon=self._abandon,
         )
         self.draining = False
-        self._depths = dict.fromkeys(Priority, 0)
+        # Chat ids and generations of requests whose clients have left.
         self._abandoned: list[tuple[int, int]] = []
         self._left = asyncio.Event()
         self._cancelling = asyncio.Semaphore(MAX_CANCELS)
 
     def depth(self, priority: Priority) -> int:
-        """How many requests wait in the queue: this process's own, or all that are known."""
-        return max(self._depths[priority], self._fleet_status().queued.get(priority, 0))
+        """The queued requests of this process, or of the whole fleet if those are more."""
+        queued = self._fleet_status().queued.get(priority, 0)
+        return max(self.waiters.count_queued(priority), queued)
 
     async def submit(self, query: Query) -> dict[str, Any]:
         """Returns the 200 document of POST /v1/query; raises GatewayError."""
         chat, item = self._admit(query)
-        async with self._waiting(chat, item, named=query.request_id is not None) as stored:
+        async with self._waiting(query, chat, item) as (stored, waiter):
             async with asyncio.timeout(item.deadline - self._clock()):
-                answer = await stored.waiter.answer
-        return describe_request(stored.chat) | answer
+                answer = await waiter.answer
+        return describe_request(stored) | answer
 
     async def stream(self, query: Query) -> AsyncGenerator[Event, None]:
-        """First `{"type": "accepted"}` or GatewayError; then the answer's events until its end.
+        """Yields `accepted` first, or raises GatewayError; then the events up to the answer's end.
 
-        The text comes whole unless the query asks for it as it grows.
+        The text comes in one event, unless the query is `streamed`.
         """
         chat, item = self._admit(query)
-        async with self._waiting(chat, item, named=query.request_id is not None) as stored:
-            request = describe_request(stored.chat)
-            if stored.waiter.queued:
-                stored.waiter.position = self.depth(item.priority)
-            yield {"type": "accepted"} | request | {"position": stored.waiter.position}
+        async with self._waiting(query, chat, item) as (stored, waiter):
+            request = describe_request(stored)
+            if waiter.queued:
+                waiter.position = self.depth(item.priority)
+            yield {"type": "accepted"} | request | {"position": waiter.position}
             try:
-                following = follow(
-                    stored.waiter, self.waiters, until=item.deadline, clock=self._clock
+                following = follow_answer(
+                    waiter, self.waiters, until=item.deadline, clock=self._clock
                 )
                 async with aclosing(following) as events:
                     async for event in events:
@@ -114,28 +110,32 @@ class Gateway:
             except GatewayError as error:
                 yield describe_failure(error) | {"request_id": request["request_id"]}
                 return
-            answer = dict(stored.waiter.answer.result())
+            answer = dict(waiter.answer.result())
             del answer["text"]
             yield {"type": "done"} | request | answer
 
     async def enqueue(self, query: Query) -> dict[str, Any]:
-        """Returns the 202 document as soon as the request is stored; raises GatewayError."""
+        """Returns the 202 document as soon as the request is stored; raises GatewayError.
+
+        Its waiter stays until the request has ended, so that the request counts as queued.
+        """
         chat, item = self._admit(query)
-        self._depths[item.priority] += 1  # until it is dispatched, as for one that waits
+        waiter = self.waiters.open(item.priority, due=item.due)
+        fresh = False
         try:
-            stored = await self.group_commit.store(chat, item, named=query.request_id is not None)
-        except BaseException:
-            self._depths[item.priority] -= 1
-            raise
-        if not stored.fresh:
-            self._leave_queue(stored.waiter)
-            self.waiters.remove(stored.waiter)
+            stored = await self.group_commit.store(
+                chat, item, waiter, named=query.request_id is not None
+            )
+            fresh = stored.fresh
+        finally:
+            if not fresh:
+                self.waiters.remove(waiter)
         return {"request_id": stored.chat.request_id, "status": str(stored.chat.status)}
 
     async def cancel(self, request_id: str, *, client_id: int | None, username: str | None) -> None:
         """Raises RequestNotFound, AmbiguousRequest or AlreadyDispatched."""
         async with self._cancelling:
-            messages = await self.database.run(
+            messages = await self._database.run(
                 cancel_request, request_id, client_id=client_id, username=username
             )
         for channel, message in messages:
@@ -146,60 +146,67 @@ class Gateway:
             raise ShuttingDown()
         return self._admission.admit(query)
 
+    @asynccontextmanager
+    async def _waiting(
+        self, query: Query, chat: Chat, item: QueuedItem
+    ) -> AsyncIterator[tuple[Chat, Waiter]]:
+        """Stores the request; yields its row, which may be an earlier request's, and its waiter."""
+        waiter = self.waiters.open(item.priority, due=item.due)
+        try:
+            async with asyncio.timeout(item.deadline - self._clock()):
+                stored = await self.group_commit.store(
+                    chat, item, waiter, named=query.request_id is not None
+                )
+            if not stored.fresh:
+                self._join(stored.chat, waiter)
+            try:
+                yield stored.chat, waiter
+            except (asyncio.CancelledError, GeneratorExit):
+                self._abandon(waiter.chat_id, waiter.generation)
+                raise
+        except TimeoutError:
+            raise TimedOut() from None
+        finally:
+            self.waiters.remove(waiter)
+
+    def _join(self, chat: Chat, waiter: Waiter) -> None:
+        """Waits for an earlier request, whose answer may be stored already or may come soon."""
+        self.waiters.leave_queue(waiter)
+        waiter.due = self._clock() - OVERDUE_S
+        response = parse_stored_response(chat)
+        if response is not None:
+            self.waiters.deliver_to(waiter, response)
+
+    def _abandon(self, chat_id: int, generation: int) -> None:
+        """The client has left: without another client the request need not be sent."""
+        self._abandoned.append((chat_id, generation))
+        self._left.set()
+
     async def receive(self) -> None:
-        """Takes in what concerns this process's waiters, for ever."""
+        """Handles the messages to this process until it is cancelled."""
         while True:
             message = await self._layer.receive(self._process)
             try:
                 self._handle_message(message)
             except Exception:
-                # One message that cannot be understood must not end the listening.
+                # One message that cannot be parsed must not end the loop.
                 logger.exception("A message of the waiters could not be handled.")
 
-    @asynccontextmanager
-    async def _waiting(self, chat: Chat, item: QueuedItem, *, named: bool) -> AsyncIterator[Stored]:
-        """The stored request, counted as queued for as long as it is; a client may leave it."""
-        self._depths[item.priority] += 1
-        stored: Stored | None = None
-        try:
-            async with asyncio.timeout(item.deadline - self._clock()):
-                stored = await self.group_commit.store(chat, item, named=named)
-            if not stored.fresh:
-                self._join(stored)
-            yield stored
-        except TimeoutError:
-            raise TimedOut() from None
-        except (asyncio.CancelledError, GeneratorExit):
-            if stored is not None:
-                self._abandon(stored.waiter.chat_id, stored.waiter.generation)
-            raise
-        finally:
-            if stored is None:
-                self._depths[item.priority] -= 1
-            else:
-                self._leave_queue(stored.waiter)
-                self.waiters.remove(stored.waiter)
-
-    def _join(self, stored: Stored) -> None:
-        """The request was there before: its answer may be stored already, or come any moment."""
-        self._leave_queue(stored.waiter)
-        stored.waiter.due = self._clock() - OVERDUE_S
-        outcome = parse_stored_response(stored.chat)
-        if outcome is not None:
-            self.waiters.deliver_to(stored.waiter, outcome)
-
-    def _leave_queue(self, waiter: Waiter) -> None:
-        if waiter.queued:
-            waiter.queued = False
-            self._depths[waiter.priority] -= 1
-
-    def _abandon(self, chat_id: int, generation: int) -> None:
-        """Its client has gone: unless somebody else wants the answer, it need not be asked for."""
-        self._abandoned.append((chat_id, generation))
-        self._left.set()
+    def _handle_message(self, message: Mapping[str, Any]) -> None:
+        match message["type"]:
+            case "requests.dispatched":
+                self.waiters.mark_dispatched(message["ids"])
+            case "requests.delta":
+                for delta in parse_deltas(message):
+                    self.waiters.add_delta(delta)
+            case "requests.finished":
+                for chat_id, response in parse_finished(message):
+                    self.waiters.deliver(chat_id, response)
+            case unknown:
+                logger.warning("A message of unknown type %s was ignored.", unknown)
 
     async def release(self) -> None:
-        """Drops what was abandoned in the queue, many in one transaction, for ever."""
+        """Cancels abandoned requests in the queue, many in one transaction."""
         while True:
             await self._left.wait()
             left = self._abandoned[:ROWS_AT_ONCE]
@@ -207,55 +214,40 @@ class Gateway:
             if not self._abandoned:
                 self._left.clear()
             error = Cancelled("The client left before the request was sent to the model.")
-            cancelled = await self.database.run(
+            cancelled = await self._database.run(
                 release_chats, left, now=datetime.now(UTC), code=error.code, detail=str(error)
             )
             if cancelled:
                 await self._send(BATCHING_CHANNEL, cancelled_message(cancelled))
 
     async def locate(self) -> None:
-        """Tells those who read along how their place in the queue changes, for ever."""
+        """Sends the clients that receive events their positions in the queue."""
         while True:
             await asyncio.sleep(POSITION_INTERVAL_S)
-            for start in range(
-                0, len(waiters := self.waiters.list_wanting_position()), ROWS_AT_ONCE
-            ):
-                group = waiters[start : start + ROWS_AT_ONCE]
-                places = await self.database.run(queue_positions, [w.chat_id for w in group])
+            for group in _split(self.waiters.list_wanting_position()):
+                ids = [waiter.chat_id for waiter in group]
+                positions = await self._database.run(queue_positions, ids)
                 for waiter in group:
-                    waiter.move_to(places.get(waiter.chat_id))
+                    waiter.move_to(positions.get(waiter.chat_id))
 
     async def reread(self) -> None:
-        """Reads the rows of all overdue waiters at intervals, because an answer may be lost."""
+        """Replaces lost messages: reads the rows of requests whose answer is overdue."""
         while True:
             await asyncio.sleep(REREAD_INTERVAL_S)
-            overdue = self.waiters.list_overdue(self._clock() - OVERDUE_S)
-            for start in range(0, len(overdue), ROWS_AT_ONCE):
-                group = overdue[start : start + ROWS_AT_ONCE]
+            for group in _split(self.waiters.list_overdue(self._clock() - OVERDUE_S)):
                 ids = list({waiter.chat_id for waiter in group})
-                outcomes = await self.database.run(read_responses, ids)
-                # Only to them: whoever came since may have renewed a row after it was read.
+                responses = await self._database.run(read_responses, ids)
+                # Only to these waiters: a later one may wait for a generation that began since.
                 for waiter in group:
-                    if waiter.chat_id in outcomes:
-                        self._leave_queue(waiter)
-                        self.waiters.deliver_to(waiter, outcomes[waiter.chat_id])
+                    if waiter.chat_id in responses:
+                        self.waiters.deliver_to(waiter, responses[waiter.chat_id])
 
     async def _announce(self, items: Sequence[QueuedItem]) -> None:
         steps.requests_accepted(items)
         message = accepted_message(items, process=self._process, clock=self._clock())
         await self._send(BATCHING_CHANNEL, message)
 
-    def _handle_message(self, message: Mapping[str, Any]) -> None:
-        match message["type"]:
-            case "requests.dispatched":
-                for waiter in self.waiters.mark_dispatched(message["ids"]):
-                    self._depths[waiter.priority] -= 1
-            case "requests.delta":
-                for delta in parse_deltas(message):
-                    self.waiters.add_delta(delta)
-            case "requests.finished":
-                for chat_id, outcome in parse_finished(message):
-                    for waiter in self.waiters.deliver(chat_id, outcome):
-                        self._leave_queue(waiter)
-            case unknown:
-                logger.warning("A message of unknown type %s was ignored.", unknown)
+
+def _split(waiters: Sequence[Waiter]) -> Iterator[Sequence[Waiter]]:
+    for start in range(0, len(waiters), ROWS_AT_ONCE):
+        yield waiters[start : start + ROWS_AT_ONCE]

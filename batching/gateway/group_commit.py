@@ -17,41 +17,31 @@ from chats.submission import Submission, request_key, submit_chats
 
 logger = logging.getLogger("batching")
 
+# A commit waits this long for more requests, and no longer once so many have arrived.
 GROUP_COMMIT_S = 0.005
 GROUP_COMMIT_ROWS = 50
+# It waits at all only if the last CROWD requests arrived within CROWDED_S seconds.
 CROWD, CROWDED_S = 3, 0.025
-"""so many requests within so many seconds make it worth waiting for more"""
 MAX_GROUP_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """The committed row that answers a request, and the wait for it.
-
-    `fresh` is false if the request joined one that was there already.
-    """
-
-    chat: Chat
-    waiter: Waiter
-    fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """A request before its row exists; `item` gets its id from the row."""
+    """A request that is not stored yet. Its item gets its id from the row."""
 
     chat: Chat
     item: QueuedItem
+    waiter: Waiter
     named: bool
-    stored: asyncio.Future[Stored] = field(
+    stored: asyncio.Future[Submission] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
 class GroupCommit:
-    """A waiter is in the `waiters` before `announce` can lead to its answer.
+    """Each waiter is added to `waiters` before `announce` can lead to its answer.
 
-    `abandon` is told of a row, and its generation, whose client left before it was committed.
+    `abandon` gets the chat id and generation of a request whose client left during the commit.
     """
 
     def __init__(
@@ -69,14 +59,18 @@ class GroupCommit:
         self._entries: list[Entry] = []
         self._arrived = asyncio.Event()
         self._enough = asyncio.Event()
-        self._recent = deque([-math.inf] * CROWD, maxlen=CROWD)
-        """when the last requests arrived"""
+        self._arrivals = deque([-math.inf] * CROWD, maxlen=CROWD)
 
-    async def store(self, chat: Chat, item: QueuedItem, *, named: bool) -> Stored:
-        """Returns once the row is committed; raises RequestConflict or DatabaseUnavailable."""
-        entry = Entry(chat, item, named)
+    async def store(
+        self, chat: Chat, item: QueuedItem, waiter: Waiter, *, named: bool
+    ) -> Submission:
+        """Returns once the row is committed; raises RequestConflict or DatabaseUnavailable.
+
+        `named` says that the client chose the request id, so the request may join an earlier one.
+        """
+        entry = Entry(chat, item, waiter, named)
         self._entries.append(entry)
-        self._recent.append(time.monotonic())
+        self._arrivals.append(time.monotonic())
         self._arrived.set()
         if len(self._entries) >= GROUP_COMMIT_ROWS:
             self._enough.set()
@@ -84,13 +78,7 @@ class GroupCommit:
             return await entry.stored
         except asyncio.CancelledError:
             # The client may have left in the very tick in which its row was committed.
-            if (
-                entry.stored.done()
-                and not entry.stored.cancelled()
-                and not entry.stored.exception()
-            ):
-                waiter = entry.stored.result().waiter
-                self._waiters.remove(waiter)
+            if waiter.chat_id:
                 self._abandon(waiter.chat_id, waiter.generation)
             raise
 
@@ -106,8 +94,8 @@ class GroupCommit:
             await self._commit(group)
 
     async def _gather(self) -> None:
-        """Under load waits for companions; where few arrive, each is committed at once."""
-        if self._recent[-1] - self._recent[0] > CROWDED_S:
+        """Waits for more requests if many arrive; without load a request is committed at once."""
+        if self._arrivals[-1] - self._arrivals[0] > CROWDED_S:
             return
         try:
             async with asyncio.timeout(GROUP_COMMIT_S):
@@ -118,7 +106,7 @@ class GroupCommit:
     async def _commit(self, group: Sequence[Entry]) -> None:
         named = {request_key(entry.chat) for entry in group if entry.named}
         try:
-            accepted = await self._database.run(
+            submissions = await self._database.run(
                 submit_chats, [entry.chat for entry in group], named=named
             )
         except Exception:
@@ -133,25 +121,23 @@ class GroupCommit:
                     entry.stored.set_exception(refusal)
             return
         items = []
-        for entry, outcome in zip(group, accepted, strict=True):
-            self._tell(entry, outcome)
-            if outcome is not None and outcome.fresh:
-                chat = outcome.chat
+        for entry, submission in zip(group, submissions, strict=True):
+            self._settle(entry, submission)
+            if submission is not None and submission.fresh:
+                chat = submission.chat
                 items.append(replace(entry.item, id=chat.pk, generation=chat.generation))
         if items:
             await self._announce(items)
 
-    def _tell(self, entry: Entry, outcome: Submission | None) -> None:
-        if outcome is None:
+    def _settle(self, entry: Entry, submission: Submission | None) -> None:
+        """Ends the wait for the commit; None is a conflict with an earlier request."""
+        if submission is None:
             if not entry.stored.done():
                 entry.stored.set_exception(RequestConflict())
-        elif entry.stored.done():
-            self._abandon(
-                outcome.chat.pk, outcome.chat.generation
-            )  # its client left during the commit
-        else:
-            item = entry.item
-            chat = outcome.chat
-            waiter = Waiter(chat.pk, item.priority, due=item.due, generation=chat.generation)
-            self._waiters.add(waiter)
-            entry.stored.set_result(Stored(chat, waiter, outcome.fresh))
+            return
+        chat = submission.chat
+        if entry.stored.done():  # the client left during the commit
+            self._abandon(chat.pk, chat.generation)
+            return
+        self._waiters.add(entry.waiter, chat_id=chat.pk, generation=chat.generation)
+        entry.stored.set_result(submission)

@@ -1,39 +1,55 @@
-"""Who waits in this process, and for what."""
+"""The clients of this process that wait for answers, and the text that has arrived for them."""
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError, error_from_code
 from batching.engine.lanes import Priority
-from batching.gateway.partial_text import PartialText
+
+
+@dataclass(slots=True)
+class PartialText:
+    """The text of an answer that call `call_id` is still writing."""
+
+    call_id: int
+    text: str = ""
+    generation: int | None = None
+
+    def add(self, start: int, text: str) -> None:
+        """Appends a delta that continues the text; after a lost delta, none does any more."""
+        if start <= len(self.text) < start + len(text):
+            self.text += text[len(self.text) - start :]
 
 
 class Waiter:
-    """One client's wait for one `generation` of one chat. It is `queued` until its batch leaves.
+    """One client's wait for the answer to one request.
 
-    Long after `due` the answer's message may have been lost, and the row is read again.
+    `chat_id` and `generation` are 0 until the request is stored. The waiter is `queued` until its
+    batch leaves. Some time after `due` the answer's message may have been lost, so the gateway
+    reads the row.
     """
 
-    def __init__(self, chat_id: int, priority: Priority, *, due: float, generation: int) -> None:
-        self.chat_id = chat_id
-        self.generation = generation
+    def __init__(self, priority: Priority, *, due: float) -> None:
+        self.chat_id = 0
+        self.generation = 0
         self.priority = priority
         self.due = due
         self.queued = True
-        self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        # In the queue; None if it is not known or if the client receives no events.
         self.position: int | None = None
-        """its place in the queue, where somebody reads along and it is known"""
+        self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._changed: asyncio.Event | None = None
 
     @property
     def wants_position(self) -> bool:
-        """Somebody reads along, and may want to know the place in the queue."""
         return self._changed is not None and self.queued
 
     def matches(self, generation: int | None) -> bool:
-        """News that names no generation is for all: an answer, or told by an earlier version."""
+        """A message without a generation matches every waiter: answers carry none."""
         return generation is None or generation == self.generation
 
     def move_to(self, position: int | None) -> None:
@@ -42,7 +58,7 @@ class Waiter:
             self.notify()
 
     async def wait_for_change(self) -> None:
-        """Returns when there is an answer, or more of its text than at the last call."""
+        """Returns when the waiter has changed since the last call; the first call does not wait."""
         if self._changed is None:
             self._changed = asyncio.Event()
             self.answer.add_done_callback(lambda _: self.notify())
@@ -54,21 +70,44 @@ class Waiter:
         if self._changed is not None:
             self._changed.set()
 
+    def fail(self, error: GatewayError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # asyncio would log the error if no client awaits it any more
+
 
 class Waiters:
-    """Resolves the futures of waiting views. Several may wait for one chat."""
+    """Every open wait of this process. Several clients may wait for one chat."""
 
     def __init__(self) -> None:
         self._waiters: dict[int, list[Waiter]] = {}
         self._partial_texts: dict[int, PartialText] = {}
+        self._queued = dict.fromkeys(Priority, 0)
 
     def __len__(self) -> int:
         return sum(map(len, self._waiters.values()))
 
-    def add(self, waiter: Waiter) -> None:
-        self._waiters.setdefault(waiter.chat_id, []).append(waiter)
+    def count_queued(self, priority: Priority) -> int:
+        """The waiters, from `open` on, whose batch has not left yet."""
+        return self._queued[priority]
+
+    def open(self, priority: Priority, *, due: float) -> Waiter:
+        """Returns the waiter of a request that is about to be stored. `remove` ends it."""
+        self._queued[priority] += 1
+        return Waiter(priority, due=due)
+
+    def add(self, waiter: Waiter, *, chat_id: int, generation: int) -> None:
+        """From now on, messages about this generation of the chat reach the waiter."""
+        waiter.chat_id, waiter.generation = chat_id, generation
+        self._waiters.setdefault(chat_id, []).append(waiter)
+
+    def leave_queue(self, waiter: Waiter) -> None:
+        if waiter.queued:
+            waiter.queued = False
+            self._queued[waiter.priority] -= 1
 
     def remove(self, waiter: Waiter) -> None:
+        self.leave_queue(waiter)
         waiters = self._waiters.get(waiter.chat_id, [])
         if waiter in waiters:
             waiters.remove(waiter)
@@ -77,12 +116,11 @@ class Waiters:
             self._partial_texts.pop(waiter.chat_id, None)
 
     def find_partial_text(self, waiter: Waiter) -> PartialText | None:
-        """What is written so far of what it waits for; None if nothing is."""
         partial = self._partial_texts.get(waiter.chat_id)
         return partial if partial is not None and waiter.matches(partial.generation) else None
 
     def add_delta(self, delta: TextDelta) -> None:
-        """Takes a delta of an answer that is still being written, if anybody waits for it."""
+        """Ignores a delta that no client waits for, and one of an earlier call."""
         waiters = [w for w in self._waiters.get(delta.item_id, []) if w.matches(delta.generation)]
         partial = self._partial_texts.get(delta.item_id)
         if not waiters or (partial is not None and partial.call_id > delta.call_id):
@@ -95,10 +133,10 @@ class Waiters:
             waiter.notify()
 
     def list_wanting_position(self) -> list[Waiter]:
-        return [w for waiters in self._waiters.values() for w in waiters if w.wants_position]
+        return [waiter for waiter in self._list() if waiter.wants_position]
 
     def list_overdue(self, before: float) -> list[Waiter]:
-        """All who wait for chats of which somebody should have heard since the due time."""
+        """Waiters of chats whose answer is overdue."""
         return [
             waiter
             for waiters in self._waiters.values()
@@ -107,45 +145,35 @@ class Waiters:
         ]
 
     def refuse_all(self, error: GatewayError) -> None:
-        """Ends every wait; the chats stay where they are."""
-        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
-            if not waiter.answer.done():
-                waiter.answer.set_exception(error)
-                waiter.answer.exception()  # nobody may be left to look at it
-        self._waiters.clear()
-        self._partial_texts.clear()
+        """Ends every wait; the requests stay in the database as they are."""
+        for waiter in self._list():
+            self.remove(waiter)
+            waiter.fail(error)
 
-    def mark_dispatched(self, chat_ids: Iterable[int]) -> list[Waiter]:
-        """The waiters whose chats have just left the queue."""
-        left = []
+    def mark_dispatched(self, chat_ids: Iterable[int]) -> None:
         for chat_id in chat_ids:
             for waiter in self._waiters.get(chat_id, []):
                 if waiter.queued:
-                    waiter.queued = False
+                    self.leave_queue(waiter)
                     waiter.notify()
-                    left.append(waiter)
-        return left
 
-    def deliver(self, chat_id: int, outcome: dict[str, Any]) -> list[Waiter]:
-        """Hands an answer or an error over; gives those who had waited for it."""
-        waiters = self._waiters.get(chat_id, [])
-        # A late message of an earlier generation must not end a wait for the present one.
-        meant = [waiter for waiter in waiters if waiter.matches(outcome.get("generation"))]
-        for waiter in meant:
-            self.deliver_to(waiter, outcome)
-        return meant
+    def deliver(self, chat_id: int, response: dict[str, Any]) -> None:
+        """Ends the waits for the chat with an answer or with an error of their generation."""
+        for waiter in list(self._waiters.get(chat_id, [])):
+            # A late error must not end the wait of a client that sent the request again since.
+            if waiter.matches(response.get("generation")):
+                self.deliver_to(waiter, response)
 
-    def deliver_to(self, waiter: Waiter, outcome: dict[str, Any]) -> None:
-        """Ends one wait, however the chat's others go on."""
+    def deliver_to(self, waiter: Waiter, response: dict[str, Any]) -> None:
+        """Ends one wait; the other waiters of the chat go on."""
         self.remove(waiter)
-        # Its client may have gone or run out of time in this very tick.
-        if waiter.answer.done():
-            return
-        if "error" in outcome:
-            waiter.answer.set_exception(_parse_error(outcome["error"]))
-            waiter.answer.exception()  # nobody may be left to look at it
-        else:
-            waiter.answer.set_result(outcome["answer"])
+        if "error" in response:
+            waiter.fail(_parse_error(response["error"]))
+        elif not waiter.answer.done():  # the client may have left or timed out in this very tick
+            waiter.answer.set_result(response["answer"])
+
+    def _list(self) -> list[Waiter]:
+        return list(chain.from_iterable(self._waiters.values()))
 
 
 def _parse_error(error: dict[str, Any]) -> GatewayError:

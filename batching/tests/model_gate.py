@@ -1,11 +1,11 @@
-"""A model that writes on when the test lets it, however slow the machine is."""
+"""A model that goes on writing only when the test lets it, however slow the machine is."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from batching.gateway.events import Event, Reader
+from batching.gateway.events import Event, SentText
 from batching.llm.simulated.wire import Piece
 from batching.tests.harness import wait_until
 from llmbatch.tests.fixtures import model_server
@@ -13,11 +13,11 @@ from llmbatch.tests.fixtures import model_server
 PARTS = 4
 
 
-class Pen:
-    """The model server writes each reply in four parts.
+class ModelGate:
+    """Makes the model server write each reply in four parts.
 
-    After each part it waits until `may_go_on` accepts the number of parts that are written, and
-    before the first until `may_begin` is true. The times of the reply do not count.
+    It writes the first part when `may_begin` is true. After each part it waits until `may_go_on`
+    is true for the number of parts that are written. The reply's own times do not count.
     """
 
     def __init__(self, may_go_on: Callable[[int], Any], may_begin: Callable[[], Any]) -> None:
@@ -40,31 +40,31 @@ def use_gate(
     *,
     may_begin: Callable[[], Any] = lambda: True,
 ) -> None:
-    monkeypatch.setattr(model_server, "play", Pen(may_go_on, may_begin).play)
+    monkeypatch.setattr(model_server, "play", ModelGate(may_go_on, may_begin).play)
 
 
-class Readings:
-    """Counts the pieces of text that each reader of a stream was given."""
+class TextEventCounter:
+    """Counts the text events that each client of a stream received."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._counts: dict[Reader, int] = {}
-        extend = Reader._extend
+        self._counts: dict[SentText, int] = {}
+        extend = SentText._extend
 
-        def count(reader: Reader, text: str) -> Any:
-            for event in extend(reader, text):
-                self._note(reader, event)
+        def extend_and_count(sent: SentText, text: str) -> Any:
+            for event in extend(sent, text):
+                self._count(sent, event)
                 yield event
 
-        monkeypatch.setattr(Reader, "_extend", count)
+        monkeypatch.setattr(SentText, "_extend", extend_and_count)
 
-    def _note(self, reader: Reader, event: Event) -> None:
-        self._counts[reader] = self._counts.get(reader, 0) + (event["type"] == "text")
+    def _count(self, sent: SentText, event: Event) -> None:
+        self._counts[sent] = self._counts.get(sent, 0) + (event["type"] == "text")
 
     @property
     def total(self) -> int:
         return sum(self._counts.values())
 
-    def count_least(self, readers: int) -> int:
-        """The fewest pieces that one of so many readers has; 0 while there are fewer readers."""
-        counts = sorted(self._counts.values(), reverse=True)[:readers]
-        return counts[-1] if len(counts) == readers else 0
+    def count_least(self, clients: int) -> int:
+        """The fewest events that one of so many clients has; 0 while there are fewer clients."""
+        counts = sorted(self._counts.values(), reverse=True)[:clients]
+        return counts[-1] if len(counts) == clients else 0

@@ -1,4 +1,4 @@
-"""A WebSocket's client inside the process, before the whole ASGI application."""
+"""A WebSocket client in the same process, connected to the whole ASGI application."""
 
 import asyncio
 import json
@@ -12,8 +12,8 @@ from batching.tests.harness import LIMIT_S
 from llmbatch.asgi import application
 
 
-async def answer_nobody(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """The application before a client that reads no frame."""
+async def serve_without_reader(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Runs the application with a client that reads no frame, so that every send blocks."""
 
     async def send_no_frame(message: dict[str, Any]) -> None:
         if message["type"] == "websocket.send":
@@ -24,7 +24,7 @@ async def answer_nobody(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 class SocketClient:
-    """`accepted` and `subprotocol` are None until `connect` has been answered."""
+    """`accepted` and `subprotocol` are None until `connect` has returned."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class SocketClient:
         *,
         headers: dict[str, str] | None = None,
         offer: tuple[str, ...] = (),
-        deaf: bool = False,
+        reads: bool = True,
     ) -> None:
         named = {"host": "localhost"} | (headers or {})
         scope = {
@@ -43,42 +43,39 @@ class SocketClient:
             "client": ["127.0.0.1", 1],
             "subprotocols": list(offer),
         }
-        self._talk = ApplicationCommunicator(answer_nobody if deaf else application, scope)
+        served = application if reads else serve_without_reader
+        self._communicator = ApplicationCommunicator(served, scope)
         self.accepted: bool | None = None
         self.subprotocol: str | None = None
 
     async def connect(self) -> None:
-        await self._talk.send_input({"type": "websocket.connect"})
-        message = await self._talk.receive_output(LIMIT_S)
+        await self._communicator.send_input({"type": "websocket.connect"})
+        message = await self._communicator.receive_output(LIMIT_S)
         self.accepted = message["type"] == "websocket.accept"
         self.subprotocol = message.get("subprotocol")
 
     async def send(self, text: str | bytes) -> None:
         kind = "text" if isinstance(text, str) else "bytes"
-        await self._talk.send_input({"type": "websocket.receive", kind: text})
+        await self._communicator.send_input({"type": "websocket.receive", kind: text})
 
     async def receive(self, seconds: float = LIMIT_S) -> dict[str, Any]:
-        """The next frame; `{"closed": code, "reason": …}` when there is none."""
-        message = await self._talk.receive_output(seconds)
+        """The next frame; `{"closed": code, "reason": …}` if the socket was closed."""
+        message = await self._communicator.receive_output(seconds)
         if message["type"] == "websocket.close":
-            await self._talk.send_input({"type": "websocket.disconnect", "code": message["code"]})
+            disconnect = {"type": "websocket.disconnect", "code": message["code"]}
+            await self._communicator.send_input(disconnect)
             return {"closed": message["code"], "reason": message["reason"]}
         return json.loads(message["text"])
 
     async def leave(self) -> None:
-        await self._talk.send_input({"type": "websocket.disconnect", "code": 1000})
-        await self._talk.wait(LIMIT_S)
+        await self._communicator.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self._communicator.wait(LIMIT_S)
 
 
 @asynccontextmanager
-async def connected(
-    path: str = "/ws/live",
-    *,
-    headers: dict[str, str] | None = None,
-    offer: tuple[str, ...] = (),
-    deaf: bool = False,
-) -> AsyncIterator[SocketClient]:
-    client = SocketClient(path, headers=headers, offer=offer, deaf=deaf)
+async def connected(path: str = "/ws/live", **options: Any) -> AsyncIterator[SocketClient]:
+    """`options` are those of SocketClient."""
+    client = SocketClient(path, **options)
     await client.connect()
     yield client
     await client.leave()

@@ -187,14 +187,6 @@ async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
     assert len(harness.runtime.gateway.waiters) == 0
 
 
-async def test_ten_thousand_late_answers_leave_nothing_behind(harness: Harness) -> None:
-    waiters = harness.runtime.gateway.waiters
-    for chat_id in range(10_000):
-        assert not waiters.deliver(chat_id, {"answer": {"text": "late"}})
-    assert len(waiters) == 0
-    assert waiters._waiters == {}
-
-
 async def test_jump_of_the_wall_clock_delays_nothing(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,13 +227,13 @@ async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behin
     harness: Harness, monkeypatch: Any
 ) -> None:
     group_commit = harness.runtime.gateway.group_commit
-    tell = group_commit._tell
+    settle = group_commit._settle
 
-    def tell_and_leave(entry: Any, outcome: Any) -> None:
-        tell(entry, outcome)
+    def settle_and_leave(entry: Any, submission: Any) -> None:
+        settle(entry, submission)
         task.cancel()
 
-    monkeypatch.setattr(group_commit, "_tell", tell_and_leave)
+    monkeypatch.setattr(group_commit, "_settle", settle_and_leave)
     harness.hold()
     task = asyncio.create_task(harness.ask("gone", priority="MEDIUM"))
     await asyncio.wait([task])

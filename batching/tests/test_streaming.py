@@ -1,25 +1,20 @@
 """POST /v1/query with `Accept: text/event-stream`, through real parts, before a slow model."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 
-from batching.api.sse import format_frame
-from batching.engine.deltas import TextDelta
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
-from batching.gateway.events import Reader
-from batching.gateway.partial_text import PartialText
-from batching.gateway.waiters import Waiter, Waiters
+from batching.gateway.events import SentText
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.llm.simulated.wire import Pace
-from batching.tests.event_streams import EVENTS, read_frames, read_text
+from batching.tests.event_streams import EVENTS, join_text, parse_frames
 from batching.tests.faults.catalogue import find_fault
 from batching.tests.harness import Harness, change, wait_until
-from batching.tests.model_gate import Readings, use_gate
+from batching.tests.model_gate import TextEventCounter, use_gate
 from chats.models import Chat
 
 
@@ -28,7 +23,7 @@ async def stream(harness: Harness, prompt: str, **fields: Any) -> list[dict[str,
     reply = await harness.client.post("/v1/query", json=body, headers=EVENTS)
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"] == "text/event-stream"
-    return read_frames(reply.text)
+    return parse_frames(reply.text)
 
 
 async def stream_all(harness: Harness, prompts: list[str]) -> list[list[dict[str, Any]]]:
@@ -53,21 +48,21 @@ def slow_down(harness: Harness, *, seconds: float) -> None:
 async def test_every_position_of_a_batch_reads_its_own_text(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = Readings(monkeypatch)
-    use_gate(monkeypatch, lambda written: readings.total > written)
+    text_events = TextEventCounter(monkeypatch)
+    use_gate(monkeypatch, lambda written: text_events.total > written)
     prompts = [f"question {index} [[words:300]]" for index in range(6)]
     all_events = await stream_all(harness, prompts)
     assert harness.server.sizes == [6]
     for prompt, events in zip(prompts, all_events, strict=True):
         assert [event["type"] for event in events[:-1]].count("text") == len(events) - 1
-        assert read_text(events) == answer_prompt(prompt)
+        assert join_text(events) == answer_prompt(prompt)
     assert sum(map(len, all_events)) > 2 * 6, "they came while they were written"
 
 
 async def test_end_brings_every_field_of_the_plain_answer_but_the_text(harness: Harness) -> None:
     events = await stream(harness, "Why?", request_id="r-1")
     replay = (await harness.ask("Why?", request_id="r-1")).json()
-    assert read_text(events) == replay.pop("text")
+    assert join_text(events) == replay.pop("text")
     assert events[-1] == {"type": "done"} | replay
 
 
@@ -85,7 +80,7 @@ async def test_text_comes_before_the_answer_is_whole(
     assert (chat.status, chat.text) == ("running", None)
     seen.set()
     rest = [event async for event in events]
-    assert read_text([first, *rest]) == answer_prompt("[[words:200]]")
+    assert join_text([first, *rest]) == answer_prompt("[[words:200]]")
 
 
 async def test_stored_answer_is_replayed_in_one_piece(harness: Harness) -> None:
@@ -99,13 +94,13 @@ async def test_stored_answer_is_replayed_in_one_piece(harness: Harness) -> None:
 async def test_who_joins_in_the_middle_reads_from_the_beginning(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = Readings(monkeypatch)
-    use_gate(monkeypatch, lambda written: written == 4 or readings.count_least(2) >= written)
+    text_events = TextEventCounter(monkeypatch)
+    use_gate(monkeypatch, lambda written: written == 4 or text_events.count_least(2) >= written)
     prompt = "[[words:300]]"
     first = asyncio.create_task(stream(harness, prompt, request_id="r-1"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters._partial_texts) == 1)
     joined = await stream(harness, prompt, request_id="r-1")
-    assert read_text(joined) == read_text(await first) == answer_prompt(prompt)
+    assert join_text(joined) == join_text(await first) == answer_prompt(prompt)
     assert len([event for event in joined if event["type"] == "text"]) > 2
     assert harness.server.sizes == [1]
 
@@ -113,8 +108,8 @@ async def test_who_joins_in_the_middle_reads_from_the_beginning(
 async def test_stream_that_joins_a_plain_request_in_the_queue_grows(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = Readings(monkeypatch)
-    use_gate(monkeypatch, lambda written: written == 4 or readings.total >= written)
+    text_events = TextEventCounter(monkeypatch)
+    use_gate(monkeypatch, lambda written: written == 4 or text_events.total >= written)
     prompt = "[[words:300]]"
     harness.hold()
     plain = asyncio.create_task(harness.ask(prompt, request_id="r-1", priority="MEDIUM"))
@@ -124,7 +119,7 @@ async def test_stream_that_joins_a_plain_request_in_the_queue_grows(
     await harness.release(1)
     events = await streaming
     assert len(events) > 3
-    assert read_text(events) == (await plain).json()["text"]
+    assert join_text(events) == (await plain).json()["text"]
 
 
 async def test_lane_that_holds_tells_the_text_at_once(harness: Harness) -> None:
@@ -157,15 +152,15 @@ def script() -> Script:
 async def test_retry_says_that_what_was_read_is_void(
     harness: Harness, script: Faulty, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = Readings(monkeypatch)
-    use_gate(monkeypatch, lambda written: written < 4 or readings.total)
+    text_events = TextEventCounter(monkeypatch)
+    use_gate(monkeypatch, lambda written: written < 4 or text_events.total)
     script.name = fault
     prompts = [f"{index} [[words:300]]" for index in range(3)]
     all_events = await stream_all(harness, prompts)
     assert script.calls > 1
     for prompt, events in zip(prompts, all_events, strict=True):
         assert events[-1]["type"] == "done"
-        assert read_text(events) == answer_prompt(prompt)
+        assert join_text(events) == answer_prompt(prompt)
     restarts = [event for events in all_events for event in events if event["type"] == "restart"]
     assert len(restarts) >= 1
 
@@ -254,61 +249,13 @@ async def test_lost_messages_lose_no_letter(
     monkeypatch.setattr(gateway._layer, "send", lose_some)
     events = await stream(harness, "[[words:200]]")
     assert count > 3
-    assert read_text(events) == answer_prompt("[[words:200]]")
+    assert join_text(events) == answer_prompt("[[words:200]]")
     assert "restart" not in [event["type"] for event in events]
-
-
-def test_pieces_join_on_whatever_comes() -> None:
-    growing = PartialText(7)
-    growing.add(0, "ab")
-    growing.add(4, "ef")
-    assert growing.text == "ab", "behind a lost piece nothing joins on"
-    growing.add(1, "bcd")
-    growing.add(0, "a")
-    assert growing.text == "abcd"
-
-
-async def test_pieces_of_an_earlier_call_are_too_late() -> None:
-    waiters = Waiters()
-    waiters.add(waiter := Waiter(1, Priority.HIGH, due=0.0, generation=1))
-    waiters.grow(TextDelta(1, 8, 0, "new"))
-    waiters.grow(TextDelta(1, 7, 0, "old and longer"))
-    waiters.grow(TextDelta(2, 8, 0, "nobody's"))
-    growing = waiters.find_partial_text(waiter)
-    assert growing is not None
-    assert growing.text == "new"
-    assert list(waiters._partial_texts) == [1]
-
-
-def test_reader_never_reads_a_letter_twice() -> None:
-    reader = Reader()
-    assert list(reader.follow(PartialText(1, "ab"))) == [{"type": "text", "content": "ab"}]
-    assert list(reader.follow(PartialText(1, "ab"))) == []
-    assert list(reader.follow(PartialText(1, "abc"))) == [{"type": "text", "content": "c"}]
-    assert list(reader.end("abcd")) == [{"type": "text", "content": "d"}]
-
-
-def test_reader_is_told_when_another_text_begins() -> None:
-    reader = Reader()
-    assert list(reader.follow(PartialText(1))) == []
-    assert list(reader.follow(PartialText(2))) == [], "nothing was read that could be void"
-    list(reader.follow(PartialText(2, "ab")))
-    again = list(reader.follow(PartialText(3, "ab")))
-    assert again == [{"type": "restart"}, {"type": "text", "content": "ab"}]
-    assert list(reader.end("xy")) == [{"type": "restart"}, {"type": "text", "content": "xy"}]
 
 
 async def test_failure_of_the_gateways_own_ends_the_stream(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Reader, "end", lambda *_: 1 / 0)
+    monkeypatch.setattr(SentText, "complete", lambda *_: 1 / 0)
     *_, end = await stream(harness, "Why?")
     assert (end["type"], end["code"]) == ("error", "internal_error")
-
-
-def test_frame_is_one_line_to_readers_that_know_all_of_unicodes_lines() -> None:
-    text = "a\u2028b\u2029c\x85d\x0b\x0c\x1c\r\ne"
-    frame = format_frame({"type": "text", "content": text}).decode()
-    assert frame.endswith("\n\n")
-    (line,) = frame.rstrip("\n").splitlines()
-    assert json.loads(line.removeprefix("data: "))["content"] == text

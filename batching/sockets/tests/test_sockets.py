@@ -212,7 +212,7 @@ async def test_who_reads_nothing_keeps_a_revoked_key_at_work_nowhere(closed_gate
     bearer = {"path": "/ws/query", "offer": ("bearer", key)}
     room = closed_gateway.runtime.sockets
     async with AsyncExitStack() as stack:
-        deaf = [await stack.enter_async_context(connected(deaf=True, **bearer)) for _ in range(5)]
+        deaf = [await stack.enter_async_context(connected(reads=False, **bearer)) for _ in range(5)]
         polite = [await stack.enter_async_context(connected(**bearer)) for _ in range(5)]
         await wait_until(lambda: len(room) == 10)
         await sync_to_async(revoke)(row)

@@ -11,7 +11,7 @@ import pytest
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.wire import Pace
-from batching.tests.event_streams import EVENTS, read_frames, read_text
+from batching.tests.event_streams import EVENTS, join_text, parse_frames
 from llmbatch.tests.fixtures.fleet import Clients, fleet_marks, set_workers, start_workers
 from llmbatch.tests.fixtures.model_thread import ModelThread
 from llmbatch.tests.fixtures.server import PATIENCE_S, Server
@@ -28,12 +28,12 @@ class Reading:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return read_frames(self.body)
+        return parse_frames(self.body)
 
     @property
     def text(self) -> str:
         assert self.events[-1]["type"] == "done", self.events[-1]
-        return read_text(self.events)
+        return join_text(self.events)
 
 
 async def read_stream(

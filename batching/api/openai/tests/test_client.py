@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.tests.harness import Harness
-from batching.tests.model_gate import Readings, use_gate
+from batching.tests.model_gate import TextEventCounter, use_gate
 
 
 @pytest.fixture
@@ -113,8 +113,8 @@ async def test_stream_whose_text_begins_anew_is_broken_off_or_goes_on(
     harness: Harness, client: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The simulated model says the same again, so the text goes on where it was."""
-    readings = Readings(monkeypatch)
-    use_gate(monkeypatch, lambda written: written < 4 or readings.total)
+    text_events = TextEventCounter(monkeypatch)
+    use_gate(monkeypatch, lambda written: written < 4 or text_events.total)
     prompt = "[[fault:reset:1]] [[words:200]]"
     stream = await ask(client, prompt, stream=True)
     text = "".join([chunk.choices[0].delta.content or "" for chunk in stream])

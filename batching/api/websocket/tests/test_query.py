@@ -13,9 +13,9 @@ from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
 from batching.store.cancellation import cancel_queued, cancel_request
 from batching.store.queue import find_request
-from batching.tests.event_streams import read_text
+from batching.tests.event_streams import join_text
 from batching.tests.harness import LIMIT_S, Harness, change, wait_until
-from batching.tests.model_gate import Readings, use_gate
+from batching.tests.model_gate import TextEventCounter, use_gate
 from batching.tests.sockets import SocketClient, connected
 from chats.models import Chat
 from settings_app.access.tests.rows import create_api_key_async
@@ -82,8 +82,8 @@ async def test_no_answer_waits_behind_another(harness: Harness) -> None:
 async def test_text_streams_to_those_who_ask_for_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = Readings(monkeypatch)
-    use_gate(monkeypatch, lambda written: written == 4 or readings.total >= written)
+    text_events = TextEventCounter(monkeypatch)
+    use_gate(monkeypatch, lambda written: written == 4 or text_events.total >= written)
     harness.hold()
     async with connected(PATH) as client:
         await ask(client, "[[words:300]]", ref="grows", stream=True)
@@ -92,7 +92,7 @@ async def test_text_streams_to_those_who_ask_for_it(
         frames = await hear_all(client, 2)
     growing = [frame for frame in frames if frame["ref"] == "grows"]
     assert len([frame for frame in growing if frame["type"] == "text"]) > 2
-    assert read_text(growing) == answer_prompt("[[words:300]]")
+    assert join_text(growing) == answer_prompt("[[words:300]]")
     assert "text" not in growing[-1]
     assert not [f for f in frames if f["ref"] == "whole" and f["type"] == "text"]
 

@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 
 from batching.engine.deltas import TextDelta
-from batching.engine.errors import Blocked
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Planner, QueuedItem, Trigger
-from batching.gateway import gateway
-from batching.gateway.waiters import Waiter, Waiters
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import delta_message, finished_message, parse_deltas, parse_finished
 from batching.store.cancellation import cancel_queued, expire_items
@@ -32,10 +29,6 @@ async def wait_for_row(status: Status) -> Chat:
         while not await Chat.objects.filter(status=status).aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return await Chat.objects.aget()
-
-
-def make_waiter(*, generation: int) -> Waiter:
-    return Waiter(1, Priority.HIGH, due=0.0, generation=generation)
 
 
 # --- ends ----------------------------------------------------------------------------------------
@@ -103,40 +96,6 @@ def test_cancel_tells_of_the_life_that_it_ended() -> None:
     assert (channel, outcome["generation"]) == ("p2", renewed.generation)
 
 
-async def test_reading_the_row_again_ends_only_who_waited_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(gateway, "REREAD_INTERVAL_S", 0.001)
-    reading, go_on = asyncio.Event(), asyncio.Event()
-
-    class Database:
-        async def run(self, *_: Any) -> dict[int, Any]:
-            reading.set()
-            await go_on.wait()
-            return {1: REFUSED}
-
-    database: Any = Database()
-    door = gateway.Gateway(layer=None, database=database, process="p")
-    earlier, later = make_waiter(generation=1), make_waiter(generation=2)
-    door.waiters.add(earlier)
-    task = asyncio.create_task(door.reread())
-    await reading.wait()
-    door.waiters.add(later)  # the row was renewed after it was read
-    go_on.set()
-    with pytest.raises(Blocked):
-        await asyncio.wait_for(earlier.answer, LIMIT_S)
-    assert not later.answer.done()
-    task.cancel()
-
-
-async def test_end_of_another_life_is_left_to_the_row() -> None:
-    """Its own news was lost: then what the row says now is the end."""
-    waiters = Waiters()
-    waiters.add(waiter := make_waiter(generation=1))
-    assert not waiters.deliver(1, REFUSED | {"generation": 2})
-    assert waiters.list_overdue(1.0) == [waiter]
-
-
 # --- what a planner still holds ------------------------------------------------------------------
 
 
@@ -181,25 +140,6 @@ def test_item_of_an_earlier_life_is_not_claimed() -> None:
     assert [work.id for work in claim.batch.items] == [mate.pk]
     chat.refresh_from_db()
     assert chat.status == Status.QUEUED
-
-
-# --- growing texts -------------------------------------------------------------------------------
-
-
-async def test_text_of_an_earlier_life_reaches_no_reader_of_a_later_one() -> None:
-    waiters = Waiters()
-    waiters.add(earlier := make_waiter(generation=1))
-    waiters.grow(TextDelta(1, 7, 0, "old", generation=1))
-    waiters.add(later := make_waiter(generation=2))
-    assert waiters.find_partial_text(later) is None, "what was there when it came"
-    waiters.deliver(1, REFUSED | {"generation": 1})
-    waiters.grow(TextDelta(1, 7, 3, " and late", generation=1))
-    assert waiters.find_partial_text(later) is None, "what came late"
-    waiters.grow(TextDelta(1, 8, 0, "new", generation=2))
-    growing = waiters.find_partial_text(later)
-    assert growing is not None
-    assert growing.text == "new"
-    assert waiters.find_partial_text(earlier) is None
 
 
 # --- what names a generation ---
