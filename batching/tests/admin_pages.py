@@ -1,4 +1,4 @@
-"""The admin's lists and records, opened by a test client."""
+"""Opens the admin's lists and records with a test client."""
 
 from django.urls import reverse
 

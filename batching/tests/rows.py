@@ -1,4 +1,4 @@
-"""Stored batches and model calls as the gateway's services leave them."""
+"""Makes stored batches and model calls, as the functions of the store write them."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""The admin's view of chats, batches, calls and days: to look at, never to change."""
+"""The admin shows chats, batches, calls and days, and lets nobody change them."""
 
 import pytest
 from django.db import connection

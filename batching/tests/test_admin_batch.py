@@ -1,4 +1,4 @@
-"""A batch's page: the whole story; the lists: dates, search, filters."""
+"""The admin's page of a batch, and the dates, the search and the filters of its lists."""
 
 from datetime import timedelta
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def story():
-    """Two items in one combined call; the second was asked for again alone, and was blocked."""
+def stored_batch():
+    """Two items in one combined call; a second call for the second item alone was blocked."""
     batch = make_batch(size=2)
     first = make_chat(
         batch=batch,
@@ -68,36 +68,36 @@ def article(page: str, anchor: str) -> str:
     return page.partition(f'<article id="{anchor}">')[2].partition("</article>")[0]
 
 
-def test_batch_shows_each_prompt_beside_its_answer(admin_client, story):
-    batch, first, second, combined, single = story
+def test_batch_shows_each_prompt_beside_its_answer(admin_client, stored_batch):
+    batch, first, second, combined, single = stored_batch
     page = open_record(admin_client, batch)
-    told = article(page, f"chat-{first.pk}")
-    assert "Why &lt;i&gt;blue&lt;/i&gt;?" in told
-    assert "Rayleigh &amp; co." in told
+    shown = article(page, f"chat-{first.pk}")
+    assert "Why &lt;i&gt;blue&lt;/i&gt;?" in shown
+    assert "Rayleigh &amp; co." in shown
     for fact in ("1,234 ms", "2,345 ms", "77 (estimated)", ">11<", ">22<", ">33<", ">4<", "Done"):
-        assert fact in told
-    assert f'href="#call-{combined.pk}"' in told
-    assert f'href="#call-{single.pk}"' not in told
+        assert fact in shown
+    assert f'href="#call-{combined.pk}"' in shown
+    assert f'href="#call-{single.pk}"' not in shown
     failed = article(page, f"chat-{second.pk}")
     assert "Something bad" in failed
     assert "It was blocked." in failed
     assert f'href="#call-{single.pk}"' in failed
 
 
-def test_batch_shows_every_call_with_prompt_reply_and_times(admin_client, story):
-    batch, _, _, combined, single = story
+def test_batch_shows_every_call_with_prompt_reply_and_times(admin_client, stored_batch):
+    batch, _, _, combined, single = stored_batch
     page = open_record(admin_client, batch)
-    told = article(page, f"call-{combined.pk}")
+    shown = article(page, f"call-{combined.pk}")
     for fact in ("RULES {the combined prompt}", "Combined prompt", "150 ms", "1,500 ms", "SAFETY"):
-        assert fact in told
-    assert "{&quot;0_x&quot;: &quot;Rayleigh &amp; co.&quot;" in told
+        assert fact in shown
+    assert "{&quot;0_x&quot;: &quot;Rayleigh &amp; co.&quot;" in shown
     retried = article(page, f"call-{single.pk}")
     for fact in ("attempt 2", "failed: blocked", "The prompt was blocked.", "yes", "Not stored."):
         assert fact in retried
 
 
-def test_chats_and_calls_lead_to_each_other(admin_client, story):
-    _, first, second, combined, single = story
+def test_chats_and_calls_lead_to_each_other(admin_client, stored_batch):
+    _, first, second, combined, single = stored_batch
     call_page = open_record(admin_client, combined)
     for chat in (first, second):
         assert reverse("admin:chats_chat_change", args=[chat.pk]) in call_page
@@ -106,8 +106,8 @@ def test_chats_and_calls_lead_to_each_other(admin_client, story):
     assert reverse("admin:batching_modelcall_change", args=[single.pk]) not in chat_page
 
 
-def test_batch_page_costs_the_same_queries_for_more_items_and_calls(admin_client, story):
-    batch, *_ = story
+def test_batch_page_costs_the_same_queries_for_more_items_and_calls(admin_client, stored_batch):
+    batch, *_ = stored_batch
 
     def count_queries() -> int:
         with CaptureQueriesContext(connection) as queries:
@@ -121,12 +121,12 @@ def test_batch_page_costs_the_same_queries_for_more_items_and_calls(admin_client
     assert count_queries() == few
 
 
-def test_unknown_batch_leads_home(admin_client):
+def test_unknown_batch_redirects_to_the_index(admin_client):
     response = admin_client.get("/admin/batching/batch/99/change/")
     assert response.status_code == 302
 
 
-def test_very_long_text_is_cut_on_the_batch_page_and_says_so():
+def test_very_long_text_is_cut_on_the_batch_page_with_a_note():
     assert shorten("x" * MAX_SHOWN_CHARACTERS) == "x" * MAX_SHOWN_CHARACTERS
     assert shorten("x" * (MAX_SHOWN_CHARACTERS + 1500)).endswith(
         "… 1,500 more characters, which its own page shows"
@@ -134,8 +134,8 @@ def test_very_long_text_is_cut_on_the_batch_page_and_says_so():
 
 
 @pytest.mark.parametrize("name", ["batching_batch", "batching_modelcall", "chats_chat"])
-def test_records_are_found_by_number_and_nonsense_finds_nothing(admin_client, story, name):
-    batch, first, _, combined, _ = story
+def test_records_are_found_by_number_and_nonsense_finds_nothing(admin_client, stored_batch, name):
+    batch, first, _, combined, _ = stored_batch
     pk = {"batching_batch": batch, "batching_modelcall": combined, "chats_chat": first}[name].pk
     page = reverse(f"admin:{name}_change", args=[pk])
     assert page in open_list(admin_client, name, f"?q={pk}")
@@ -178,7 +178,7 @@ def test_dates_of_a_list_go_from_years_to_days(admin_client):
 
 
 @pytest.mark.usefixtures("calendar")
-def test_dates_are_not_looked_for_in_the_large_table(admin_client):
+def test_date_links_are_found_without_scanning_the_large_table(admin_client):
     with CaptureQueriesContext(connection) as queries:
         open_list(admin_client, "chats_chat")
     asked = [query["sql"].lower() for query in queries if "chats_chat" in query["sql"]]
@@ -186,7 +186,7 @@ def test_dates_are_not_looked_for_in_the_large_table(admin_client):
     assert not [sql for sql in asked if "distinct" in sql or "min(" in sql or '"prompt"' in sql]
 
 
-def test_one_year_alone_is_not_a_choice(admin_client):
+def test_single_year_is_not_offered_as_a_choice(admin_client):
     for days in (0, 1, 40):
         make_chat(received_at=NOON - timedelta(days=days))
     roll_up_pending()

@@ -18,7 +18,7 @@ def _key(settings):
 
 
 class AskedModel:
-    """Stands for a runtime and its model; answers the test of the key with `trouble`."""
+    """Replaces the runtime and its model; the test of the key returns `trouble`."""
 
     def __init__(self, trouble: str) -> None:
         self.trouble = trouble
@@ -53,20 +53,20 @@ SETTINGS_PAGE = "/admin/settings_app/gatewaysettings/1/change/"
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("trouble", "shown"),
     [("", "accepts the key and knows the model"), ("Bad <key>.", "failed: Bad &lt;key&gt;.")],
 )
-def test_button_asks_the_model_service_and_tells_its_answer(
-    admin_client, asked_model, trouble, told
+def test_button_asks_the_model_service_and_shows_its_answer(
+    admin_client, asked_model, trouble, shown
 ):
     model = asked_model(trouble)
     page = admin_client.post("/admin/test-key", follow=True)
     assert model.asked == ["gemini-3.8-flash"]
-    assert told in page.text
+    assert shown in page.text
     assert page.redirect_chain == [(SETTINGS_PAGE, 302)]
 
 
-def test_button_without_a_key_asks_nobody(admin_client, asked_model, settings):
+def test_button_without_a_key_makes_no_call(admin_client, asked_model, settings):
     settings.GEMINI_API_KEY = ""
     refresh_snapshot()
     model = asked_model()

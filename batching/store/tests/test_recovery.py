@@ -1,4 +1,4 @@
-"""What a dead process held is taken back; what a live one holds is left alone."""
+"""Requests of dead processes go back into the queue; those of live processes stay."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from chats.leases import renew_leases
 from chats.models import Chat, Status
 from chats.services import Finish, finish_chats
 
-NOW = datetime.now(UTC)  # the present of rows whose time does not matter
+NOW = datetime.now(UTC)  # for rows whose time does not matter
 
 
 def make_running(owner: str, *, attempt: int = 1, lease_s: float = -1.0) -> Chat:
@@ -62,7 +62,7 @@ def test_expired_lease_puts_the_request_back_and_marks_its_call() -> None:
 
 
 @pytest.mark.django_db
-def test_lease_that_holds_and_ones_own_are_left_alone() -> None:
+def test_valid_leases_and_own_busy_chats_are_not_taken_back() -> None:
     make_running("a#alive", lease_s=60)
     mine = make_running("b#me", lease_s=-3600)
     recovery = take_back_expired(own="b#me", busy=[mine.pk])
@@ -72,7 +72,7 @@ def test_lease_that_holds_and_ones_own_are_left_alone() -> None:
 
 
 @pytest.mark.django_db
-def test_what_a_process_holds_and_nobody_runs_there_is_taken_back_by_itself() -> None:
+def test_process_takes_back_its_own_chats_that_it_does_not_run() -> None:
     lost, busy = make_running("b#me"), make_running("b#me", attempt=2)
     assert take_back_expired(own="b#me", busy=[busy.pk]).requeued == [lost.pk]
     assert ModelCall.objects.filter(status="started").count() == 2, "the other call runs on"
@@ -88,7 +88,7 @@ def test_request_without_an_attempt_left_fails_with_its_reason() -> None:
 
 
 @pytest.mark.django_db
-def test_earlier_process_of_the_same_name_is_known_to_be_dead() -> None:
+def test_chats_of_a_dead_process_with_the_same_name_are_taken_back() -> None:
     mine = make_running("a#before", lease_s=settings.LEASE_S / 2 - 1)
     make_running("ab#other", lease_s=0)
     assert take_back_earlier("a", own="a#now").requeued == [mine.pk]
@@ -125,13 +125,13 @@ def test_finish_of_a_process_that_lost_its_lease_changes_nothing() -> None:
     assert (chat.status, chat.text) == ("queued", None)
 
 
-async def test_restarted_gateway_answers_what_its_predecessor_was_running(
+async def test_restarted_gateway_answers_the_requests_of_its_predecessor(
     harness: Harness,
 ) -> None:
     await post_async(harness, "[[fault:hang:1]] Why?", request_id="kept")
     await wait_until(lambda: harness.server.calls)
     dead = harness.runtime
-    await dead.supervisor.stop()  # as if it had been killed: nothing is written any more
+    await dead.supervisor.stop()  # as if it had been killed: it writes nothing more
     again = Runtime()
     await again.start()
     try:

@@ -1,4 +1,4 @@
-"""What the retention and `manage.py prune` delete, and what they leave."""
+"""Which rows the retention setting and `manage.py prune` delete, and which they keep."""
 
 import asyncio
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def set_retention(**values: Any) -> None:
     refresh_snapshot()
 
 
-def test_old_history_goes_and_its_figures_stay() -> None:
+def test_old_history_is_deleted_and_its_figures_stay() -> None:
     make_history(31, usernames=["ann", "bob"])
     make_history(29, usernames=["ann"])
     roll_up_pending()
@@ -73,7 +73,7 @@ def test_chunks_are_bounded() -> None:
     assert remaining() == (0, 0, 0)
 
 
-def test_what_is_open_or_not_counted_yet_stays() -> None:
+def test_open_and_uncounted_rows_stay() -> None:
     old = NOW - timedelta(days=99)
     make_chat(Status.QUEUED, received_at=old)
     make_chat(Status.RUNNING, received_at=old, batch=make_batch(at=old, outcome=Outcome.RUNNING))
@@ -93,7 +93,7 @@ def test_batch_stays_while_one_of_its_chats_or_calls_does() -> None:
     assert remaining() == (1, 2, 2)
 
 
-def test_old_batches_whose_chats_ran_elsewhere_go_too() -> None:
+def test_old_batches_whose_chats_ran_elsewhere_are_deleted() -> None:
     make_call(make_batch(at=NOW - timedelta(days=31)))
     make_call(make_batch(at=NOW))
     roll_up_pending()
@@ -126,7 +126,7 @@ def test_command_takes_the_setting_unless_days_are_given() -> None:
     assert sum(stat.requests for stat in DailyStat.objects.all()) == 2
 
 
-def test_usernames_chats_go_at_any_age_and_their_words_with_them() -> None:
+def test_chats_of_a_username_are_deleted_at_any_age_with_their_words() -> None:
     now = datetime.now(UTC)
     shared = make_history(1, usernames=["ann", "bob"], now=now)
     own = make_history(0, usernames=["ann"], now=now)
@@ -156,7 +156,7 @@ def test_words_in_an_earlier_batch_of_a_chat_are_found() -> None:
     assert (earlier.prompt, kept.prompt) == ("", "others")
 
 
-def test_username_with_days_takes_the_old_ones_alone() -> None:
+def test_username_with_days_deletes_only_old_chats() -> None:
     now = datetime.now(UTC)
     make_history(9, usernames=["ann"], now=now)
     make_history(1, usernames=["ann"], now=now)
@@ -182,13 +182,13 @@ def test_all_prompts_are_blanked_and_all_answers_stay() -> None:
         (["--prompts", "--dry-run"], "no other option"),
     ],
 )
-def test_impossible_wishes_are_refused(arguments: list[str], reason: str) -> None:
+def test_invalid_options_are_refused(arguments: list[str], reason: str) -> None:
     set_retention(retention_days=0)
     with pytest.raises(CommandError, match=reason):
         run_prune(*arguments)
 
 
-async def test_running_gateway_deletes_what_has_become_old(
+async def test_running_gateway_deletes_old_rows(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "RETENTION_DELAY_S", 0.0)

@@ -1,4 +1,4 @@
-"""The threads that carry the ORM's work."""
+"""The threads in which ORM functions run."""
 
 import pytest
 from django.db import connection
@@ -9,7 +9,7 @@ from chats.models import Chat
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def count_noted() -> int:
+def count_recorded() -> int:
     Chat.objects.exists()
     return len(connection.queries_log)
 
@@ -21,20 +21,20 @@ async def threads():
     await threads.close()
 
 
-async def test_statements_noted_under_debug_are_forgotten_after_each_call(threads, settings):
+async def test_statements_recorded_under_debug_are_cleared_after_each_call(threads, settings):
     settings.DEBUG = True
-    noted = [await threads.run(count_noted) for _ in range(3)]
-    assert noted[0] >= 1
-    assert noted[1:] == [1, 1]
+    recorded = [await threads.run(count_recorded) for _ in range(3)]
+    assert recorded[0] >= 1
+    assert recorded[1:] == [1, 1]
 
 
-async def test_statements_of_a_call_that_fails_are_forgotten_too(threads, settings):
+async def test_statements_of_a_call_that_fails_are_cleared_too(threads, settings):
     def fail() -> None:
-        count_noted()
+        count_recorded()
         raise ValueError
 
     settings.DEBUG = True
-    await threads.run(count_noted)
+    await threads.run(count_recorded)
     with pytest.raises(ValueError):
         await threads.run(fail)
-    assert await threads.run(count_noted) == 1
+    assert await threads.run(count_recorded) == 1
