@@ -89,7 +89,6 @@ class CallReport:
     request_ids: tuple[str, ...] = ()
 
 
-@dataclass(kw_only=True)
 class Call:
     """Makes one call for `items` and calls the `on_…` functions with what it finds in the reply.
 
@@ -97,44 +96,54 @@ class Call:
     that sends nothing for `stall_s` is closed.
     """
 
-    prepared: PreparedCall
-    items: Sequence[BatchItem]
-    model: Model
-    on_answer: Callable[[BatchItem, Answer], None]
-    on_suspicion: Callable[[BatchItem, str], None]
-    on_delta: Callable[[TextDelta], None]
-    on_first_text: Callable[[], None]
-    clock: Callable[[], float]
-    stall_s: float
-    hold: bool
-
-    def __post_init__(self) -> None:
-        prompt, items = self.prepared.prompt, self.items
-        self.hold = self.hold and len(items) > 1
-        self.report = CallReport(
-            self.prepared, request_ids=tuple(item.request_id for item in items)
-        )
-        self._quote_timer: asyncio.TimerHandle | None = None
-        self._tail_ends: float | None = None
-        self._check = AnswerCheck(prompt.keys, [item.prompt for item in items])
+    def __init__(
+        self,
+        prepared: PreparedCall,
+        items: Sequence[BatchItem],
+        *,
+        model: Model,
+        on_answer: Callable[[BatchItem, Answer], None],
+        on_suspicion: Callable[[BatchItem, str], None],
+        on_delta: Callable[[TextDelta], None],
+        on_first_text: Callable[[], None],
+        clock: Callable[[], float],
+        stall_s: float,
+        hold: bool,
+    ) -> None:
+        self._prompt = prepared.prompt
+        self._items = items
+        self._model = model
+        self._on_answer = on_answer
+        self._on_suspicion = on_suspicion
+        self._on_first_text = on_first_text
+        self._clock = clock
+        self._stall_s = stall_s
+        self._hold = hold and len(items) > 1
+        self.report = CallReport(prepared, request_ids=tuple(item.request_id for item in items))
+        self._check = AnswerCheck(self._prompt.keys, [item.prompt for item in items])
+        self._splitter = Splitter(self._prompt.keys)
+        self._delta_reader = self._make_delta_reader(on_delta)
         self._texts: dict[int, str] = {}  # the trusted answers, by index
         self._lengths = [0] * len(items)
-        self._splitter = Splitter(prompt.keys)
-        streamed = {} if self.hold else {i: x.id for i, x in enumerate(items) if x.streamed}
-        self._delta_reader = DeltaReader(
-            self.prepared.id,
-            streamed,
+        self._block_reason: str | None = None
+        self._quote_timer: asyncio.TimerHandle | None = None
+        self._tail_ends: float | None = None
+        self._started = clock()
+
+    def _make_delta_reader(self, on_delta: Callable[[TextDelta], None]) -> DeltaReader:
+        streamed = [] if self._hold else [(i, x) for i, x in enumerate(self._items) if x.streamed]
+        return DeltaReader(
+            self.report.call.id,
+            {index: item.id for index, item in streamed},
             splitter=self._splitter,
             check=self._check,
-            on_delta=self.on_delta,
+            on_delta=on_delta,
         )
-        self._block_reason: str | None = None
-        self._started = self.clock()
 
     async def run(self) -> RetryDecision | None:
         """Returns None if every item got its answer, else what to do about the others."""
         failure: CallFailed | None = None
-        for item in self.items:
+        for item in self._items:
             item.attempts += 1
             item.calling = True
             item.called = self._started if item.called is None else item.called
@@ -150,7 +159,7 @@ class Call:
                 self._complete_report(failure)
                 raise
             # Nobody cancelled this task: the error came out of the client, so the call just failed.
-        for item in self.items:
+        for item in self._items:
             item.calling = False
         self._check_whole_reply()
         if not self._unanswered:
@@ -166,7 +175,7 @@ class Call:
 
     @property
     def _unanswered(self) -> list[BatchItem]:
-        return [item for item in self.items if not item.finished]
+        return [item for item in self._items if not item.finished]
 
     @property
     def _deadline(self) -> float:
@@ -174,29 +183,29 @@ class Call:
         unanswered = self._unanswered
         if not unanswered:
             # Set once: a model that keeps sending must not hold its call slot without limit.
-            self._tail_ends = self._tail_ends or self.clock() + TAIL_S
+            self._tail_ends = self._tail_ends or self._clock() + TAIL_S
             return self._tail_ends
         return max(item.deadline for item in unanswered)
 
     async def _read_reply(self) -> None:
         loop = asyncio.get_running_loop()
-        timeout_s = max(0.001, self._deadline - self.clock())
+        timeout_s = max(0.001, self._deadline - self._clock())
         patience_s = self._patience_s()
         try:
             async with (
                 asyncio.timeout(patience_s) as timeout,
-                aclosing(self.model.stream(self.prepared.prompt, timeout_s=timeout_s)) as reply,
+                aclosing(self._model.stream(self._prompt, timeout_s=timeout_s)) as reply,
             ):
                 async for piece in reply:
                     self._handle_piece(piece)
                     patience_s = self._patience_s()
                     timeout.reschedule(loop.time() + patience_s)
         except TimeoutError:
-            stalled = patience_s >= self.stall_s
+            stalled = patience_s >= self._stall_s
             raise stall_failure(patience_s) if stalled else timeout_failure() from None
 
     def _patience_s(self) -> float:
-        return min(self.stall_s, self._deadline - self.clock())
+        return min(self._stall_s, self._deadline - self._clock())
 
     def _handle_piece(self, piece: Piece) -> None:
         report = self.report
@@ -206,8 +215,8 @@ class Call:
         if not piece.text:
             return
         if report.first_token_s is None:
-            report.first_token_s = self.clock() - self._started
-            self.on_first_text()
+            report.first_token_s = self._clock() - self._started
+            self._on_first_text()
         self._handle_answers(self._splitter.feed(piece.text))
         self._delta_reader.emit_deltas()
         self._cancel_quote_timer()
@@ -232,7 +241,7 @@ class Call:
                 self._suspect(index, reason)
                 continue
             self._texts[index] = text
-            if not self.hold:
+            if not self._hold:
                 self._release(index, text)
 
     def _check_whole_reply(self) -> None:
@@ -240,50 +249,50 @@ class Call:
         self._close_last_value()
         for index, reason in self._check.find_dictated(self._texts).items():
             self._suspect(index, reason)
-        if self.hold:
+        if self._hold:
             for index, text in self._texts.items():
-                if not self.items[index].suspicion:
+                if not self._items[index].suspicion:
                     self._release(index, text)
 
     def _suspect(self, index: int, reason: str) -> None:
         """Marks an item whose answer is not trusted. An answer that was released stays so."""
-        self.items[index].suspicion = reason
-        self.on_suspicion(self.items[index], reason)
+        self._items[index].suspicion = reason
+        self._on_suspicion(self._items[index], reason)
 
     def _release(self, index: int, text: str) -> None:
-        item = self.items[index]
+        item = self._items[index]
         if item.finished:
             return
         item.finished = True
         usage, estimated = self._measure_usage(index, text)
         finish_reason = self.report.finish_reason or "STOP"
-        self.on_answer(item, Answer(text, finish_reason, item.spent + usage, estimated))
+        self._on_answer(item, Answer(text, finish_reason, item.spent + usage, estimated))
 
     def _measure_usage(self, index: int, text: str) -> tuple[TokenUsage, bool]:
         """The usage of one answer, and whether it is an estimate."""
         known = self.report.usage
         if known is not None and self.report.finish_reason:
             return self._share(known)[index], False
-        known = known or TokenUsage(prompt=estimate_tokens(str(self.prepared.prompt)))
+        known = known or TokenUsage(prompt=estimate_tokens(str(self._prompt)))
         share = self._share(known)[index]
-        thoughts = known.thoughts // len(self.items)
+        thoughts = known.thoughts // len(self._items)
         return TokenUsage(share.prompt, estimate_tokens(text), thoughts, share.cached), True
 
     def _share(self, usage: TokenUsage) -> list[TokenUsage]:
         return share_usage(
             usage,
-            prompt_weights=[len(item.prompt) for item in self.items],
+            prompt_weights=[len(item.prompt) for item in self._items],
             output_weights=self._lengths,
         )
 
     def _complete_report(self, failure: CallFailed | None) -> None:
         report = self.report
         report.reply = self._splitter.reply
-        report.duration_s = self.clock() - self._started
+        report.duration_s = self._clock() - self._started
         if failure is not None:
             report.error = failure.error
             report.perhaps_billed = failure.perhaps_billed
         if report.usage is not None:
-            for item, share in zip(self.items, self._share(report.usage), strict=True):
+            for item, share in zip(self._items, self._share(report.usage), strict=True):
                 report.shares[item.id] = share
                 item.spent += share

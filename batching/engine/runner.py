@@ -96,8 +96,8 @@ class BatchRunner:
         probe: bool,
     ) -> None:
         call = Call(
-            prepared=prepared,
-            items=items,
+            prepared,
+            items,
             model=self._model,
             on_answer=partial(self._recorder.answer, batch),
             on_suspicion=partial(self._recorder.suspect, batch),
