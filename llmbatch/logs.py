@@ -8,6 +8,11 @@ from typing import Any
 from batching.telemetry.log_context import trace_fields
 
 MEGABYTE = 1024 * 1024
+# Loggers of libraries that write an info line per request or per connection.
+_QUIET = (
+    *("django.channels.server", "daphne", "google_genai", "httpx2", "httpcore2", "axes"),
+    "asyncio",
+)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -66,12 +71,6 @@ def logging_config(*, directory: Path, line_format: str, to_files: bool) -> dict
             "batching.log.calls": {"handlers": ["calls"], "level": "INFO", "propagate": False},
             "batching.log.pairs": {"handlers": ["pairs"], "level": "INFO", "propagate": False},
             "django": {"handlers": [], "level": "INFO", "propagate": True},
-            "django.channels.server": {"level": "WARNING"},
-            "daphne": {"level": "WARNING"},
-            "google_genai": {"level": "WARNING"},
-            "httpx2": {"level": "WARNING"},
-            "httpcore2": {"level": "WARNING"},
-            "axes": {"level": "WARNING"},
-            "asyncio": {"level": "WARNING"},
-        },
+        }
+        | {name: {"level": "WARNING"} for name in _QUIET},
     }

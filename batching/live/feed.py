@@ -15,7 +15,7 @@ from django.db import DatabaseError
 
 from batching.engine.capacity import Capacity
 from batching.live.board import Board
-from batching.live.relay import EventSource
+from batching.live.relay import LiveChannel, LocalEvents
 from batching.live.snapshot import read_board
 from batching.sockets.socket import Socket, SocketClosed
 from batching.store.lane_rules import current_rules
@@ -82,7 +82,7 @@ class Feed:
         *,
         database: DatabaseThreads,
         capacity: Callable[[], Capacity | None],
-        source: EventSource,
+        source: LiveChannel | LocalEvents,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database

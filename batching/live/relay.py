@@ -6,8 +6,8 @@ import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from contextlib import asynccontextmanager
+from typing import Any
 
 from batching.messages import BATCHING_CHANNEL, Send
 from batching.telemetry.live_events import REPORTER, Event, append_event, take_events
@@ -51,16 +51,6 @@ class Relay:
             while events := REPORTER.take(MAX_RELAYED_EVENTS):
                 message = {"type": "live.events", "events": json.dumps(events)}
                 await self._send(LIVE_CHANNEL, message)
-
-
-class EventSource(Protocol):
-    """The events for one feed: `announce` keeps them coming, `take` removes the oldest."""
-
-    def listening(self) -> AbstractAsyncContextManager[None]: ...
-
-    async def announce(self, now: float) -> None: ...
-
-    def take(self, most: int) -> list[Event]: ...
 
 
 class LocalEvents:

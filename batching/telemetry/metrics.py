@@ -65,7 +65,7 @@ ENDED = _counter("requests", "Accepted requests by how they ended.", ["lane", "o
 CALLS = _counter("model_calls", "Model calls by how they ended.", ["lane", "outcome"])
 RETRIES = _counter("model_retries", "Model calls beyond the first of their batch.", LANE)
 TOKENS = _counter("tokens", "Tokens as the model counted them.", ["lane", "kind"])
-ERRORS = _counter("api_errors", "Errors that clients were told.", ["code"])
+ERRORS = _counter("api_errors", "Errors that were returned to clients.", ["code"])
 
 
 def _create_series() -> None:

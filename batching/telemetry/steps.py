@@ -1,7 +1,7 @@
 """The steps of a request and of a batch. Each function logs one step, counts it for /metrics, and
 reports it to the live page, so that a caller reports a step with one call.
 
-For machines a log line carries `request_ids`, always a list, and `batch_id`.
+The JSON form of a log line carries `request_ids`, always a list, and `batch_id`.
 """
 
 import logging
@@ -28,12 +28,7 @@ def requests_accepted(items: Sequence[QueuedItem]) -> None:
         "[ENQUEUE] %s accepted: %s",
         _count(len(items), "request"),
         _list(f"{item.id} {item.priority.name}" for item in items),
-        extra={
-            "action": "enqueue",
-            "chat_ids": [item.id for item in items],
-            "request_ids": [item.request_id for item in items],
-            "x_request_ids": [item.exchange for item in items],
-        },
+        extra=_fields("enqueue", items, x_request_ids=[item.exchange for item in items]),
     )
 
 
@@ -45,11 +40,7 @@ def batch_dispatched(planned: PlannedBatch) -> None:
         planned.priority.name,
         planned.trigger,
         planned.lateness_s * 1000,
-        extra={
-            "action": "dispatch",
-            "chat_ids": [item.id for item in planned.items],
-            "request_ids": [item.request_id for item in planned.items],
-        },
+        extra=_fields("dispatch", planned.items),
     )
 
 
@@ -70,7 +61,7 @@ def batch_started(batch: RunnableBatch, planned: PlannedBatch) -> None:
         batch.id,
         _list(str(item.id) for item in batch.items),
         batch.model,
-        extra=_fields("batch_start", batch, batch.items),
+        extra=_fields("batch_start", batch.items, batch_id=batch.id),
     )
     _call_started(batch, batch.first_call, batch.items)
 
@@ -88,7 +79,7 @@ def _call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[Batc
         batch.id,
         call.id,
         _count(len(items), "request"),
-        extra=_fields("call_start", batch, items) | {"call_id": call.id},
+        extra=_fields("call_start", items, batch_id=batch.id, call_id=call.id),
     )
 
 
@@ -98,7 +89,7 @@ def answer_suspected(batch: RunnableBatch, item: BatchItem, reason: str) -> None
         batch.id,
         item.id,
         reason,
-        extra=_fields("suspect", batch, [item]),
+        extra=_fields("suspect", [item], batch_id=batch.id),
     )
 
 
@@ -162,7 +153,7 @@ def batch_ended(batch: RunnableBatch) -> None:
     logger.info(
         "[BATCH_COMPLETE] batch %s.",
         batch.id,
-        extra=_fields("batch_complete", batch, batch.items),
+        extra=_fields("batch_complete", batch.items, batch_id=batch.id),
     )
 
 
@@ -180,13 +171,11 @@ def _describe_items(items: Iterable[QueuedItem]) -> list[Event]:
     ]
 
 
-def _fields(action: str, batch: RunnableBatch, items: Sequence[BatchItem]) -> dict[str, object]:
-    return {
-        "action": action,
-        "batch_id": batch.id,
-        "chat_ids": [item.id for item in items],
-        "request_ids": [item.request_id for item in items],
-    }
+def _fields(
+    action: str, items: Sequence[QueuedItem | BatchItem], **others: object
+) -> dict[str, object]:
+    ids = {"chat_ids": [i.id for i in items], "request_ids": [i.request_id for i in items]}
+    return {"action": action, **ids, **others}
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -79,20 +78,20 @@ class LeaseKeeper:
         while True:
             pause_s = settings.LEASE_S / 4
             if self._clock() < began + settings.LEASE_S:
-                await self._take_back(take_back_earlier, self._name, own=self._owner)
+                _log_recovery(
+                    await self._database.run(take_back_earlier, self._name, own=self._owner)
+                )
                 pause_s = min(MAX_START_PAUSE_S, pause_s)
             busy = self._recorder.open_chats
-            await self._take_back(take_back_expired, own=self._owner, busy=busy)
+            _log_recovery(await self._database.run(take_back_expired, own=self._owner, busy=busy))
             await asyncio.sleep(pause_s)
 
-    async def _take_back(
-        self, take_back: Callable[..., Recovery], *args: Any, **filters: Any
-    ) -> None:
-        recovery = await self._database.run(take_back, *args, **filters)
-        if recovery.requeued or recovery.exhausted:
-            logger.warning(
-                "%s requests of dead processes were requeued, %s have no attempt left.",
-                len(recovery.requeued),
-                len(recovery.exhausted),
-                extra={"request_ids": recovery.request_ids},
-            )
+
+def _log_recovery(recovery: Recovery) -> None:
+    if recovery.requeued or recovery.exhausted:
+        logger.warning(
+            "%s requests of dead processes were requeued, %s have no attempt left.",
+            len(recovery.requeued),
+            len(recovery.exhausted),
+            extra={"request_ids": recovery.request_ids},
+        )

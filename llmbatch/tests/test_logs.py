@@ -1,4 +1,4 @@
-"""Every line for machines names its requests, its batch and its HTTP exchange."""
+"""Every JSON log line names its requests, its batch and its HTTP exchange."""
 
 import asyncio
 import json
@@ -89,7 +89,7 @@ async def test_every_step_names_its_requests_and_its_batch(harness: Harness, lin
 
 
 @FULL_OF_THREE
-async def test_retry_names_the_one_request_that_it_is_for(harness: Harness, lines: _Lines) -> None:
+async def test_lines_of_a_retry_name_only_its_request(harness: Harness, lines: _Lines) -> None:
     prompts = {"a": "one", "b": "[[fault:missing:1]] two", "c": "three"}
     await asyncio.gather(*(harness.ask(prompt, request_id=n) for n, prompt in prompts.items()))
     await harness.settle()
@@ -100,7 +100,7 @@ async def test_retry_names_the_one_request_that_it_is_for(harness: Harness, line
         assert first["batch_id"] == again["batch_id"]
 
 
-async def test_line_from_inside_a_batch_names_it_without_being_told(
+async def test_any_line_that_a_batch_writes_names_the_batch(
     harness: Harness, lines: _Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_off(*args: Any) -> None:
@@ -117,20 +117,22 @@ async def test_line_from_inside_a_batch_names_it_without_being_told(
         assert (line["request_ids"], line["batch_id"]) == (["mine"], chat.batch_id)
 
 
-async def test_name_of_the_exchange_goes_in_and_out(harness: Harness, lines: _Lines) -> None:
+async def test_x_request_id_of_the_client_is_returned_and_logged(
+    harness: Harness, lines: _Lines
+) -> None:
     headers = {"X-Request-Id": "proxy 17"}
     body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"}
     reply = await harness.client.post("/v1/query", json=body, headers=headers)
     assert reply.headers.get_list("X-Request-Id") == ["proxy 17"]
     request_id = reply.json()["request_id"]
-    assert request_id != "proxy 17", "it is no request_id"
+    assert request_id != "proxy 17", "the header does not set the request_id"
     (line,) = lines.of("enqueue")
     assert (line["request_ids"], line["x_request_ids"]) == ([request_id], ["proxy 17"])
     again = await harness.client.post("/v1/query", json=body, headers=headers)
-    assert again.json()["request_id"] != request_id, "it replays nothing"
+    assert again.json()["request_id"] != request_id, "the same header does not replay an answer"
 
 
-async def test_every_path_gives_the_name_back(harness: Harness) -> None:
+async def test_every_path_returns_the_x_request_id(harness: Harness) -> None:
     for method, path, status in PATHS:
         ask = partial(harness.client.request, method, path)
         reply = await ask(headers={"x-request-id": "abc"})
@@ -162,14 +164,14 @@ def test_announced_item_is_parsed_as_it_was_sent() -> None:
     ]
 
 
-async def test_too_large_body_is_refused_under_its_name(harness: Harness) -> None:
+async def test_refusal_of_a_too_large_body_returns_the_x_request_id(harness: Harness) -> None:
     headers = {"X-Request-Id": "large"}
     reply = await harness.client.post("/v1/query", content=b" " * 1_000_001, headers=headers)
     assert (reply.status_code, reply.headers["X-Request-Id"]) == (413, "large")
 
 
 @pytest.mark.parametrize("path", ["/v1/query", "/v1/analytics"])
-async def test_line_of_a_500_carries_the_name(
+async def test_line_of_a_500_carries_the_x_request_id(
     harness: Harness, lines: _Lines, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
@@ -207,15 +209,15 @@ async def test_line_of_a_500_carries_the_name(
         (b"\x7f", False),
     ],
 )
-def test_only_a_harmless_name_is_taken(sent: bytes, taken: bool) -> None:
+def test_only_a_harmless_x_request_id_is_accepted(sent: bytes, taken: bool) -> None:
     assert (choose_request_id([(b"x-request-id", sent)]) == sent.decode("latin-1")) is taken
 
 
-def test_first_of_two_names_counts() -> None:
+def test_first_of_two_x_request_ids_counts() -> None:
     assert choose_request_id([(b"X-Request-ID", b"one"), (b"x-request-id", b"two")]) == "one"
 
 
-async def test_exchange_leaves_nothing_behind_and_background_tasks_know_none_of_it(
+async def test_fields_of_an_exchange_end_with_it_and_do_not_reach_background_tasks(
     harness: Harness, lines: _Lines
 ) -> None:
     before = dict(trace_fields())

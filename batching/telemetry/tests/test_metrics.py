@@ -1,4 +1,4 @@
-"""/metrics counts what happened, once, and shows nothing that a client sent."""
+"""/metrics counts each step once and shows nothing that a client sent."""
 
 import asyncio
 import re
@@ -52,7 +52,9 @@ async def test_full_batch_is_counted_once_with_its_size_and_trigger(harness: Har
     assert seen.sum("llmbatch_batch_size_sum", **full) == 6
     assert seen.sum("llmbatch_batch_size_bucket", le="5.0", **full) == 0
     assert seen.sum("llmbatch_batch_size_bucket", le="6.0", **full) == 1
-    assert seen.sum("llmbatch_window_lateness_seconds_count") == 0, "it did not wait its window"
+    assert seen.sum("llmbatch_window_lateness_seconds_count") == 0, (
+        "a full batch does not wait for its window"
+    )
     assert seen.sum("llmbatch_model_calls_total", lane="HIGH", outcome="answered") == 1
     assert seen.sum("llmbatch_model_call_duration_seconds_count", lane="HIGH") == 1
     assert seen.sum("llmbatch_model_first_token_seconds_count", lane="HIGH") == 1
@@ -73,7 +75,7 @@ async def test_window_batch_shows_how_late_it_was(harness: Harness) -> None:
     assert late_s >= 0
     added_s = seen.sum("llmbatch_added_seconds_sum", lane="HIGH")
     chat = await Chat.objects.aget()
-    assert late_s < added_s < chat.latency_ms / 1000 - 0.2, "the window is not in it"
+    assert late_s < added_s < chat.latency_ms / 1000 - 0.2, "the added time excludes the window"
 
 
 async def test_time_before_a_call_slot_is_free_counts_as_added(harness: Harness) -> None:
@@ -89,7 +91,7 @@ async def test_time_before_a_call_slot_is_free_counts_as_added(harness: Harness)
     seen = await scrape(harness, minus=before)
     chat = await Chat.objects.aget()
     added_s = seen.sum("llmbatch_added_seconds_sum", lane="HIGH")
-    assert 0.25 < added_s < chat.latency_ms / 1000 - 0.19, "the window is not in it"
+    assert 0.25 < added_s < chat.latency_ms / 1000 - 0.19, "the added time excludes the window"
 
 
 async def test_tokens_are_those_of_the_recorded_calls(harness: Harness) -> None:
@@ -122,7 +124,7 @@ async def test_failures_are_counted_by_code_and_retries_as_such(harness: Harness
     assert (
         seen.sum("llmbatch_added_seconds_count")
         == await Chat.objects.filter(status=Status.DONE).acount()
-    ), "a failure is not among the added times"
+    ), "failures have no added time"
 
 
 async def test_queue_and_waiting_clients_are_shown_while_they_wait(harness: Harness) -> None:
@@ -160,7 +162,7 @@ async def test_request_that_no_slot_became_free_for_is_counted_once(harness: Har
     assert sum(counted.values()) == seen.sum("llmbatch_requests_total") == 1, counted
 
 
-async def test_open_breaker_shows(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_open_breaker_is_shown(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await scrape(harness)).sum("llmbatch_breaker_open") == 0
     slots = harness.runtime.consumer.dispatcher.slots
     breaker, now = slots.breaker, harness.runtime.consumer._clock()
@@ -230,7 +232,7 @@ async def test_process_python_and_event_loop_are_shown(harness: Harness) -> None
 
 
 @promtool_mark()
-async def test_promtool_is_content(harness: Harness) -> None:
+async def test_promtool_accepts_the_format(harness: Harness) -> None:
     await harness.ask_all(["one", "two"])
     await harness.ask("[[fault:blocked]] Why?")
     text = (await harness.client.get("/metrics")).text
@@ -238,7 +240,7 @@ async def test_promtool_is_content(harness: Harness) -> None:
     assert run_promtool("check", "metrics", text="# TYPE a_total gauge\na_total 1\n") != ""
 
 
-async def test_format_is_the_one_asked_for(harness: Harness) -> None:
+async def test_format_follows_the_accept_header(harness: Harness) -> None:
     plain = await harness.client.get("/metrics")
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     openly = await harness.client.get("/metrics", headers={"Accept": OPENMETRICS})
@@ -251,7 +253,7 @@ async def test_format_is_the_one_asked_for(harness: Harness) -> None:
     assert (await harness.client.post("/metrics")).status_code == 405
 
 
-async def test_without_the_database_the_process_still_shows_its_own(
+async def test_without_the_database_the_process_shows_its_own_metrics(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await scrape(harness)).sum("llmbatch_database_up") == 1
@@ -264,7 +266,7 @@ async def test_without_the_database_the_process_still_shows_its_own(
     names = {name for name, _ in seen.samples}
     assert seen.sum("llmbatch_database_up") == 0
     assert "llmbatch_waiting_clients" in names
-    assert "llmbatch_queue_depth" not in names, "no number rather than an invented one"
+    assert "llmbatch_queue_depth" not in names, "an unknown number must not be shown"
 
 
 async def test_only_staff_reads_them_unless_access_is_open(harness: Harness, settings: Any) -> None:
