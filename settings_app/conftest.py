@@ -1,4 +1,4 @@
-"""An open gateway without a key, read and changed over HTTP."""
+"""Fixtures that read and change the settings over HTTP."""
 
 import json
 from collections.abc import Callable

@@ -15,8 +15,8 @@ UNITS = {
 EFFECTS = {
     "window_s": "A request waits at most {window_s} s for others; a full batch leaves at once.",
     "max_batch": "At most {max_batch} requests share one model call.",
-    "tokens": "An answer may take {tokens} tokens; a longer one is cut, asked for again alone, and"
-    " fails as truncated if it is cut again.",
+    "tokens": "An answer may take {tokens} tokens. A longer one is cut off; its request is then"
+    " repeated alone, and fails as truncated if the answer is cut off again.",
     "latency_ms": "An answer within {latency_ms} ms of acceptance is in time. The lane whose"
     " oldest request is nearest to this goes first; a client waits at most this and 30 s.",
     "max_queue": "While {max_queue} requests wait, the next one is refused (503 queue_full).",

@@ -1,4 +1,4 @@
-"""Stored chats as the gateway's services leave them."""
+"""Creates chats in any state, as the gateway stores them."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,7 +12,7 @@ _numbers = count(1)
 
 
 def make_chat(status: Status = Status.DONE, **columns: Any) -> Chat:
-    """A chat received at `received_at` (default `NOON`) that has since reached `status`."""
+    """Stores a chat that was received at `received_at` (default `NOON`) and is in `status`."""
     received_at = columns.setdefault("received_at", NOON)
     values: dict[str, Any] = {
         "username": "ann",

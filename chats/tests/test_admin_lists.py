@@ -1,4 +1,4 @@
-"""The admin's lists of records where there are more of them than it counts."""
+"""The admin's lists of more records than it counts."""
 
 import re
 from datetime import timedelta
@@ -42,12 +42,12 @@ def listed(page: str) -> list[int]:
     return [int(number) for number in ROW.findall(page)]
 
 
-def find_onward(page: str) -> str | None:
+def find_continuation(page: str) -> str | None:
     found = re.search(r'<p class="onward">.*?<a href="([^"]*)"', page)
     return unescape(found[1]) if found else None
 
 
-def test_counting_stops_at_a_bound_and_says_so(admin_client):
+def test_count_stops_at_a_bound_and_the_page_says_so(admin_client):
     for _ in range(5):
         make_chat()
     assert "3 chats" in open_list(admin_client)
@@ -62,56 +62,58 @@ def test_links_lead_through_all_rows_whatever_their_number(admin_client, short_p
     while query is not None and len(seen) < 20:
         page = open_list(admin_client, query)
         seen += listed(page)
-        query = find_onward(page)
+        query = find_continuation(page)
     assert seen == made[::-1]
 
 
-def test_onward_link_keeps_the_filter_and_leaves_the_page_number(admin_client, short_pages):
+def test_continuation_keeps_the_filter_but_not_the_page_number(admin_client, short_pages):
     failed = [make_chat(Status.FAILED).pk for _ in range(7)]
     make_chat()
     page = open_list(admin_client, "?status__exact=failed&p=2")
     assert listed(page) == [failed[-3]]
-    onward = find_onward(page)
-    assert "status__exact=failed" in onward
-    assert "p=" not in onward.replace("status__exact", "")
-    assert listed(open_list(admin_client, onward)) == failed[-5:-3][::-1]
+    continuation = find_continuation(page)
+    assert "status__exact=failed" in continuation
+    assert "p=" not in continuation.replace("status__exact", "")
+    assert listed(open_list(admin_client, continuation)) == failed[-5:-3][::-1]
 
 
-def test_oldest_first_goes_on_upwards(admin_client, short_pages):
+def test_list_from_the_oldest_continues_with_newer_rows(admin_client, short_pages):
     made = [make_chat().pk for _ in range(5)]
     page = open_list(admin_client, "?o=0")
     assert listed(page) == made[:2]
-    assert listed(open_list(admin_client, find_onward(page))) == made[2:4]
+    assert listed(open_list(admin_client, find_continuation(page))) == made[2:4]
 
 
 def test_other_filters_and_a_search_begin_with_the_newest_again(admin_client, short_pages):
     made = [make_chat(request_id=f"r-{n}").pk for n in range(6)]
-    page = open_list(admin_client, find_onward(open_list(admin_client, "?p=2")))
+    page = open_list(admin_client, find_continuation(open_list(admin_client, "?p=2")))
     assert f"This list begins after row {made[3]}." in page
-    assert 'name="id__lt"' not in page, "a search would look behind that row alone"
+    assert 'name="id__lt"' not in page, "a search would find only rows after that row"
     links = re.findall(r'href="(\?[^"]*)"', page)
     elsewhere = [link for link in links if "id__lt" not in link]
     assert any("status__exact=failed" in link for link in elsewhere)
-    assert all("p=2" in link or link == find_onward(page) for link in set(links) - set(elsewhere))
+    assert all(
+        "p=2" in link or link == find_continuation(page) for link in set(links) - set(elsewhere)
+    )
     start = re.search(r'<p class="place">.*?<a href="([^"]*)"', page)
     assert listed(open_list(admin_client, unescape(start[1]))) == made[:-3:-1]
 
 
-def test_list_that_ends_where_counting_stops_leads_nowhere(admin_client):
+def test_list_that_ends_at_the_bound_has_no_continuation(admin_client):
     for _ in range(3):
         make_chat()
-    assert find_onward(open_list(admin_client)) is None
+    assert find_continuation(open_list(admin_client)) is None
 
 
 @pytest.mark.parametrize("order", ["2", "-6", "0.2", "99", "x", ""])
-def test_list_is_sorted_by_no_column_that_would_take_long(admin_client, order):
+def test_list_is_not_sorted_by_a_slow_column(admin_client, order):
     made = [make_chat(username=name).pk for name in "bac"]
     assert listed(open_list(admin_client, f"?o={order}")) == made[::-1]
 
 
-def test_short_list_has_nothing_to_go_on_to(admin_client):
+def test_short_list_has_no_continuation(admin_client):
     make_chat()
-    assert find_onward(open_list(admin_client)) is None
+    assert find_continuation(open_list(admin_client)) is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_short_list_has_nothing_to_go_on_to(admin_client):
         "?received_at__gte={0:%Y-%m-%d} 00:00:00Z&received_at__lt={0:%Y-%m-%d} 23:59:59Z",
     ],
 )
-def test_day_holds_its_own_rows_even_if_ids_and_times_disagree(admin_client, query):
+def test_day_lists_its_rows_even_if_ids_and_times_are_in_different_order(admin_client, query):
     day = NOON.replace(year=2026)
     inside = [make_chat(received_at=day).pk]
     make_chat(received_at=day - timedelta(days=1))
@@ -136,7 +138,7 @@ def test_day_without_rows_is_empty(admin_client):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "parameters",
     [
         {"received_at__gte": "rubbish"},
         {"received_at__gte": "2026-99-99"},
@@ -147,13 +149,13 @@ def test_day_without_rows_is_empty(admin_client):
         {"received_at__year": "9" * 23},
     ],
 )
-def test_moment_that_is_none_is_sent_back_to_the_whole_list(admin_client, asked):
-    response = admin_client.get(reverse("admin:chats_chat_changelist"), asked, follow=True)
+def test_invalid_date_redirects_to_the_whole_list(admin_client, parameters):
+    response = admin_client.get(reverse("admin:chats_chat_changelist"), parameters, follow=True)
     assert response.redirect_chain
     assert response.status_code == 200
 
 
-def test_dates_cost_one_query_more(admin_client):
+def test_filter_on_dates_needs_one_more_query(admin_client):
     make_chat(received_at=NOON)
 
     def count_queries(query: str) -> int:

@@ -1,4 +1,4 @@
-"""GET /v1/chat over HTTP: the documents, the parameters, the links."""
+"""The documents, parameters and links of GET /v1/chat."""
 
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -74,7 +74,7 @@ def test_an_answered_request_is_one_entry_with_its_response(client):
     }
 
 
-def test_an_answer_that_was_not_trusted_says_why(client):
+def test_untrusted_answer_names_the_reason(client):
     make_chat(Status.DONE, suspect="it repeats another request's prompt")
     [entry] = get(client).json()["chats"]
     assert entry["suspect"] == "it repeats another request's prompt"
@@ -87,7 +87,7 @@ def test_a_failed_request_has_its_error_and_no_response(client):
     assert entry["error"] == {"code": "blocked", "detail": "The model refused."}
 
 
-def test_a_waiting_request_is_listed_when_its_status_is_asked_for(client):
+def test_queued_request_is_listed_under_its_status(client):
     make_chat(Status.QUEUED, request_id="waits")
     assert get(client).json()["chats"] == []
     [entry] = get(client, status="queued").json()["chats"]
@@ -114,7 +114,7 @@ def test_the_links_lead_through_every_page_and_keep_the_filters(client):
 
 
 @pytest.mark.parametrize("priority", ["HIGH", "high", " High ", "2"])
-def test_a_priority_is_known_by_name_and_number(client, priority):
+def test_priority_is_accepted_as_name_and_as_number(client, priority):
     make_chat(request_id="h", priority=Priority.HIGH)
     make_chat(request_id="l", priority=Priority.LOW)
     assert request_ids(get(client, priority=priority)) == ["h"]
@@ -141,14 +141,14 @@ def test_a_batch_is_found_by_its_id(client):
         ("from=2026-03-10&to=2026-03-10", []),
     ],
 )
-def test_times_are_iso_8601_and_utc_when_they_do_not_say(client, query, expected):
+def test_times_are_iso_8601_and_mean_utc_without_an_offset(client, query, expected):
     make_chat(request_id="noon", received_at=NOON)
     make_chat(request_id="evening", received_at=NOON + timedelta(hours=8))
     make_chat(request_id="next day", received_at=NOON + timedelta(hours=12))
     assert request_ids(get(client, query)) == expected
 
 
-def test_empty_parameters_are_no_parameters(client):
+def test_empty_parameters_count_as_absent(client):
     make_chat(request_id="a")
     query = "username=&priority=&status=&batch_id=&from=&to=&search=&limit=&before=&after="
     assert request_ids(get(client, query)) == ["a"]
@@ -201,7 +201,7 @@ def test_the_smallest_and_the_largest_limit_are_taken(client, limit):
         ("from=2026-03-11&to=2026-03-10", "to"),
     ],
 )
-def test_a_parameter_that_means_nothing_is_refused_by_name(client, query, field):
+def test_invalid_parameter_is_refused_by_name(client, query, field):
     make_chat()
     response = get(client, query)
     document = response.json()
@@ -224,7 +224,7 @@ def test_a_parameter_that_means_nothing_is_refused_by_name(client, query, field)
         "to=0001-01-01",
     ],
 )
-def test_a_strange_but_possible_parameter_finds_nothing(client, query):
+def test_unusual_valid_parameter_matches_nothing(client, query):
     make_chat()
     assert get(client, query).json()["chats"] == []
 
@@ -232,25 +232,25 @@ def test_a_strange_but_possible_parameter_finds_nothing(client, query):
 @pytest.mark.parametrize(
     "query", ["%ff=%fe", "&&&==", "limit", "unknown=1", "limit[]=5", "%00=%00"]
 )
-def test_what_is_no_parameter_of_the_list_changes_nothing(client, query):
+def test_unknown_parameter_is_ignored(client, query):
     make_chat(request_id="a")
     assert request_ids(get(client, query)) == ["a"]
 
 
-def test_thousands_of_parameters_are_refused_in_the_one_form(client):
+def test_thousands_of_parameters_are_refused_with_the_usual_error(client):
     response = get(client, "&".join(f"p{n}=1" for n in range(1500)))
     assert response.json()["code"] == "invalid"
     assert response.status_code == 400
 
 
-def test_the_largest_cursor_still_leads_to_a_link_that_works(client):
+def test_largest_cursor_returns_a_working_link(client):
     make_chat(request_id="a")
     page = get(client, after=str(2**63 - 2)).json()
     assert page["chats"] == []
     assert request_ids(client.get(page["next"])) == ["a"]
 
 
-def test_a_post_is_no_way_to_read(client):
+def test_post_is_not_allowed(client):
     response = client.post("/v1/chat", {}, content_type="application/json")
     assert response.json()["code"] == "method_not_allowed"
     assert response.status_code == 405

@@ -1,4 +1,4 @@
-"""`/chats`: the filter, the pages, what is shown and to whom."""
+"""The filter, paging, contents and permissions of the page `/chats`."""
 
 import re
 from datetime import timedelta
@@ -44,8 +44,8 @@ def test_chat_is_shown_with_its_times_tokens_batch_and_texts(client):
         priority=Priority.HIGH,
     )
     page = client.get("/chats").text
-    for told in ("1,234 ms", "2,345 ms", "4,321", ">High<", ">Done<", "Rayleigh &amp; co."):
-        assert told in page, told
+    for text in ("1,234 ms", "2,345 ms", "4,321", ">High<", ">Done<", "Rayleigh &amp; co."):
+        assert text in page, text
     assert "Why &lt;i&gt;blue&lt;/i&gt;?" in page
     assert '<time datetime="2026-03-10T12:00:00Z">2026-03-10 12:00:00 UTC</time>' in page
     assert f'href="/batches/{batch.pk}"' in page
@@ -103,7 +103,7 @@ def test_filter_narrows_page_and_count(client, query, found):
     assert ("No chat matches" in page) is (not found)
 
 
-def test_batch_filter_shows_what_the_batch_held(client):
+def test_batch_filter_shows_the_chats_of_the_batch(client):
     batch = make_batch(size=1)
     make_chat(request_id="in", batch=batch)
     make_chat(request_id="out")
@@ -126,7 +126,7 @@ def test_batch_filter_shows_what_the_batch_held(client):
         ("limit=0", "Limit: "),
     ],
 )
-def test_what_means_nothing_is_explained_on_the_page(client, query, reason):
+def test_invalid_filter_is_explained_on_the_page(client, query, reason):
     make_chat()
     for path in (f"/chats?{query}", f"/chats/export.csv?{query}"):
         response = client.get(path)
@@ -135,7 +135,7 @@ def test_what_means_nothing_is_explained_on_the_page(client, query, reason):
         assert response.status_code == 400
 
 
-def test_fields_keep_what_was_asked(client):
+def test_fields_keep_their_values(client):
     query = {"username": 'a"b', "priority": "high", "from": "2026-03-10", "status": "done"}
     page = client.get("/chats", query).text
     assert 'value="a&quot;b"' in page
@@ -167,7 +167,7 @@ def test_page_costs_a_bounded_number_of_queries(client):
 
     make_chat()
     queries = ["", "username=ann&search=sky", "from=2026-03-01&status=done"]
-    count_queries("")  # counts all chats, which is remembered for a while
+    count_queries("")  # This fills the cache of the row count.
     few = [count_queries(query) for query in queries]
     for _ in range(60):
         make_chat(batch=make_batch())
@@ -184,7 +184,7 @@ def test_closed_gateway_shows_chats_to_staff_alone(client, admin_client, setting
 
 
 @pytest.mark.parametrize("path", ["/chats", "/chats/export.json", "/batches/1"])
-def test_pages_are_only_read(client, path):
+def test_pages_refuse_post(client, path):
     assert client.post(path).status_code == 405
 
 
@@ -207,5 +207,5 @@ def test_links_to_other_pages_keep_the_limit(client):
     assert "match" not in client.get("/chats?limit=2&foo=1").text.partition("Export")[0]
 
 
-def test_field_holds_every_year_as_browsers_want_it(client):
+def test_time_field_formats_early_years_for_browsers(client):
     assert 'value="0001-01-01T00:00:00"' in client.get("/chats?from=0001-01-01").text

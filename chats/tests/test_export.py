@@ -1,4 +1,4 @@
-"""The files of chats: complete, safe to open, and written page by page."""
+"""Exported files are complete, safe to open, and written page by page."""
 
 import asyncio
 import csv
@@ -35,7 +35,7 @@ def read(client, path: str) -> str:
 
 @pytest.fixture
 def small_pages(monkeypatch):
-    """One chat a page; gives what was read."""
+    """Makes pages of one chat; returns the list of ids that were read."""
     read_pages: list[int] = []
 
     def walk(which):
@@ -55,7 +55,7 @@ def test_json_holds_the_entries_of_the_api_newest_first(client):
     assert entries == [describe_chat(chat) for chat in reversed(chats)]
 
 
-def test_json_of_nothing_is_an_empty_list(client):
+def test_json_without_chats_is_an_empty_list(client):
     assert json.loads(read(client, "/chats/export.json")) == []
 
 
@@ -74,7 +74,7 @@ def test_csv_has_a_row_for_each_chat_of_the_filter(client):
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_no_cell_begins_like_a_formula(client, start):
+def test_cell_that_looks_like_a_formula_is_quoted(client, start):
     formula = f"{start}HYPERLINK(1)"
     make_chat(username=formula, prompt=formula, text=formula, request_id=formula)
     [row] = csv.DictReader(io.StringIO(read(client, "/chats/export.csv"), newline=""))
@@ -90,7 +90,7 @@ def test_file_is_named_and_typed(client):
     assert client.get("/chats/export.xml").status_code == 404
 
 
-async def test_a_page_is_read_only_when_the_one_before_was_taken(small_pages):
+async def test_page_is_read_only_after_the_previous_one_was_sent(small_pages):
     for _ in range(4):
         await asyncio.to_thread(make_chat)
     parts = export.stream_chats(ChatFilter(), "csv")
@@ -101,7 +101,7 @@ async def test_a_page_is_read_only_when_the_one_before_was_taken(small_pages):
     assert len(small_pages) == 2
 
 
-async def test_client_that_leaves_ends_the_reading(small_pages):
+async def test_disconnect_ends_the_reading(small_pages):
     for _ in range(5):
         await asyncio.to_thread(make_chat)
     asked, left, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -124,7 +124,7 @@ async def test_client_that_leaves_ends_the_reading(small_pages):
     assert len(small_pages) == 1
 
 
-def test_walk_leaves_nothing_out_and_takes_nothing_twice():
+def test_walk_yields_every_chat_exactly_once():
     chats = [make_chat(username=name) for name in "abacada"]
     walked = [[chat.pk for chat in page] for page in walk_chats(ChatFilter(username="a"), page=2)]
     mine = [chat.pk for chat in chats if chat.username == "a"][::-1]
@@ -132,7 +132,7 @@ def test_walk_leaves_nothing_out_and_takes_nothing_twice():
     assert list(walk_chats(ChatFilter(username="nobody"))) == []
 
 
-def test_walk_does_not_follow_what_arrives_meanwhile():
+def test_walk_excludes_chats_that_arrive_later():
     first = [make_chat(), make_chat()]
     pages = walk_chats(ChatFilter(), page=1)
     walked = [chat.pk for chat in next(pages)]

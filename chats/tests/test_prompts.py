@@ -1,4 +1,4 @@
-"""Prompts that are not kept, and the digests that stay."""
+"""Prompts that are not stored, and their digests."""
 
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ def not_stored() -> None:
 
 
 def again(chat: Chat, prompt: str) -> Chat:
-    """The same request, sent once more."""
+    """Sends the same request again."""
     return Chat(
         username=chat.username,
         request_id=chat.request_id,
@@ -35,7 +35,7 @@ def again(chat: Chat, prompt: str) -> Chat:
     )
 
 
-def test_prompts_stay_while_they_are_stored() -> None:
+def test_prompts_stay_if_the_settings_keep_them() -> None:
     chat = make_chat(prompt="secret")
     drop_prompts([chat.pk])
     chat.refresh_from_db()
@@ -43,7 +43,7 @@ def test_prompts_stay_while_they_are_stored() -> None:
 
 
 @pytest.mark.usefixtures("not_stored")
-def test_prompt_of_an_ended_chat_goes_and_its_answer_stays() -> None:
+def test_prompt_of_an_ended_chat_is_blanked_and_its_answer_stays() -> None:
     done, waiting = make_chat(prompt="secret"), make_chat(Status.QUEUED, prompt="needed")
     drop_prompts([done.pk, waiting.pk])
     done.refresh_from_db()
@@ -54,7 +54,7 @@ def test_prompt_of_an_ended_chat_goes_and_its_answer_stays() -> None:
 
 
 @pytest.mark.usefixtures("not_stored")
-def test_cancelled_and_expired_prompts_go_too() -> None:
+def test_prompts_of_cancelled_and_expired_chats_are_blanked() -> None:
     cancelled, expired = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
     cancel_chats([cancelled.pk], now=NOON, code="cancelled", detail="")
     waits = {expired.pk: Wait(expired.generation, expired.deadline - expired.received_at)}
@@ -70,7 +70,7 @@ def test_request_whose_deadline_was_moved_does_not_expire() -> None:
     assert (chat.status, chat.prompt != "") == (Status.QUEUED, True)
 
 
-def test_same_request_is_known_by_what_is_left_of_its_prompt() -> None:
+def test_repeated_request_is_recognised_by_the_digest_of_its_prompt() -> None:
     chat = make_chat(prompt="secret")
     assert blank_prompts([chat.pk]) == 1
     assert blank_prompts([chat.pk]) == 0
@@ -82,7 +82,7 @@ def test_same_request_is_known_by_what_is_left_of_its_prompt() -> None:
     assert submit_chats([again(chat, "")], named=named) == [None]
 
 
-def test_failed_request_that_is_sent_again_has_its_prompt_back() -> None:
+def test_failed_request_that_is_sent_again_stores_its_prompt_again() -> None:
     chat = make_chat(Status.FAILED, prompt="secret")
     blank_prompts([chat.pk])
     (taken,) = submit_chats([again(chat, "secret")], named={request_key(chat)})

@@ -1,4 +1,4 @@
-"""The remembered count is the count, whatever comes and goes."""
+"""The cached row count stays correct when rows are added and deleted."""
 
 import random
 
@@ -20,7 +20,7 @@ def _few_are_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
     row_count._Cache.row_count = None
 
 
-def test_follows_arrivals_and_the_retention() -> None:
+def test_count_includes_new_rows_and_excludes_deleted_ones() -> None:
     chance, chats = random.Random(1), []
     assert count_stored() == 0
     for _ in range(60):
@@ -31,7 +31,7 @@ def test_follows_arrivals_and_the_retention() -> None:
         assert count_stored() == Chat.objects.count() == len(chats)
 
 
-def test_deletion_in_the_middle_counts_from_its_announcement_on() -> None:
+def test_deletion_in_the_middle_is_noticed_when_it_is_announced() -> None:
     chats = [make_chat(Status.DONE) for _ in range(20)]
     assert count_stored() == 20
     chats[5].delete()

@@ -1,4 +1,4 @@
-"""Looking for a text: all that match are found, however many steps it takes."""
+"""The text search finds every match, however many ranges it reads."""
 
 import re
 from datetime import timedelta
@@ -20,19 +20,19 @@ WOLVES = ChatFilter(search="wolves")
 
 
 @pytest.fixture(autouse=True)
-def _short_stretches(monkeypatch, settings):
+def _short_ranges(monkeypatch, settings):
     monkeypatch.setattr(search, "FIRST_RANGE", 3)
     monkeypatch.setattr(search, "MAX_GROWTH", 1)
     settings.API_ACCESS = "open"
 
 
 def make_chats(matching: str) -> list[int]:
-    """One a minute, a `w` about wolves; gives the ids of those, newest first."""
+    """Stores one chat per character; each `w` is about wolves. Returns their ids, newest first."""
     wolves = []
-    for minute, letter in enumerate(matching):
-        prompt = "Of Wolves" if letter == "w" else "Of sheep"
+    for minute, character in enumerate(matching):
+        prompt = "Of Wolves" if character == "w" else "Of sheep"
         chat = make_chat(prompt=prompt, received_at=NOON + timedelta(minutes=minute))
-        wolves += [chat.pk] if letter == "w" else []
+        wolves += [chat.pk] if character == "w" else []
     return wolves[::-1]
 
 
@@ -40,19 +40,19 @@ def ids(page) -> list[int]:
     return [chat.pk for chat in page.chats]
 
 
-def test_all_is_looked_through_while_there_is_time():
+def test_everything_is_searched_within_the_time():
     wolves = make_chats("w......w..w")
     page = search_chats(WOLVES, limit=10, clock=lambda: 0.0)
     assert (ids(page), page.older, page.reached) == (wolves, None, None)
 
 
-def test_search_stops_when_its_time_is_over_and_goes_on_from_there():
+def test_search_stops_when_its_time_is_over_and_continues_there():
     wolves = make_chats("w......w..w")
     steps, before = [], None
     while before != "end":
-        clock = count()  # each look at it is a second later: one stretch a search
-        place = {} if before is None else {"before": before}
-        page = search_chats(WOLVES, limit=10, budget_s=1, clock=lambda c=clock: next(c), **place)
+        clock = count()  # Each reading is a second later, so a search reads one range.
+        cursor = {} if before is None else {"before": before}
+        page = search_chats(WOLVES, limit=10, budget_s=1, clock=lambda c=clock: next(c), **cursor)
         steps.append((ids(page), page.reached))
         before = page.older or "end"
     assert [pk for found, _ in steps for pk in found] == wolves
@@ -77,7 +77,7 @@ def test_ranges_grow_and_shrink_with_the_time_they_take(monkeypatch, took_s, lef
     assert search._next_size(1000, took_s=took_s, left_s=left_s) == size
 
 
-def test_full_page_leads_to_the_next_without_losing_one():
+def test_full_page_continues_without_losing_a_match():
     wolves = make_chats("wwwwwww.w")
     seen, before = [], MAX_ID
     while before:
@@ -87,7 +87,7 @@ def test_full_page_leads_to_the_next_without_losing_one():
     assert seen == wolves
 
 
-def test_other_filters_hold_too_and_open_requests_are_left_out():
+def test_other_filters_apply_and_open_requests_are_excluded():
     late = make_chat(prompt="wolves", username="bob", received_at=NOON + timedelta(days=9))
     make_chat(Status.QUEUED, prompt="wolves")
     make_chat(prompt="wolves", received_at=NOON - timedelta(days=9))
@@ -96,18 +96,18 @@ def test_other_filters_hold_too_and_open_requests_are_left_out():
     assert ids(search_chats(ChatFilter(search="wolves", received_from=NOON), limit=9)) == [late.pk]
 
 
-def test_nothing_stored_or_nothing_left_is_nothing_found():
+def test_search_of_an_empty_range_finds_nothing():
     assert search_chats(WOLVES, limit=9) == search.SearchPage([], None)
     (wolf,) = make_chats("w")
     assert ids(search_chats(WOLVES, limit=9, before=wolf)) == []
 
 
 def words(page: str) -> str:
-    told = re.search(r'class="results">\s*<p role="status">(.*?)</p>', page, re.S)[1]
-    return " ".join(unescape(re.sub(r"<[^>]+>", "", told)).split())
+    status = re.search(r'class="results">\s*<p role="status">(.*?)</p>', page, re.S)[1]
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", status)).split())
 
 
-def test_page_says_how_far_it_looked_and_leads_further_back(client, monkeypatch):
+def test_page_says_how_far_it_searched_and_links_further_back(client, monkeypatch):
     monkeypatch.setattr(search, "BUDGET_S", 0.0)
     monkeypatch.setitem(search_chats.__kwdefaults__, "budget_s", 0.0)
     make_chats("w......w..w")
@@ -120,7 +120,7 @@ def test_page_says_how_far_it_looked_and_leads_further_back(client, monkeypatch)
     assert 'rel="next"' not in page
 
 
-def test_page_counts_what_it_found_when_it_saw_all(client):
+def test_page_counts_the_matches_of_a_complete_search(client):
     make_chats("ww.w")
     assert words(client.get("/chats?search=wolves").text) == "3 chats match"
     assert "No chat matches." in client.get("/chats?search=bears").text

@@ -1,4 +1,4 @@
-"""Pages of stored chats: which, in which order, and the way from one page to the next."""
+"""The contents and order of pages of chats, and the links between them."""
 
 from datetime import timedelta
 
@@ -45,19 +45,19 @@ def test_the_default_page_is_the_newest_hundred():
     assert (page.count, page.older, page.newer) == (101, made[1], None)
 
 
-def test_a_page_that_holds_everything_leads_nowhere():
+def test_page_with_every_chat_has_no_links():
     for _ in range(3):
         make_chat()
     page = list_chats(EVERY, limit=3)
     assert (page.older, page.newer) == (None, None)
 
 
-def test_walking_older_meets_every_chat_once():
+def test_older_pages_contain_every_chat_once():
     made = [make_chat().pk for _ in range(7)]
     assert walk_older(limit=3) == [made[4:], made[1:4], made[:1]]
 
 
-def test_walking_back_newer_meets_the_same_chats():
+def test_newer_pages_contain_the_same_chats():
     made = [make_chat().pk for _ in range(7)]
     page = list_chats(EVERY, limit=3, after=made[0])
     assert (ids(page), page.older, page.newer) == (made[1:4], made[1], made[3])
@@ -65,7 +65,7 @@ def test_walking_back_newer_meets_the_same_chats():
     assert (ids(page), page.older, page.newer) == (made[4:], made[4], None)
 
 
-def test_new_chats_between_two_pages_shift_nothing():
+def test_new_chats_do_not_shift_the_pages():
     made = [make_chat().pk for _ in range(6)]
     newest = list_chats(EVERY, limit=3)
     late = [make_chat().pk for _ in range(4)]
@@ -75,23 +75,23 @@ def test_new_chats_between_two_pages_shift_nothing():
     assert older.newer == made[2]
 
 
-def test_a_chat_that_finishes_late_takes_its_place_by_id():
+def test_chat_that_finishes_late_is_listed_in_the_order_of_ids():
     first, running, last = make_chat(), make_chat(Status.RUNNING), make_chat()
     assert ids(list_chats(EVERY)) == [first.pk, last.pk]
     Chat.objects.filter(pk=running.pk).update(status=Status.DONE, text="Late.")
     assert ids(list_chats(EVERY)) == [first.pk, running.pk, last.pk]
 
 
-@pytest.mark.parametrize("place", [{"before": 1}, {"after": 10**9}])
-def test_an_empty_page_leads_back_to_the_chats(place):
+@pytest.mark.parametrize("cursor", [{"before": 1}, {"after": 10**9}])
+def test_empty_page_links_back_to_the_chats(cursor):
     made = [make_chat().pk for _ in range(3)]
-    page = list_chats(EVERY, **place)
+    page = list_chats(EVERY, **cursor)
     assert (page.chats, page.count) == ([], 3)
-    back = {"after": page.newer} if "before" in place else {"before": page.older}
+    back = {"after": page.newer} if "before" in cursor else {"before": page.older}
     assert ids(list_chats(EVERY, **back)) == made
 
 
-def test_no_chats_give_an_empty_page_that_leads_nowhere():
+def test_page_without_chats_has_no_links():
     page = list_chats(EVERY)
     assert (page.chats, page.count, page.older, page.newer) == ([], 0, None, None)
 
@@ -105,7 +105,7 @@ def test_only_finished_chats_are_listed_and_counted_without_a_status():
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_status_lists_and_counts_its_chats_alone(status):
+def test_status_lists_and_counts_only_its_chats(status):
     made = {each: make_chat(each).pk for each in Status}
     page = list_chats(ChatFilter(status=status))
     assert (ids(page), page.count) == ([made[status]], 1)
@@ -124,7 +124,7 @@ def test_each_filter_narrows_page_and_count():
     assert list_chats(ChatFilter(priority=Priority.HIGH)).count == 2
 
 
-def test_the_time_range_holds_its_start_and_not_its_end():
+def test_time_range_includes_its_start_and_excludes_its_end():
     for number in range(3):
         make_chat(request_id=str(number), received_at=NOON + timedelta(hours=number))
     one, two = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
@@ -143,7 +143,7 @@ def test_search_finds_a_part_of_prompt_or_answer_in_any_case():
     assert list_chats(ChatFilter(search="wolves")).count == 3
 
 
-def test_search_beyond_ascii_ignores_case_too():
+def test_search_ignores_the_case_of_other_alphabets():
     make_chat(request_id="a", prompt="Ärger im Büro")
     make_chat(request_id="b", prompt="Äpfel und Öl")
     assert found(search="äpfel und öl") == ["b"]
@@ -160,25 +160,25 @@ def test_search_takes_every_character_literally(search):
     assert found(search=search) == ["a"]
 
 
-@pytest.mark.parametrize(("place", "most"), [({}, 2), ({"before": 10**6}, 3), ({"after": 1}, 3)])
-def test_a_page_costs_the_same_few_queries_whatever_it_holds(place, most):
+@pytest.mark.parametrize(("cursor", "most"), [({}, 2), ({"before": 10**6}, 3), ({"after": 1}, 3)])
+def test_number_of_queries_does_not_depend_on_the_page(cursor, most):
     for _ in range(20):
         make_chat()
     with CaptureQueriesContext(connection) as queries:
-        page = list_chats(ChatFilter(username="ann"), **place)
+        page = list_chats(ChatFilter(username="ann"), **cursor)
         assert [chat.text for chat in page.chats]
     assert len(queries) == most
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="it is SQLite's planner that needs help")
-def test_errors_of_a_lane_are_reached_by_their_few_rows():
+def test_errors_of_a_lane_are_found_by_their_status():
     which = ChatFilter(error_code="blocked", priority=Priority.HIGH)
     plan = list_matching(which).order_by("-pk").explain()
     assert "chat_status" in plan
     assert "chat_priority" not in plan
 
 
-def test_count_of_a_time_and_more_may_stop_at_a_bound():
+def test_count_of_a_time_range_with_other_filters_may_stop_at_a_bound():
     for _ in range(4):
         make_chat(username="ann")
     make_chat(Status.QUEUED)
@@ -192,6 +192,6 @@ def test_count_of_a_time_and_more_may_stop_at_a_bound():
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="it is SQLite's planner that needs help")
-def test_rare_status_is_entered_by_its_index_within_a_time_too():
+def test_rare_status_in_a_time_range_is_found_by_its_index():
     plan = list_matching(ChatFilter(status=Status.FAILED, received_from=NOON)).explain()
     assert "chat_status" in plan

@@ -1,4 +1,4 @@
-"""The admin's forms of settings and lanes, filled in and saved."""
+"""Fills in and saves the admin's forms of settings and lanes."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from settings_app.models import GatewaySettings, Lane
 
 
 def save_settings(staff: Client, **fields: Any) -> Any:
-    """Like a browser: what a field showed goes back with it; `store_prompts=""` unticks the box."""
+    """Sends the form as a browser does; `store_prompts=""` clears the checkbox."""
     row = GatewaySettings.objects.get(pk=1)
     shown = {"model": row.model, "retention_days": row.retention_days}
     form = {"api_key": "", **shown, "store_prompts": "on" if row.store_prompts else ""}

@@ -1,4 +1,4 @@
-"""What the settings' tests compare."""
+"""Reads stored rows and runs functions in parallel, for the tests of the settings."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def everything_stored() -> Any:
 
 
 def search_database(text: str) -> list[str]:
-    """The tables in which it stands, as it is or as bytes."""
+    """Returns the tables that contain the text, as text or as bytes."""
     tables = connection.introspection.table_names()
     with connection.cursor() as cursor:
         found = []
@@ -29,7 +29,7 @@ def search_database(text: str) -> list[str]:
 
 
 def run_at_once(*works: Callable[[], None]) -> None:
-    """Runs each in a thread of its own, begun together; raises what any of them raised."""
+    """Runs each function in its own thread, all at the same time; raises the first exception."""
     barrier = threading.Barrier(len(works))
     failures: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""The admin of key, model and lanes."""
+"""The admin pages of the key, the model and the lanes."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def stored_key() -> str | None:
     return refresh_snapshot().api_key
 
 
-def test_saved_key_and_model_are_those_in_use(staff: Client) -> None:
+def test_saved_key_and_model_are_used(staff: Client) -> None:
     save_settings(staff, api_key=KEY, model="gemini-a")
     snapshot = refresh_snapshot()
     assert (snapshot.api_key, snapshot.model) == (KEY, "gemini-a")
@@ -120,7 +120,7 @@ def test_page_names_a_key_that_cannot_be_decrypted(staff: Client) -> None:
     assert "cannot be decrypted" in staff.get(SETTINGS_PAGE).content.decode()
 
 
-def test_list_of_the_one_row_leads_to_the_row(staff: Client) -> None:
+def test_list_of_the_only_row_redirects_to_the_row(staff: Client) -> None:
     response = staff.get("/admin/settings_app/gatewaysettings/")
     assert response["Location"] == SETTINGS_PAGE
 
@@ -141,7 +141,7 @@ def test_every_value_of_a_lane_can_be_changed(staff: Client) -> None:
 
 
 def read_form(staff: Client, page: str) -> dict[str, Any]:
-    """What a browser would send back if nothing were changed."""
+    """Returns the fields that a browser would send for an unchanged form."""
     form = staff.get(page).context["adminform"].form
     fields = {form[name].html_name: form[name].value() for name in form.fields}
     initial = {
@@ -152,7 +152,7 @@ def read_form(staff: Client, page: str) -> dict[str, Any]:
     return {name: value or "" for name, value in (fields | initial).items() if value is not False}
 
 
-def test_lane_saved_from_an_older_page_keeps_what_another_changed(staff: Client) -> None:
+def test_lane_saved_from_an_older_page_keeps_the_changes_of_another(staff: Client) -> None:
     page = read_form(staff, lane_page(2))
     save_lane(staff, 2, tokens=999)
     staff.post(lane_page(2), page | {"window_s": 0.9})
@@ -160,7 +160,7 @@ def test_lane_saved_from_an_older_page_keeps_what_another_changed(staff: Client)
     assert (lane.window_s, lane.tokens, lane.max_batch) == (0.9, 999, 6)
 
 
-def test_key_saved_from_an_older_page_keeps_the_model_another_chose(staff: Client) -> None:
+def test_key_saved_from_an_older_page_keeps_the_model_of_another(staff: Client) -> None:
     page = read_form(staff, SETTINGS_PAGE)
     save_settings(staff, model="gemini-of-another")
     staff.post(SETTINGS_PAGE, page | {"api_key": KEY})
@@ -251,7 +251,7 @@ def test_bad_retention_is_explained_and_nothing_changes(staff: Client, days: Any
     assert "errorlist" in response.content.decode()
 
 
-def test_retention_another_chose_meanwhile_is_not_written_back(staff: Client) -> None:
+def test_retention_changed_by_another_is_not_overwritten(staff: Client) -> None:
     GatewaySettings.objects.update(retention_days=5)
     save_settings(staff, model="gemini-a", retention_days=90, **{"initial-retention_days": 90})
     assert (refresh_snapshot().retention_days, refresh_snapshot().model) == (5, "gemini-a")

@@ -1,4 +1,4 @@
-"""`manage.py check`, with and without `--deploy`."""
+"""The messages of `manage.py check`, with and without `--deploy`."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def _sound_production(settings: Any) -> None:
     settings.SETTINGS_ENCRYPTION_KEYS = [Fernet.generate_key().decode(), "x" * 16]
 
 
-def test_sound_production_gets_no_message() -> None:
+def test_good_production_settings_get_no_message() -> None:
     assert found(deploy=True) == set()
 
 
@@ -29,19 +29,19 @@ def test_key_that_cannot_be_used_is_an_error_everywhere(settings: Any, key: str)
     assert "settings_app.E001" in found(deploy=False)
 
 
-def test_missing_encryption_keys_are_a_warning_in_production_alone(settings: Any) -> None:
+def test_missing_encryption_keys_are_a_warning_only_in_production(settings: Any) -> None:
     settings.SETTINGS_ENCRYPTION_KEYS = []
     assert found(deploy=False) == set()
     assert found(deploy=True) == {"settings_app.W001"}
 
 
-def test_short_passphrase_is_a_warning_in_production_alone(settings: Any) -> None:
+def test_short_passphrase_is_a_warning_only_in_production(settings: Any) -> None:
     settings.SETTINGS_ENCRYPTION_KEYS = ["x" * 15]
     assert found(deploy=False) == set()
     assert found(deploy=True) == {"settings_app.W002"}
 
 
-def test_open_access_is_a_warning_in_production_alone(settings: Any) -> None:
+def test_open_access_is_a_warning_only_in_production(settings: Any) -> None:
     settings.API_ACCESS = "open"
     assert found(deploy=False) == set()
     assert found(deploy=True) == {"settings_app.W003"}

@@ -1,4 +1,4 @@
-"""`manage.py create_first_admin`."""
+"""The command `manage.py create_first_admin`."""
 
 import re
 from io import StringIO
@@ -19,7 +19,7 @@ def run() -> str:
     return out.getvalue()
 
 
-def test_printed_password_opens_the_admin(client: Client) -> None:
+def test_printed_password_logs_in_to_the_admin(client: Client) -> None:
     password = re.search(r"password (\S{16})", run())[1]
     assert client.login(username="admin", password=password)
     assert client.get("/admin/").status_code == 200
@@ -32,7 +32,7 @@ def test_second_run_is_quiet_and_changes_nothing() -> None:
     assert User.objects.values().get() == before
 
 
-def test_superuser_of_any_name_is_enough() -> None:
+def test_any_superuser_prevents_another() -> None:
     User.objects.create_superuser("root-of-all")
     assert run() == ""
     assert [user.username for user in User.objects.all()] == ["root-of-all"]
@@ -44,7 +44,7 @@ def test_two_first_admins_have_different_passwords() -> None:
     assert run() != first
 
 
-def test_taken_name_is_told_and_its_user_left_alone() -> None:
+def test_taken_name_is_reported_and_its_user_unchanged() -> None:
     User.objects.create_user("admin")
     with pytest.raises(CommandError, match="createsuperuser"):
         run()

@@ -1,4 +1,4 @@
-"""Encryption at rest, and the change of its keys."""
+"""Encryption at rest, and the rotation of its keys."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def keys(request: pytest.FixtureRequest, settings: Any) -> list[str]:
     return request.param
 
 
-def test_what_was_encrypted_comes_back(keys: list[str]) -> None:
+def test_decrypt_reverses_encrypt(keys: list[str]) -> None:
     token = encrypt(SECRET)
     assert SECRET not in token
     assert decrypt(token) == SECRET
@@ -44,7 +44,7 @@ def test_first_key_encrypts_and_all_decrypt(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("lost", [["a lost passphrase"], []])
-def test_lost_key_is_told(settings: Any, lost: list[str]) -> None:
+def test_lost_key_is_reported(settings: Any, lost: list[str]) -> None:
     settings.SETTINGS_ENCRYPTION_KEYS = lost
     token = encrypt(SECRET)
     settings.SETTINGS_ENCRYPTION_KEYS = ["another passphrase"]
@@ -53,7 +53,7 @@ def test_lost_key_is_told(settings: Any, lost: list[str]) -> None:
     assert SECRET not in str(raised.value)
 
 
-def test_without_encryption_keys_the_secret_key_decides(settings: Any) -> None:
+def test_without_encryption_keys_the_secret_key_is_used(settings: Any) -> None:
     settings.SETTINGS_ENCRYPTION_KEYS = []
     token = encrypt(SECRET)
     settings.SECRET_KEY = "another secret key of some length"

@@ -1,4 +1,4 @@
-"""Each change leaves who, when, from where and what; the model key leaves its mask alone."""
+"""The history records author, time, interface and values of each change, and masks the key."""
 
 from io import StringIO
 from itertools import pairwise
@@ -38,13 +38,13 @@ def patch(client: Client, document: dict[str, Any], **headers: str) -> None:
     assert answer.status_code == 200, answer.content
 
 
-def told() -> list[tuple[str, ...]]:
-    """Oldest first."""
+def read_changes() -> list[tuple[str, ...]]:
+    """Returns the recorded changes, the oldest first."""
     columns = ("by", "via", "subject", "field", "before", "after")
     return list(SettingsChange.objects.order_by("id").values_list(*columns))
 
 
-def test_patch_of_a_staff_key_is_told_field_by_field(client: Client, settings: Any) -> None:
+def test_patch_with_a_staff_key_is_recorded_field_by_field(client: Client, settings: Any) -> None:
     settings.API_ACCESS = "key"
     row, key = create_api_key(name="ops", is_staff=True)
     SettingsChange.objects.all().delete()
@@ -55,7 +55,7 @@ def test_patch_of_a_staff_key_is_told_field_by_field(client: Client, settings: A
         document | {"low_priority": {"style": "Rhyme.\nA lot."}},
         Authorization=f"Bearer {key}",
     )
-    assert told() == [
+    assert read_changes() == [
         (f"key {row.prefix}", "api", "Settings", "retention_days", "90", "30"),
         (f"key {row.prefix}", "api", "High priority", "window_s", "0.2", "0.5"),
         (f"key {row.prefix}", "api", "High priority", "max_batch", "6", "9"),
@@ -64,22 +64,22 @@ def test_patch_of_a_staff_key_is_told_field_by_field(client: Client, settings: A
     assert all(began <= r.changed_at <= timezone.now() for r in SettingsChange.objects.all())
 
 
-def test_open_access_is_named_and_a_session_under_it_too(client: Client, settings: Any) -> None:
+def test_open_access_and_a_session_under_it_are_named(client: Client, settings: Any) -> None:
     settings.API_ACCESS = "open"
     patch(client, {"store_prompts": False})
     client.force_login(get_user_model().objects.create_superuser("ann"))
     patch(client, {"store_prompts": True})
-    assert told() == [
+    assert read_changes() == [
         (ANYONE, "api", "Settings", "store_prompts", "true", "false"),
         ("ann", "api", "Settings", "store_prompts", "false", "true"),
     ]
 
 
-def test_admin_and_command_are_told_apart(staff: Client) -> None:
+def test_admin_and_command_are_distinguished(staff: Client) -> None:
     save_settings(staff, model="gemini-a")
     save_lane(staff, 1, hold_until_checked="on")
     update_settings(model="gemini-b")
-    assert told() == [
+    assert read_changes() == [
         ("ann", "admin", "Settings", "model", "", "gemini-a"),
         ("ann", "admin", "Medium priority", "hold_until_checked", "false", "true"),
         ("command", "command", "Settings", "model", "gemini-a", "gemini-b"),
@@ -98,7 +98,7 @@ EVERY_VALUE = {
 }
 
 
-def test_no_editable_field_is_left_out() -> None:
+def test_every_editable_field_is_recorded() -> None:
     columns = {f.name for f in Lane._meta.fields if f.editable} - {"updated_at"}
     assert set(EVERY_VALUE) == columns, "a new field belongs into the table above"
     gateway = {"model": "m", "retention_days": 1, "store_prompts": False}
@@ -107,41 +107,41 @@ def test_no_editable_field_is_left_out() -> None:
         "updated_at",
     }
     update_settings(**gateway, api_key=KEY, lanes={0: EVERY_VALUE})
-    assert {row[3] for row in told()} == {*gateway, *EVERY_VALUE, "api_key"}
+    assert {row[3] for row in read_changes()} == {*gateway, *EVERY_VALUE, "api_key"}
 
 
 @pytest.mark.parametrize("again", [1, 2])
-def test_change_that_changes_nothing_leaves_no_row(again: int) -> None:
+def test_change_to_the_same_value_is_not_recorded(again: int) -> None:
     update_settings(model="m", api_key=KEY, lanes={2: {"tokens": 5, "window_s": 1.0}})
-    before = told()
+    before = read_changes()
     assert before
     for _ in range(again):
         update_settings(model="m", api_key=KEY, lanes={2: {"tokens": 5, "window_s": 1}})
         update_settings(lanes={2: {}})
-    assert told() == before
+    assert read_changes() == before
 
 
-def test_document_sent_back_as_it_came_leaves_no_row(client: Client, settings: Any) -> None:
+def test_document_sent_back_unchanged_is_not_recorded(client: Client, settings: Any) -> None:
     settings.API_ACCESS, settings.GEMINI_API_KEY = "open", ""
     update_settings(api_key=KEY)
-    before = told()
+    before = read_changes()
     patch(client, client.get("/v1/settings").json() | {"model": ""})
-    assert told() == before
+    assert read_changes() == before
 
 
-def test_refused_change_leaves_no_row() -> None:
+def test_refused_change_is_not_recorded() -> None:
     with pytest.raises(IntegrityError):
         update_settings(model="b", api_key=KEY, lanes={2: {"tokens": 5}, 1: {"max_batch": 101}})
-    assert told() == []
+    assert read_changes() == []
 
 
-def test_of_the_model_key_only_masks_are_kept(staff: Client) -> None:
+def test_only_masks_of_the_model_key_are_recorded(staff: Client) -> None:
     twin = "A-twin-that-ends-as-it-does-" + KEY[-4:]
     save_settings(staff, api_key=KEY)
     save_settings(staff, api_key=twin)
     patch(staff, {"api_key": OTHER_KEY})
     save_settings(staff, clear_key="on")
-    masks = [row[4:] for row in told() if row[3] == "api_key"]
+    masks = [row[4:] for row in read_changes() if row[3] == "api_key"]
     assert masks == [
         ("", "***wxyz"),
         ("***wxyz", "***wxyz"),  # another key all the same
@@ -156,14 +156,14 @@ def test_of_the_model_key_only_masks_are_kept(staff: Client) -> None:
     assert "settings_app_settingschange" in search_database("***1234")
 
 
-def test_key_that_could_not_be_read_is_told_as_such() -> None:
+def test_unreadable_key_is_recorded_as_such() -> None:
     GatewaySettings.objects.update(api_key_encrypted="gAAAA-damaged")
     refresh_snapshot()
     update_settings(api_key=KEY)
-    assert told()[0][3:] == ("api_key", "(cannot be decrypted)", "***wxyz")
+    assert read_changes()[0][3:] == ("api_key", "(cannot be decrypted)", "***wxyz")
 
 
-def test_life_of_an_api_key_is_told(staff: Client) -> None:
+def test_creation_changes_and_deletion_of_an_api_key_are_recorded(staff: Client) -> None:
     form = {"name": "billing", "owner": "Bo", "is_staff": "on", "requests_per_minute": "5"}
     page = staff.post(f"{KEYS}add/", form, follow=True).content.decode()
     row = ApiKey.objects.get()
@@ -178,8 +178,8 @@ def test_life_of_an_api_key_is_told(staff: Client) -> None:
     assert not ApiKey.objects.exists()
     subject = f"API key {row.prefix} (billing)"
     described = "client: billing\nname: billing\nowner: Bo\n"
-    assert [(by, via) for by, via, *_ in told()] == [("ann", "admin")] * 5
-    assert [tuple(rest) for _, _, *rest in told()] == [
+    assert [(by, via) for by, via, *_ in read_changes()] == [("ann", "admin")] * 5
+    assert [tuple(rest) for _, _, *rest in read_changes()] == [
         (subject, "created", "", described + "is_staff: true\nrequests_per_minute: 5"),
         (subject, "is_staff", "true", "false"),
         (subject, "requests_per_minute", "5", "7"),
@@ -189,31 +189,31 @@ def test_life_of_an_api_key_is_told(staff: Client) -> None:
     assert search_database(secret) == []
 
 
-def test_keys_deleted_from_the_list_are_told_one_by_one(staff: Client) -> None:
+def test_keys_deleted_from_the_list_are_recorded_one_by_one(staff: Client) -> None:
     keys = [create_api_key(name=name)[0] for name in ("a", "b")]
     SettingsChange.objects.all().delete()
     chosen = {"action": "delete_selected", "_selected_action": [key.pk for key in keys]}
     staff.post(KEYS, chosen | {"post": "yes"})
     assert not ApiKey.objects.exists()
-    assert sorted(row[:4] for row in told()) == sorted(
+    assert sorted(row[:4] for row in read_changes()) == sorted(
         ("ann", "admin", f"API key {key.prefix} ({key.name})", "deleted") for key in keys
     )
 
 
-def test_key_made_by_the_command_is_told() -> None:
+def test_key_created_by_the_command_is_recorded() -> None:
     call_command("create_api_key", "cron", stdout=StringIO(), stderr=StringIO())
     prefix = ApiKey.objects.get().prefix
     made = ("command", "command", f"API key {prefix} (cron)", "created", "")
-    assert told() == [(*made, "client: cron\nname: cron")]
+    assert read_changes() == [(*made, "client: cron\nname: cron")]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_changes_made_at_once_form_one_chain() -> None:
+def test_simultaneous_changes_form_one_chain() -> None:
     def change(tokens: int) -> None:
         update_settings(lanes={1: {"tokens": tokens}}, by=Author(f"user {tokens}", Via.API))
 
     run_at_once(*(lambda tokens=t: change(tokens) for t in range(1, 9)))
-    rows = told()
+    rows = read_changes()
     assert len(rows) == 8
     assert [row[4] for row in rows[:1]] == ["5000"]
     assert all(earlier[5] == later[4] for earlier, later in pairwise(rows))
@@ -221,7 +221,7 @@ def test_changes_made_at_once_form_one_chain() -> None:
     assert rows[-1][5] == str(Lane.objects.get(priority=1).tokens)
 
 
-def test_history_is_read_only_and_found(staff: Client) -> None:
+def test_history_is_read_only_and_searchable(staff: Client) -> None:
     update_settings(lanes={2: {"tokens": 4321}, 0: {"style": "y" * 500}})
     row = SettingsChange.objects.get(field="tokens")
     for page in ("add/", f"{row.pk}/delete/", f"{row.pk}/change/"):
@@ -230,7 +230,7 @@ def test_history_is_read_only_and_found(staff: Client) -> None:
     assert SettingsChange.objects.get(pk=row.pk).after == "4321"
     listed = staff.get(CHANGES).content.decode()
     assert "4321" in listed
-    assert "y" * 81 not in listed, "long values stand on their own page"
+    assert "y" * 81 not in listed, "a long value is shown on its own page"
     found = staff.get(CHANGES, {"q": "4321"}).context["cl"].queryset
     assert [change.field for change in found] == ["tokens"]
 
@@ -244,7 +244,7 @@ def test_history_is_read_only_and_found(staff: Client) -> None:
         ("apikey/{key}/change/", ["created"]),
     ],
 )
-def test_pages_lead_to_their_own_changes(staff: Client, page: str, fields: list[str]) -> None:
+def test_pages_link_to_their_own_changes(staff: Client, page: str, fields: list[str]) -> None:
     update_settings(model="m", lanes={2: {"tokens": 1}, 1: {"window_s": 3}})
     key, _ = create_api_key(name="a&b =c")
     create_api_key(name="other")
@@ -276,7 +276,7 @@ def test_edit_begun_before_a_revocation_leaves_the_key_revoked():
 
 
 @pytest.mark.django_db
-def test_edit_of_a_key_that_was_deleted_meanwhile_changes_nothing():
+def test_edit_of_a_deleted_key_changes_nothing():
     row, _ = create_api_key(name="a")
     editor = ApiKey.objects.get(pk=row.pk)
     ApiKey.objects.all().delete()

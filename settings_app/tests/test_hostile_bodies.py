@@ -1,4 +1,4 @@
-"""Whatever the body is, /v1/settings answers 400, 413 or 415 in the one error form."""
+"""/v1/settings answers every invalid body with 400, 413 or 415 and the usual error document."""
 
 from typing import Any
 
@@ -65,14 +65,14 @@ def send(client: Client, body: bytes, content_type: str = JSON, **headers: Any) 
 
 
 @pytest.mark.parametrize("body", BAD_JSON.values(), ids=BAD_JSON.keys())
-def test_what_is_not_json_is_400(client: Client, body: bytes) -> None:
+def test_body_that_is_not_json_is_400(client: Client, body: bytes) -> None:
     response = send(client, body)
     assert response.json() == {"detail": "The body is not valid JSON.", "code": "invalid"}
     assert response.status_code == 400
 
 
 @pytest.mark.parametrize("body", BAD_DOCUMENTS.values(), ids=BAD_DOCUMENTS.keys())
-def test_json_that_is_no_change_of_settings_is_400(client: Client, body: bytes) -> None:
+def test_json_that_is_not_a_settings_document_is_400(client: Client, body: bytes) -> None:
     response = send(client, body)
     assert response.json()["code"] == "invalid"
     assert response.json()["errors"]
@@ -107,7 +107,7 @@ def test_body_of_one_megabyte_is_read(client: Client) -> None:
         "application/json/json",
     ],
 )
-def test_what_is_not_sent_as_json_is_415(client: Client, content_type: str) -> None:
+def test_other_content_type_is_415(client: Client, content_type: str) -> None:
     response = send(client, b'{"model": "x"}', content_type)
     assert response.json()["code"] == "unsupported_media_type"
     assert response.status_code == 415
@@ -116,7 +116,7 @@ def test_what_is_not_sent_as_json_is_415(client: Client, content_type: str) -> N
 @pytest.mark.parametrize(
     "charset", ["utf-8", "latin-1", "bz2", "rot13", "hex", "utf-16", "no-such"]
 )
-def test_body_is_utf_8_whatever_charset_is_announced(client: Client, charset: str) -> None:
+def test_body_is_read_as_utf_8_whatever_charset_is_announced(client: Client, charset: str) -> None:
     body = '{"high_priority": {"style": "für Füchse"}}'.encode()
     content_type = f"application/json; charset={charset}"
     response = client.generic("PATCH", "/v1/settings", body, content_type)
@@ -124,7 +124,7 @@ def test_body_is_utf_8_whatever_charset_is_announced(client: Client, charset: st
 
 
 @pytest.mark.parametrize("length", ["-5", "abc", "", "1,2", "9" * 5000, "²"])
-def test_senseless_content_length_is_no_failure(client: Client, length: str) -> None:
+def test_invalid_content_length_is_no_server_error(client: Client, length: str) -> None:
     response = client.generic("PATCH", "/v1/settings", b"{", JSON, CONTENT_LENGTH=length)
     assert response["Content-Type"] == "application/json"
     assert response.status_code < 500

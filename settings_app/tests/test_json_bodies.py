@@ -1,4 +1,4 @@
-"""StrictJSONParser by itself, as a view behind no middleware has it."""
+"""StrictJSONParser without the middleware in front of it."""
 
 from io import BytesIO
 from typing import Any
@@ -28,11 +28,11 @@ def test_json_is_read(body: bytes, value: Any) -> None:
     assert parse(body) == value
 
 
-def test_announced_charset_is_not_believed() -> None:
+def test_announced_charset_is_ignored() -> None:
     assert parse('"ä"'.encode(), encoding="latin-1") == "ä"
 
 
-def test_body_over_the_bound_is_too_large_though_nothing_announced_its_length(
+def test_body_over_the_bound_is_refused_without_content_length(
     settings: Any,
 ) -> None:
     settings.MAX_BODY_BYTES = 10
@@ -46,6 +46,6 @@ def test_body_over_the_bound_is_too_large_though_nothing_announced_its_length(
     [b"", b"{", b"[" * 500_000, b'"\xff"', b"NaN", b"-Infinity", b"1" * 101, b"1" * 5000, b"\0"],
     ids=["empty", "cut", "deep", "not UTF-8", "NaN", "-Infinity", "long", "very long", "NUL"],
 )
-def test_what_is_not_json_is_a_parse_error(body: bytes) -> None:
+def test_body_that_is_not_json_is_a_parse_error(body: bytes) -> None:
     with pytest.raises(ParseError):
         parse(body)

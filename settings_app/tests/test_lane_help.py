@@ -1,4 +1,4 @@
-"""The lanes side by side, and what their numbers mean in words."""
+"""The table of lanes and the sentences that explain their numbers."""
 
 import re
 
@@ -11,11 +11,11 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/settings_app/lane/"
 
 
-def test_words_name_the_lanes_own_numbers():
+def test_sentences_contain_the_numbers_of_the_lane():
     lane = Lane(window_s=0.25, max_batch=7, tokens=12_000, latency_ms=650, max_queue=9000)
     words = " ".join(describe_lane(lane))
-    for told in ("0.25 s", "At most 7 requests", "12,000 tokens", "650 ms", "9,000 requests"):
-        assert told in words
+    for text in ("0.25 s", "At most 7 requests", "12,000 tokens", "650 ms", "9,000 requests"):
+        assert text in words
     assert "different clients may share" in words
     lane.batch_scope, lane.hold_until_checked = BatchScope.USERNAME, True
     assert "of one username" in describe_lane(lane)[-2]
@@ -33,7 +33,7 @@ def test_list_shows_every_lane_side_by_side_with_units(admin_client):
     assert len(compare_fields(list(Lane.objects.all()))) == 7
 
 
-def test_form_says_what_each_number_means_and_gives_the_script_its_sentence(admin_client):
+def test_form_explains_each_number_and_contains_the_sentences_for_the_script(admin_client):
     page = admin_client.get(f"{LIST}1/change/").text
     for name, sentence in EFFECTS.items():
         assert f'data-field="{name}"' in page
@@ -42,6 +42,6 @@ def test_form_says_what_each_number_means_and_gives_the_script_its_sentence(admi
     assert "llmbatch/lane_help.js" in page
 
 
-def test_form_does_not_keep_the_words_of_another_lane(admin_client):
+def test_form_does_not_show_the_sentences_of_another_lane(admin_client):
     admin_client.get(f"{LIST}0/change/")
     assert "waits at most 4 s" not in admin_client.get(f"{LIST}2/change/").text

@@ -1,4 +1,4 @@
-"""Masks and names."""
+"""The mask of the model key, and valid keys and model names."""
 
 import pytest
 
@@ -28,17 +28,17 @@ def test_visible_ascii_is_a_key(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "a\x7f", "ä", "x" * 201, "***", "***abcd"])
-def test_what_cannot_be_sent_in_a_header_is_no_key(key: str) -> None:
+def test_key_that_cannot_be_sent_in_a_header_is_refused(key: str) -> None:
     assert explain_bad_key(key).endswith(".")
 
 
 @pytest.mark.parametrize("name", ["a", "gemini-3.8-flash", "models/x", "a.b/c_d", "x" * 100])
-def test_letters_digits_and_few_signs_are_a_models_name(name: str) -> None:
+def test_model_name_may_contain_letters_digits_and_some_punctuation(name: str) -> None:
     assert explain_bad_model(name) == ""
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a..b", "a/", "/a", "a//b", "a/./b", "a?b", "a#b", "a%2e", "a\n"]
 )
-def test_what_would_leave_its_place_in_an_address_is_no_models_name(name: str) -> None:
+def test_model_name_that_would_change_the_path_is_refused(name: str) -> None:
     assert explain_bad_model(name).endswith(".")

@@ -1,4 +1,4 @@
-"""update_settings: all or nothing, nobody's change lost, told to everybody."""
+"""`update_settings` is atomic, keeps concurrent changes, and announces each change."""
 
 import logging
 from typing import Any
@@ -30,7 +30,7 @@ class BrokenLayer(InMemoryChannelLayer):
 
 @pytest.fixture
 def layer(settings: Any) -> InMemoryChannelLayer:
-    """A layer of this test alone."""
+    """A channel layer that no other test uses."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     return get_channel_layer()
 
@@ -57,7 +57,7 @@ def test_no_change_keeps_the_version(nothing: dict[str, Any]) -> None:
 
 
 @pytest.mark.django_db
-def test_change_says_when_it_was_made() -> None:
+def test_change_sets_its_timestamp() -> None:
     before = Lane.objects.get(priority=2).updated_at, GatewaySettings.objects.get().updated_at
     update_settings(lanes={2: {"tokens": 5}})
     assert Lane.objects.get(priority=2).updated_at > before[0]
@@ -65,7 +65,7 @@ def test_change_says_when_it_was_made() -> None:
 
 
 @pytest.mark.django_db
-def test_value_that_the_database_refuses_undoes_the_whole_change() -> None:
+def test_value_that_the_database_refuses_rolls_back_the_whole_change() -> None:
     before = refresh_snapshot()
     with pytest.raises(IntegrityError):
         update_settings(model="b", lanes={2: {"tokens": 5}, 1: {"max_batch": 101}})
@@ -96,7 +96,7 @@ def test_change_that_is_rolled_back_is_neither_announced_nor_seen(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("backend", [FullLayer, BrokenLayer])
-def test_change_stands_though_the_layer_takes_no_message(
+def test_change_is_kept_if_the_layer_fails(
     settings: Any, caplog: pytest.LogCaptureFixture, backend: type
 ) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.{backend.__name__}"}}
@@ -107,7 +107,7 @@ def test_change_stands_though_the_layer_takes_no_message(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_change_stands_without_any_layer(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_change_is_kept_without_a_layer(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.CHANNEL_LAYERS = {}
     update_settings(model="f")
     assert current_snapshot().model == "f"
@@ -153,7 +153,7 @@ def test_snapshot_in_memory_is_the_newest_after_a_race() -> None:
 
 
 @pytest.mark.django_db
-def test_log_names_what_changed_and_who_did_it_but_no_value(
+def test_log_names_changed_fields_and_author_but_no_value(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -1,4 +1,4 @@
-"""GET, PUT and PATCH /v1/settings."""
+"""The endpoint /v1/settings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Call = Callable[..., Any]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("open_access")]
 
 
-def test_defaults_are_the_table_of_the_design(read: Call) -> None:
+def test_defaults_are_the_documented_ones(read: Call) -> None:
     document = read()
     assert document["api_key"] is None
     assert document["model"] == "gemini-3.8-flash"
@@ -84,7 +84,7 @@ def test_every_field_of_a_lane_can_be_changed(read: Call, change: Call) -> None:
     assert read()["low_priority"] == lane
 
 
-def test_several_parts_change_together(read: Call, change: Call) -> None:
+def test_several_parts_change_in_one_request(read: Call, change: Call) -> None:
     change({"model": "gemini-y", "high_priority": {"tokens": 7}, "low_priority": {"tokens": 8}})
     document = read()
     assert document["model"] == "gemini-y"
@@ -264,13 +264,13 @@ def test_retention_and_prompt_storage_have_defaults_and_can_be_changed(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
-def test_number_that_no_window_can_have_is_refused_behind_any_parser(value: float) -> None:
+def test_number_that_is_not_finite_is_refused_behind_any_parser(value: float) -> None:
     serializer = SettingsSerializer(data={"high_priority": {"window_s": value}})
     assert not serializer.is_valid()
     assert "window_s" in serializer.errors["high_priority"]
 
 
-def test_lone_surrogate_as_a_field_name_is_refused_readably(change: Call) -> None:
+def test_lone_surrogate_as_a_field_name_is_refused_with_a_readable_error(change: Call) -> None:
     response = change({"\ud83d": 1})
     assert response.status_code == 400
     assert response.json()["code"] == "invalid"
@@ -287,14 +287,16 @@ def test_change_applies_before_its_answer(
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_other_methods_are_refused_in_the_one_form(client: Client, method: str) -> None:
+def test_other_methods_are_refused_with_the_usual_error(client: Client, method: str) -> None:
     response = client.generic(method, "/v1/settings", "{}", "application/json")
     assert response.status_code == 405
     assert response.json()["code"] == "method_not_allowed"
     assert "PATCH" in response["Allow"]
 
 
-def test_accept_header_changes_nothing_about_the_form(client: Any, db: None, settings: Any) -> None:
+def test_accept_header_does_not_change_the_content_type(
+    client: Any, db: None, settings: Any
+) -> None:
     settings.API_ACCESS = "open"
     reply = client.get("/v1/settings", headers={"accept": "application/xml, text/html"})
     assert reply.status_code == 200

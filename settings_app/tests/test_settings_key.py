@@ -1,4 +1,4 @@
-"""The model key over HTTP: masked, encrypted, cleared, kept."""
+"""The model key in /v1/settings is masked, encrypted, cleared and kept."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def test_key_is_masked_to_its_last_four_characters(read: Call, change: Call) -> 
     assert KEY not in response.content.decode()
 
 
-def test_short_key_shows_nothing_of_itself(read: Call, change: Call) -> None:
+def test_short_key_is_masked_completely(read: Call, change: Call) -> None:
     change({"api_key": "seven77"})
     assert refresh_snapshot().api_key == "seven77"
     assert read()["api_key"] == "***"
@@ -72,7 +72,9 @@ def test_empty_key_clears_the_stored_one(read: Call, change: Call) -> None:
     assert read()["api_key"] is None
 
 
-def test_cleared_key_uncovers_the_environments(read: Call, change: Call, settings: Any) -> None:
+def test_without_a_stored_key_the_environments_is_used(
+    read: Call, change: Call, settings: Any
+) -> None:
     settings.GEMINI_API_KEY = OTHER_KEY
     change({"api_key": KEY})
     assert read()["api_key"] == "***wxyz"
@@ -112,9 +114,7 @@ def test_key_stays_out_of_answers_logs_and_representations(
     assert KEY not in said
 
 
-def test_key_that_cannot_be_decrypted_is_named_and_counts_as_none(
-    read: Call, settings: Any
-) -> None:
+def test_key_that_cannot_be_decrypted_is_reported_and_not_used(read: Call, settings: Any) -> None:
     settings.SETTINGS_ENCRYPTION_KEYS = ["a passphrase that was lost"]
     GatewaySettings.objects.update(api_key_encrypted=encrypt(KEY))
     settings.SETTINGS_ENCRYPTION_KEYS = ["another passphrase"]

@@ -1,4 +1,4 @@
-"""The snapshot: one value in memory, read without queries, replaced as a whole."""
+"""The snapshot is one value in memory that is read without queries and replaced as a whole."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def change_elsewhere(**values: Any) -> None:
-    """What another process would have done to the database."""
+    """Changes the database as another process would."""
     GatewaySettings.objects.update(version=F("version") + 1, **values)
 
 
@@ -39,7 +39,7 @@ def test_unchanged_version_costs_one_query(django_assert_num_queries: Callable[.
         assert refresh_if_stale() is snapshot
 
 
-def test_change_of_another_process_is_seen_at_the_next_look() -> None:
+def test_change_of_another_process_is_read_at_the_next_check() -> None:
     before = current_snapshot()
     change_elsewhere(model="gemini-elsewhere")
     assert current_snapshot() is before
@@ -63,7 +63,7 @@ def test_it_cannot_be_changed() -> None:
         snapshot.lanes[2] = snapshot.lanes[1]  # type: ignore[index]
 
 
-def test_each_snapshot_is_a_key_of_its_own() -> None:
+def test_each_snapshot_equals_only_itself() -> None:
     first, second = refresh_snapshot(), refresh_snapshot()
     assert len({first, second}) == 2
 
@@ -77,14 +77,14 @@ def test_stored_key_comes_before_the_environments(settings: Any) -> None:
     assert refresh_snapshot().api_key == "stored-key"
 
 
-def test_no_key_anywhere_is_none(settings: Any) -> None:
+def test_without_any_key_it_is_none(settings: Any) -> None:
     settings.GEMINI_API_KEY = ""
     snapshot = refresh_snapshot()
     assert (snapshot.api_key, snapshot.key_source, snapshot.key_problem) == (None, None, "")
 
 
 @pytest.mark.parametrize("damaged", ["gAAAAAB-not-a-token", "x", "schlüssel"])
-def test_damaged_key_is_a_problem_and_no_key(settings: Any, damaged: str) -> None:
+def test_damaged_key_is_reported_and_not_used(settings: Any, damaged: str) -> None:
     settings.GEMINI_API_KEY = "environment-key"
     GatewaySettings.objects.update(api_key_encrypted=damaged)
     snapshot = refresh_snapshot()
@@ -99,7 +99,7 @@ def test_empty_model_is_the_environments(settings: Any) -> None:
     assert refresh_snapshot().model == "gemini-stored"
 
 
-def test_slow_reader_never_puts_an_older_state_over_a_newer(
+def test_slow_reader_never_replaces_a_newer_snapshot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first_reads, go_on = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Keys: made once, stored hashed, known without a query, forgotten when they change."""
+"""API keys are stored as hashes, cached, and removed from the cache when they change."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -37,38 +37,38 @@ def test_key_is_stored_as_a_hash_and_gets_a_client_of_its_own() -> None:
     assert third.client_id == row.client_id
 
 
-def test_known_key_costs_no_query(django_assert_num_queries: Any) -> None:
+def test_cached_key_needs_no_query(django_assert_num_queries: Any) -> None:
     row, key = create_api_key(name="a", is_staff=True, requests_per_minute=7)
-    ring = KeyCache()
+    cache = KeyCache()
     refresh_if_stale()
-    assert ring.find_cached(key) is None
-    principal = ring.read_principal(key)
+    assert cache.find_cached(key) is None
+    principal = cache.read_principal(key)
     with django_assert_num_queries(0):
-        memory = ring.find_cached(key)
-    assert memory is not None
-    assert memory.principal is principal
+        cached = cache.find_cached(key)
+    assert cached is not None
+    assert cached.principal is principal
     assert principal is not None
     assert (principal.client_id, principal.is_staff) == (row.client_id, True)
     assert principal.requests_per_minute == 7
 
 
-def test_wrong_key_is_remembered_too_and_no_odd_one_reaches_the_database(
+def test_invalid_key_is_cached_and_malformed_ones_need_no_query(
     django_assert_num_queries: Any,
 ) -> None:
     _, key = create_api_key(name="a")
-    ring = KeyCache()
+    cache = KeyCache()
     wrong = key[:-1] + ("a" if key[-1] != "a" else "b")
-    assert ring.read_principal(wrong) is None
+    assert cache.read_principal(wrong) is None
     with django_assert_num_queries(0):
-        memory = ring.find_cached(wrong)
-        assert memory is not None
-        assert memory.principal is None
+        cached = cache.find_cached(wrong)
+        assert cached is not None
+        assert cached.principal is None
         for odd in ("", ".", "\x00" * 8 + "." + "a" * 32, "\ud83d", "a" * 10_000, key + " "):
-            assert ring.read_principal(odd) is None
+            assert cache.read_principal(odd) is None
 
 
 @pytest.mark.parametrize("change", [{"revoked": True}, {"is_staff": True}])
-def test_changed_key_is_forgotten_with_the_next_look_at_the_settings(
+def test_changed_key_leaves_the_cache_when_the_settings_are_reread(
     admin_client: Client, change: dict[str, bool]
 ) -> None:
     row, key = create_api_key(name="a")
@@ -84,29 +84,29 @@ def test_changed_key_is_forgotten_with_the_next_look_at_the_settings(
     assert (principal is None) == ("revoked" in change)
 
 
-def test_key_expires_at_its_minute_although_it_is_remembered() -> None:
+def test_cached_key_expires_on_time() -> None:
     _, key = create_api_key(name="a")
     soon = datetime.now(UTC) + timedelta(seconds=100)
     ApiKey.objects.update(expiry_date=soon)
-    ring = KeyCache()
+    cache = KeyCache()
     refresh_if_stale()
-    assert ring.read_principal(key) is not None
-    principal = ring._keys[next(iter(ring._keys))].principal
+    assert cache.read_principal(key) is not None
+    principal = cache._keys[next(iter(cache._keys))].principal
     assert principal is not None
     assert principal.expires_at == soon
     ApiKey.objects.update(expiry_date=datetime.now(UTC) - timedelta(seconds=1))
-    assert ring.read_principal(key) is None
+    assert cache.read_principal(key) is None
 
 
-def test_last_use_is_stored_in_one_go() -> None:
+def test_last_use_is_stored_once_per_call() -> None:
     _, key = create_api_key(name="a")
-    ring = KeyCache()
-    ring.read_principal(key)
-    ring.find_cached(key)
+    cache = KeyCache()
+    cache.read_principal(key)
+    cache.find_cached(key)
     assert ApiKey.objects.get().last_used_at is None
-    assert ring.write_last_used() == 1
+    assert cache.write_last_used() == 1
     assert ApiKey.objects.get().last_used_at is not None
-    assert ring.write_last_used() == 0
+    assert cache.write_last_used() == 0
 
 
 def test_admin_shows_a_new_key_once(admin_client: Client) -> None:
@@ -120,7 +120,7 @@ def test_admin_shows_a_new_key_once(admin_client: Client) -> None:
     assert "rest_framework_api_key" not in admin_client.get("/admin/").content.decode()
 
 
-def test_admin_refuses_a_limit_that_is_none(admin_client: Client) -> None:
+def test_admin_refuses_an_invalid_limit(admin_client: Client) -> None:
     for limit in ("0", "-1", "1.5", "many", "100001"):
         form = {"name": "billing", "requests_per_minute": limit}
         page = admin_client.post("/admin/settings_app/apikey/add/", form)
@@ -129,7 +129,7 @@ def test_admin_refuses_a_limit_that_is_none(admin_client: Client) -> None:
     assert not ApiKey.objects.exists()
 
 
-def test_keys_are_made_by_those_who_may_alone(client: Client) -> None:
+def test_only_permitted_staff_create_keys(client: Client) -> None:
     user = get_user_model().objects.create_user("bob", is_staff=True)
     client.force_login(user)
     assert client.post("/admin/settings_app/apikey/add/", {"name": "x"}).status_code == 403
@@ -149,7 +149,7 @@ def test_command_prints_a_key_that_works() -> None:
 @pytest.mark.parametrize(
     "arguments", [("x" * 51,), ("a", "--per-minute", "0"), ("a", "--client", "nobody")]
 )
-def test_command_refuses_what_cannot_be_with_one_sentence(arguments: tuple[str, ...]) -> None:
+def test_command_refuses_invalid_arguments_with_one_sentence(arguments: tuple[str, ...]) -> None:
     with pytest.raises(CommandError):
         call_command("create_api_key", *arguments)
     assert not ApiKey.objects.exists()

@@ -1,4 +1,4 @@
-"""Who may read and write the settings, and from where."""
+"""Permissions and origins of requests that read or write the settings."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_open_access_lets_everybody_write(client: Client) -> None:
     assert was_written()
 
 
-def test_closed_gateway_asks_a_nameless_client_to_log_in(client: Client, settings: Any) -> None:
+def test_closed_gateway_asks_an_anonymous_client_to_log_in(client: Client, settings: Any) -> None:
     settings.API_ACCESS = "key"
     for response in (client.get("/v1/settings"), write(client)):
         assert response.status_code == 401
@@ -60,7 +60,9 @@ def test_closed_gateway_refuses_a_user_who_is_not_staff(client: Client, settings
     assert not was_written()
 
 
-def test_closed_gateway_treats_a_disabled_account_as_nobody(client: Client, settings: Any) -> None:
+def test_closed_gateway_treats_a_disabled_account_as_anonymous(
+    client: Client, settings: Any
+) -> None:
     settings.API_ACCESS = "key"
     login(client, staff=True, active=False)
     assert client.get("/v1/settings").status_code == 401
@@ -112,7 +114,7 @@ def test_foreign_origin_without_a_session_is_403_too(client: Client, settings: A
     assert not was_written()
 
 
-def test_star_of_debug_mode_lists_no_origin(client: Client, settings: Any) -> None:
+def test_wildcard_of_debug_mode_allows_no_writes(client: Client, settings: Any) -> None:
     settings.CORS_ALLOW_ALL_ORIGINS = True
     settings.CORS_ALLOWED_ORIGINS = []
     assert write(client, origin="https://evil.example").status_code == 403

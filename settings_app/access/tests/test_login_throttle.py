@@ -1,4 +1,4 @@
-"""Five wrong passwords for a name from one address, then a pause; nobody else is held up."""
+"""Five wrong passwords lock a username for one address, and lock nothing else."""
 
 import logging
 import threading
@@ -46,21 +46,21 @@ def fail(login: Login, times: int, **where: Any) -> list[int]:
     return [login(WRONG, **where).status_code for _ in range(times)]
 
 
-def test_fifth_wrong_password_locks_and_the_right_one_waits_too(login: Login) -> None:
+def test_fifth_wrong_password_locks_even_for_the_right_one(login: Login) -> None:
     assert fail(login, LIMIT) == [200, 200, 200, 200, 429]
     refused = login(PASSWORD)
     assert refused.status_code == 429
     assert "sessionid" not in refused.cookies
 
 
-def test_right_password_within_the_limit_comes_in_and_clears_the_count(login: Login) -> None:
+def test_right_password_within_the_limit_logs_in_and_resets_the_count(login: Login) -> None:
     for _ in range(3):
         assert fail(login, LIMIT - 1) == [200] * (LIMIT - 1)
         assert login(PASSWORD).status_code == 302
     assert not AccessAttempt.objects.exists()
 
 
-def test_page_names_the_cause_and_the_way_out(login: Login) -> None:
+def test_page_explains_the_lock_and_how_to_lift_it(login: Login) -> None:
     fail(login, LIMIT)
     page = login(PASSWORD)
     html = page.content.decode()
@@ -70,7 +70,7 @@ def test_page_names_the_cause_and_the_way_out(login: Login) -> None:
     assert "no-store" in page["Cache-Control"]
 
 
-def test_lock_ends_after_a_quarter_of_an_hour_however_often_it_was_tried(login: Login) -> None:
+def test_lock_ends_after_fifteen_minutes_despite_further_logins(login: Login) -> None:
     fail(login, LIMIT)
     late = timezone.now() - timedelta(minutes=14, seconds=30)
     AccessAttempt.objects.update(attempt_time=late)
@@ -93,7 +93,7 @@ def test_axes_reset_lifts_the_lock(login: Login, capsys: pytest.CaptureFixture[s
     assert login(PASSWORD).status_code == 302
 
 
-def test_other_names_and_other_addresses_are_not_held_up(login: Login) -> None:
+def test_other_names_and_other_addresses_are_not_locked(login: Login) -> None:
     get_user_model().objects.create_superuser("bob", password=PASSWORD)
     fail(login, LIMIT)
     assert login(PASSWORD, name="bob").status_code == 302
@@ -110,9 +110,7 @@ def test_other_names_and_other_addresses_are_not_held_up(login: Login) -> None:
         {"name": " ann "},
     ],
 )
-def test_what_a_client_can_say_of_itself_gives_no_further_tries(
-    login: Login, other: dict[str, str]
-) -> None:
+def test_forged_headers_allow_no_further_logins(login: Login, other: dict[str, str]) -> None:
     fail(login, LIMIT)
     assert login(PASSWORD, **other).status_code == 429
 
@@ -123,8 +121,8 @@ def test_unknown_name_is_locked_like_a_known_one(login: Login) -> None:
 
 def address_of(settings: Any, peer: str, forwarded: str = "", *, proxy: bool) -> str:
     settings.TLS_PROXY = proxy
-    told = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
-    return find_address(RequestFactory().get("/", REMOTE_ADDR=peer, **told))
+    headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
+    return find_address(RequestFactory().get("/", REMOTE_ADDR=peer, **headers))
 
 
 @pytest.mark.parametrize(
@@ -143,13 +141,13 @@ def address_of(settings: Any, peer: str, forwarded: str = "", *, proxy: bool) ->
         ("", "", False, UNKNOWN_ADDRESS),
     ],
 )
-def test_address_is_the_peers_and_forwarded_only_by_a_tls_proxy(
+def test_forwarded_address_counts_only_behind_a_tls_proxy(
     settings: Any, peer: str, forwarded: str, proxy: bool, address: str
 ) -> None:
     assert address_of(settings, peer, forwarded, proxy=proxy) == address
 
 
-def test_behind_a_tls_proxy_clients_are_told_apart(login: Login, settings: Any) -> None:
+def test_behind_a_tls_proxy_clients_are_counted_separately(login: Login, settings: Any) -> None:
     settings.TLS_PROXY = True
     assert fail(login, LIMIT, HTTP_X_FORWARDED_FOR="10.9.9.9, 198.51.100.7")[-1] == 429
     assert login(PASSWORD, HTTP_X_FORWARDED_FOR="10.8.8.8, 198.51.100.7").status_code == 429
@@ -157,7 +155,7 @@ def test_behind_a_tls_proxy_clients_are_told_apart(login: Login, settings: Any) 
 
 
 class Gate:
-    """Holds every password that came to be tested until it is opened."""
+    """Blocks every password check until it is opened."""
 
     opened = threading.Event()
     tested: list[str] = []
@@ -181,7 +179,7 @@ def gate(settings: Any) -> Iterator[type[Gate]]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_twenty_guesses_at_once_test_no_more_passwords_than_the_limit(
+def test_twenty_parallel_guesses_check_no_more_passwords_than_the_limit(
     login: Login, gate: type[Gate]
 ) -> None:
     def guess(number: int) -> int:
@@ -203,7 +201,7 @@ def test_twenty_guesses_at_once_test_no_more_passwords_than_the_limit(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_row_taken_away_between_the_statements_refuses_nobody(monkeypatch: Any) -> None:
+def test_row_deleted_between_the_statements_refuses_no_login(monkeypatch: Any) -> None:
     create, taken = AccessAttempt.objects.bulk_create, []
 
     def create_and_lose(*args: Any, **options: Any) -> None:
@@ -217,7 +215,7 @@ def test_row_taken_away_between_the_statements_refuses_nobody(monkeypatch: Any) 
     assert AccessAttempt.objects.get().failures_since_start == 1
 
 
-def test_api_keys_are_not_held_up_nor_wrong_ones_counted(login: Login, settings: Any) -> None:
+def test_api_keys_are_neither_locked_nor_counted(login: Login, settings: Any) -> None:
     settings.API_ACCESS = "key"
     _, key = create_api_key(name="ops", is_staff=True)
     fail(login, LIMIT)
@@ -232,7 +230,7 @@ def test_api_keys_are_not_held_up_nor_wrong_ones_counted(login: Login, settings:
     assert list(AccessAttempt.objects.values()) == counted
 
 
-def test_open_session_goes_on_while_its_name_is_locked(login: Login, ann: Any) -> None:
+def test_open_session_works_while_its_name_is_locked(login: Login, ann: Any) -> None:
     client = Client()
     client.force_login(ann)
     fail(login, LIMIT, address="127.0.0.1")
@@ -256,7 +254,7 @@ def test_passwords_are_in_no_table_and_no_log(
     )
 
 
-def test_rows_are_gone_with_the_next_login_after_their_time(login: Login) -> None:
+def test_old_rows_are_deleted_at_the_next_login(login: Login) -> None:
     for number in range(7):
         login(WRONG, name=f"name {number}")
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
@@ -264,7 +262,7 @@ def test_rows_are_gone_with_the_next_login_after_their_time(login: Login) -> Non
     assert [row.username for row in AccessAttempt.objects.all()] == ["another"]
 
 
-def test_admin_shows_the_tries_and_changes_none(login: Login, ann: Any) -> None:
+def test_admin_shows_failed_logins_read_only(login: Login, ann: Any) -> None:
     fail(login, 2)
     client = Client()
     client.force_login(ann)
