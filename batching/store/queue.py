@@ -15,41 +15,32 @@ from batching.models import ModelCall
 from batching.store.fleet_status import read_fleet_status
 from batching.store.lane_rules import current_rules
 from chats.models import Chat, Status
-from chats.timestamps import count_microseconds
+from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingRow:
-    """A queued chat as it was stored; `as_item` moves its times to the monotonic clock."""
+class WaitingChat:
+    """A queued chat and when it was read. `as_item` moves its times to the monotonic clock."""
 
-    id: int
-    priority: int
-    client_id: int
-    username: str
-    prompt: str
-    received_at: datetime
-    due_at: datetime
-    deadline: datetime
-    request_id: str
+    chat: Chat
     read_at: datetime
 
     def as_item(self, *, now: float, rules: Mapping[Priority, LaneRule]) -> QueuedItem:
-        rule = rules[Priority(self.priority)]
-        waited_s = max(0.0, (self.read_at - self.received_at).total_seconds())
-        accepted = now - waited_s
+        chat, rule = self.chat, rules[Priority(self.chat.priority)]
+        accepted = now - max(0.0, (self.read_at - chat.received_at).total_seconds())
         return QueuedItem(
-            id=self.id,
+            id=chat.pk,
             priority=rule.priority,
             accepted=accepted,
-            due=accepted + (self.due_at - self.received_at).total_seconds(),
-            deadline=accepted + (self.deadline - self.received_at).total_seconds(),
+            due=accepted + (chat.due_at - chat.received_at).total_seconds(),
+            deadline=accepted + (chat.deadline - chat.received_at).total_seconds(),
             target=accepted + rule.latency_s,
-            input_tokens=estimate_tokens(self.prompt),
+            input_tokens=estimate_tokens(chat.prompt),
             output_tokens=rule.tokens,
-            client=self.client_id,
-            username=self.username,
-            request_id=self.request_id,
-            generation=count_microseconds(self.received_at),
+            client=chat.client_id or OPEN_ACCESS_CLIENT_ID,  # the stubs call it nullable
+            username=chat.username,
+            request_id=chat.request_id,
+            generation=chat.generation,
         )
 
 
@@ -58,25 +49,11 @@ def list_queued_ids(*, limit: int = 50_000) -> list[int]:
     return list(queued.values_list("id", flat=True)[:limit])
 
 
-def read_waiting(ids: Sequence[int]) -> list[WaitingRow]:
+def read_waiting(ids: Sequence[int]) -> list[WaitingChat]:
     """The chats of `ids` that are still queued, oldest first."""
     now = datetime.now(UTC)
-    rows = (
-        Chat.objects.filter(pk__in=ids, status=Status.QUEUED)
-        .order_by("id")
-        .values_list(
-            "id",
-            "priority",
-            "client_id",
-            "username",
-            "prompt",
-            "received_at",
-            "due_at",
-            "deadline",
-            "request_id",
-        )
-    )
-    return [WaitingRow(*row, read_at=now) for row in rows]
+    queued = Chat.objects.filter(pk__in=ids, status=Status.QUEUED).order_by("id")
+    return [WaitingChat(chat, read_at=now) for chat in queued]
 
 
 def find_request(request_id: str, *, client_id: int | None, username: str | None) -> Chat:
