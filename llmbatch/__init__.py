@@ -1,0 +1,1 @@
+"""The Django project: settings, routes, middleware, server and API description."""

@@ -18,7 +18,7 @@ POLL_INTERVAL_S = 0.005
 
 @implementer(IPushProducer)
 class ReadGate:
-    """Stops reading from a client that does not read its answers, and while `hold` demands it.
+    """Stops reading from a client that does not read its answers, or while it is held.
 
     The transport calls `pauseProducing` when its send buffer (64 KB) is full, and
     `resumeProducing` when the buffer is empty again.

@@ -1,0 +1,1 @@
+"""Tests of the whole project, most of them with real processes."""

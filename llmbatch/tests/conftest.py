@@ -1,4 +1,4 @@
-"""Real processes: one server, or a fleet. Those that tests leave as they were are shared."""
+"""Fixtures of real processes: single servers and fleets. Most of them are shared by all tests."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,8 +15,8 @@ from llmbatch.tests.fixtures.model_server import run_model_server
 from llmbatch.tests.fixtures.model_thread import ModelThread, run_model_thread
 from llmbatch.tests.fixtures.server import LONG_WINDOWS, Server
 
+# No test takes this long, even on a slow machine.
 HANG_S = 600
-"""no test takes as long, however slow the machine is"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,13 +48,13 @@ def _shared_server(
 
 @pytest.fixture
 def server(model: ModelThread, _shared_server: Server) -> Server:
-    """Shared: a test leaves its settings as they were, and has usernames of its own."""
+    """A shared server. A test restores its settings and uses its own usernames."""
     return _shared_server.begin()
 
 
 @pytest.fixture
 def own_server(model: ModelThread, tmp_path: Path) -> Iterator[Server]:
-    """For a test that ends it."""
+    """A server for a test that stops it."""
     with Server(tmp_path, GEMINI_BASE_URL=model.url, DRAIN_S="60") as server:
         yield server
 
@@ -70,7 +70,7 @@ def _shared_guarded_server(
 
 @pytest.fixture
 def guarded_server(model: ModelThread, _shared_guarded_server: Server) -> Server:
-    """Lets in those that have a key or an account; shared as `server` is, its windows short."""
+    """A shared server with API_ACCESS=key and the default windows."""
     return _shared_guarded_server.begin()
 
 
@@ -86,27 +86,27 @@ def _shared_daphne(
 
 @pytest.fixture
 def plain_daphne(model: ModelThread, _shared_daphne: Server) -> Server:
-    """The application under daphne's own program; shared as `server` is."""
+    """A shared server that runs under Daphne's own command."""
     return _shared_daphne.begin()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """For tests that run in the session's loop, too."""
+    """A shared browser for tests in the session's event loop."""
     async with launch() as browser:
         yield browser
 
 
 @pytest.fixture(scope="session")
 def model_url() -> Iterator[str]:
-    """A model that takes half a second, for the pages."""
+    """A model server for the page tests; each reply takes half a second."""
     with run_model_server("--model-time", "0.5") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def gateway(model_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """For the pages; shared as `server` is."""
+    """A shared server for the page tests."""
     folder = tmp_path_factory.mktemp("open")
     with Server(folder, prepare=LONG_WINDOWS, GEMINI_BASE_URL=model_url) as server:
         yield server
@@ -135,9 +135,9 @@ def _shared_fleet(
 
 @pytest.fixture
 async def clients(fleet_model: ModelThread, _shared_fleet: Fleet) -> AsyncIterator[Clients]:
-    """Of the shared fleet. A test begins with `set_workers` and may kill what it likes.
+    """Clients of the shared fleet. A test starts with `set_workers` and may kill any process.
 
-    MEDIUM and LOW batches leave when they are full.
+    MEDIUM and LOW batches are sent when they are full.
     """
     _shared_fleet.clear()
     async with Clients(_shared_fleet, fleet_model) as clients:
@@ -146,7 +146,7 @@ async def clients(fleet_model: ModelThread, _shared_fleet: Fleet) -> AsyncIterat
 
 @pytest.fixture
 async def own_clients(fleet_model: ModelThread, tmp_path: Path) -> AsyncIterator[Clients]:
-    """Of a fleet that the test may end."""
+    """Clients of a fleet that the test may stop."""
     with Fleet(fleet_model.url, tmp_path) as fleet:
         async with Clients(fleet, fleet_model) as clients:
             yield clients

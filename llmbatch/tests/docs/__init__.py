@@ -1,0 +1,1 @@
+"""Tests that compare the documents and container files with the code."""

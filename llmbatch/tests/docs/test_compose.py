@@ -1,4 +1,4 @@
-"""The fleet of docker-compose.yml and its proxy, against the code; no Docker engine is needed."""
+"""docker-compose.yml and its proxy match the code. The tests need no Docker engine."""
 
 import os
 import re
@@ -37,14 +37,14 @@ OF_COMPOSE = {"POSTGRES_PASSWORD", "FLEET_PORT"}
 
 
 def arguments(name: str) -> list[str]:
-    """What follows `manage.py` in a service's command."""
+    """Returns the arguments of `manage.py` in a service's command."""
     python, manage, *rest = SERVICES[name]["command"]
     assert (python, manage) == ("python", "manage.py")
     return rest
 
 
 def find_needed(name: str) -> set[str]:
-    """The services that start before this one, however far away."""
+    """Returns all services that start before this one, directly or indirectly."""
     direct = set(SERVICES[name].get("depends_on", {}))
     return direct.union(*map(find_needed, direct))
 
@@ -54,10 +54,10 @@ def directive(name: str) -> str:
     return value
 
 
-def test_without_a_profile_solo_starts_and_demands_nothing_of_a_fleet() -> None:
+def test_default_profile_starts_one_process_without_the_variables_of_a_fleet() -> None:
     assert "profiles" not in SERVICES["gateway"]
     assert "depends_on" not in SERVICES["gateway"]
-    # Compose fills in the whole file, whatever the profile: each variable needs a default.
+    # Compose substitutes variables in the whole file, so each one needs a default.
     filled_in = re.findall(r"(?<!\$)\$\{?\w+[^}\s]*", TEXT)
     assert {place.partition(":-")[0] for place in filled_in} == {
         "${PORT",
@@ -68,7 +68,7 @@ def test_without_a_profile_solo_starts_and_demands_nothing_of_a_fleet() -> None:
     assert OF_COMPOSE & set(SERVICES["gateway"]["environment"]) == set()
 
 
-def test_fleet_is_one_profile_and_its_port_brings_all_of_it() -> None:
+def test_fleet_is_one_profile_and_its_port_needs_all_of_its_services() -> None:
     assert set(FLEET) == {"fleet", *PROCESSES, "required", "postgres", "redis"}
     assert all(service["profiles"] == ["fleet"] for service in FLEET.values())
     assert find_needed("fleet") == set(FLEET) - {"fleet"}
@@ -83,13 +83,13 @@ def test_commands_of_the_fleet_exist(name: str) -> None:
     assert expected is None or (expected[0] == command and parsed[expected[1]])
 
 
-def test_workers_keep_names_of_their_own_over_restarts() -> None:
+def test_workers_have_distinct_names_that_survive_restarts() -> None:
     names = [arguments(name)[-1] for name in WORKERS]
     assert names == WORKERS == [SERVICES[name]["hostname"] for name in WORKERS]
     assert max(map(len, names)) <= NAME_LENGTH
 
 
-def test_every_process_of_the_fleet_has_the_same_variables_and_logs_of_its_own() -> None:
+def test_every_process_of_the_fleet_has_the_same_variables_and_its_own_logs() -> None:
     environments = [dict(SERVICES[name]["environment"]) for name in PROCESSES]
     folders = [environment.pop("LOG_DIR") for environment in environments]
     assert all(environment == environments[0] for environment in environments)
@@ -117,12 +117,12 @@ def test_addresses_are_those_of_the_services() -> None:
 def test_postgres_is_15_or_newer_and_keeps_its_tables_in_a_volume() -> None:
     version = re.match(r"postgres:(\d+)-", SERVICES["postgres"]["image"])
     assert version
-    assert 15 <= int(version[1]) < 18  # 18 has its folder elsewhere
+    assert 15 <= int(version[1]) < 18  # 18 uses another data folder
     assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql/data"]
     assert "postgres" in VOLUMES
 
 
-def test_fleet_has_one_port_for_this_machine_alone_and_not_that_of_solo() -> None:
+def test_fleet_publishes_one_local_port_that_differs_from_the_single_process() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert set(published) == {"gateway", "fleet"}
     assert published["fleet"] == [f"127.0.0.1:${{FLEET_PORT:-8080}}:{directive('listen')}"]
@@ -130,7 +130,7 @@ def test_fleet_has_one_port_for_this_machine_alone_and_not_that_of_solo() -> Non
 
 
 @pytest.mark.parametrize("name", FLEET)
-def test_services_of_the_fleet_run_without_rights_and_write_to_volumes_alone(name: str) -> None:
+def test_services_of_the_fleet_have_no_privileges_and_write_only_to_volumes(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -142,7 +142,7 @@ def test_services_of_the_fleet_run_without_rights_and_write_to_volumes_alone(nam
 
 
 @pytest.mark.parametrize("name", FLEET)
-def test_services_of_the_fleet_are_looked_after_and_have_time_to_end(name: str) -> None:
+def test_services_of_the_fleet_are_restarted_checked_and_have_time_to_stop(name: str) -> None:
     service = SERVICES[name]
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.DRAIN_S
     if name in STEPS:
@@ -150,7 +150,7 @@ def test_services_of_the_fleet_are_looked_after_and_have_time_to_end(name: str) 
         assert service["healthcheck"] == {"disable": True}
         return
     assert service["restart"] == "unless-stopped"
-    # The image's own check asks the port that `serve` listens on.
+    # The image's own check connects to the port of `serve`.
     assert name in WEB or service["healthcheck"]["test"]
 
 
@@ -173,7 +173,7 @@ def demand(**given: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_fleet_without_its_secrets_ends_at_the_first_step_which_names_them() -> None:
+def test_fleet_without_its_secrets_stops_with_their_names() -> None:
     secrets = dict.fromkeys(SERVICES["required"]["environment"], "x")
     assert set(secrets) == {"DJANGO_SECRET_KEY", "POSTGRES_PASSWORD", "SETTINGS_ENCRYPTION_KEYS"}
     assert demand(**secrets).returncode == 0
@@ -221,7 +221,7 @@ class TestHealthOfAWorker:
         assert done.stderr == b""
 
 
-def test_worker_counts_as_healthy_for_longer_than_doors_count_on_it() -> None:
+def test_worker_is_healthy_for_longer_than_web_processes_rely_on_it() -> None:
     code = SERVICES["worker1"]["healthcheck"]["test"][-1]
     [silent_s] = re.findall(r"interval '(\d+) s'", code)
     assert int(silent_s) > ALIVE_S
@@ -239,12 +239,12 @@ def test_proxy_balances_over_the_web_processes_of_the_file() -> None:
 
 
 @pytest.mark.django_db
-def test_proxy_waits_for_longer_than_a_request_may_wait() -> None:
+def test_proxy_timeout_exceeds_the_longest_wait_of_a_request() -> None:
     slowest_s = max(Lane.objects.values_list("latency_ms", flat=True)) / 1000
     assert int(directive("proxy_read_timeout").removesuffix("s")) > slowest_s + GRACE_S
 
 
-def test_proxy_sends_no_post_twice_and_passes_answers_on_as_they_come() -> None:
+def test_proxy_never_repeats_a_post_and_does_not_buffer_responses() -> None:
     assert set(directive("proxy_next_upstream").split()) == {"error", "timeout"}
     assert directive("proxy_buffering") == "off"
     assert directive("client_max_body_size") == "2m"
@@ -254,7 +254,7 @@ def test_proxy_sends_no_post_twice_and_passes_answers_on_as_they_come() -> None:
     assert "proxy_set_header Connection upgrade;" in sockets
 
 
-def test_document_names_the_variables_services_and_proxy_of_the_file() -> None:
+def test_operations_document_lists_the_variables_services_and_proxy() -> None:
     section = OPERATIONS.partition("## A fleet with compose\n")[2].partition("\n## ")[0]
     [block] = re.findall(r"```ini\n(.*?)```", section, re.S)
     named = set(re.findall(r"^(\w+)=", block, re.M))

@@ -1,4 +1,4 @@
-"""The image and the compose file against the settings; no Docker engine is needed for it."""
+"""The image and the compose file match the settings. The tests need no Docker engine."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ def service() -> dict[str, Any]:
     return document["services"]["gateway"] | {"named": document["volumes"]}
 
 
-def test_image_is_pinned_to_a_release_of_the_python_that_the_project_asks_for() -> None:
+def test_image_is_pinned_to_a_release_of_the_required_python() -> None:
     needed = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
     assert needed
     bases = [rest.split()[0] for word, rest in read_instructions() if word == "FROM"]
@@ -56,7 +56,7 @@ def test_process_runs_as_a_user_that_is_not_root() -> None:
     assert any(f"useradd --uid {USER_ID}" in rest for word, rest in read_last_stage())
 
 
-def test_health_check_asks_a_path_that_touches_nothing() -> None:
+def test_health_check_requests_the_liveness_path() -> None:
     code = health_command()[-1]
     path = re.search(r"\{os\.environ\[\"PORT\"\]\}(/[\w/]+)", code)
     assert path
@@ -82,7 +82,7 @@ def test_every_variable_of_the_settings_reaches_the_container(service: dict[str,
     assert set(image_variables()) - of_python <= variables()
 
 
-def test_published_port_is_the_one_listened_on_and_open_to_this_machine_alone(
+def test_published_port_is_the_port_of_the_server_and_local(
     service: dict[str, Any],
 ) -> None:
     port = image_variables()["PORT"]
@@ -93,11 +93,11 @@ def test_published_port_is_the_one_listened_on_and_open_to_this_machine_alone(
 
 def test_stopping_leaves_time_to_drain(service: dict[str, Any]) -> None:
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.DRAIN_S
-    assert "exec python manage.py serve" in start_command()[-1]  # so that it gets the signal
+    assert "exec python manage.py serve" in start_command()[-1]  # so that it receives the signal
     assert service["restart"] == "unless-stopped"
 
 
-def test_container_may_write_to_its_volumes_alone(service: dict[str, Any]) -> None:
+def test_container_may_write_only_to_its_volumes(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["tmpfs"] == ["/tmp"]
@@ -131,7 +131,7 @@ def test_image_has_every_app_template_and_static_file() -> None:
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """Unlike tmp_path, one that another user may enter."""
+    """A temporary folder that other users may enter, unlike tmp_path."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -146,7 +146,7 @@ def image(folder: Path) -> Image:
 
 
 @pytest.mark.server
-def test_image_holds_collected_files_and_no_secret(image: Image) -> None:
+def test_image_contains_collected_static_files_and_no_secret(image: Image) -> None:
     files = image.built
     assert {name for name in files if name.startswith(("data/", "logs/", ".env"))} == set()
     assert any(re.fullmatch(r"staticfiles/llmbatch/pages\.\w+\.css", name) for name in files)
@@ -161,7 +161,7 @@ def wait_until_healthy(image: Image, process: subprocess.Popen, *, log: Path, po
 
 
 @pytest.mark.server
-def test_container_starts_healthy_writes_to_its_volumes_alone_and_stops_in_order(
+def test_container_becomes_healthy_writes_only_to_volumes_and_stops(
     image: Image, folder: Path
 ) -> None:
     log, port, before = folder / "container.log", str(free_port()), image.list_files()

@@ -1,4 +1,4 @@
-"""Runs what docs/operations.md tells operators to run, and holds its tables against the code."""
+"""Runs the commands of docs/operations.md and compares its tables with the code."""
 
 import os
 import re
@@ -28,7 +28,7 @@ Run = Callable[..., str]
 
 
 def find_block(name: str) -> str:
-    """The commands under `<!-- name -->`."""
+    """Returns the commands below `<!-- name -->`."""
     [block] = re.findall(rf"<!-- {name} -->\n```sh\n(.*?)```", TEXT, re.S)
     return block
 
@@ -62,7 +62,7 @@ def count_chats(path: Path) -> int:
 
 @pytest.fixture
 def live(transactional_db: None, run: Run, tmp_path: Path) -> Path:
-    """`data/gateway.sqlite3` of the folder is the database that this process has open."""
+    """Links `data/gateway.sqlite3` of the folder to the open database of this process."""
     if connection.vendor != "sqlite":
         pytest.skip("the tests run on another database than SQLite")
     path = tmp_path / "data/gateway.sqlite3"
@@ -74,7 +74,7 @@ def live(transactional_db: None, run: Run, tmp_path: Path) -> Path:
     ("block", "backup"),
     [("backup-sqlite", "backup.sqlite3"), ("backup-python", "data/backup.sqlite3")],
 )
-def test_sqlite_is_backed_up_beside_an_open_write_transaction(
+def test_sqlite_backup_works_during_an_open_write_transaction(
     run: Run, live: Path, tmp_path: Path, block: str, backup: str
 ) -> None:
     for number in range(3):
@@ -88,7 +88,7 @@ def test_sqlite_is_backed_up_beside_an_open_write_transaction(
 
 
 @pytest.mark.server
-def test_restored_sqlite_has_the_rows_of_the_backup_and_fits_the_code(
+def test_restored_sqlite_has_the_rows_and_migrations_of_the_backup(
     run: Run, live: Path, tmp_path: Path
 ) -> None:
     for number in range(3):
@@ -123,7 +123,7 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.mark.server
-def test_restored_postgres_has_the_rows_of_the_backup_and_fits_the_code(
+def test_restored_postgres_has_the_rows_and_migrations_of_the_backup(
     run: Run, postgres: str, tmp_path: Path
 ) -> None:
     environment = {"DATABASE_URL": postgres, "LOG_DIR": str(tmp_path / "logs")}

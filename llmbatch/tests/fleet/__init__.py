@@ -1,0 +1,1 @@
+"""Tests with a fleet of real processes over Postgres and Redis."""

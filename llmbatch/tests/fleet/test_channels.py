@@ -1,4 +1,4 @@
-"""Gateways that share a Redis server do not hear each other."""
+"""Gateways that share a Redis server use different channels."""
 
 import os
 import subprocess
@@ -38,13 +38,13 @@ ONE = ("postgres://a:b@one/gateway", "redis://here:6379/0")
 @pytest.mark.parametrize(
     "other",
     [("postgres://a:b@one/second", ONE[1]), (ONE[0], "redis://here:6379/1")],
-    ids=["another database", "another number in Redis"],
+    ids=["another database", "another Redis database"],
 )
-def test_other_gateway_has_another_channel(other: tuple[str, str]) -> None:
+def test_another_gateway_has_another_channel(other: tuple[str, str]) -> None:
     assert name_channel(*ONE) != name_channel(*other)
 
 
-def test_processes_of_one_gateway_have_the_same_channel_by_whatever_host_name() -> None:
+def test_processes_of_one_gateway_have_the_same_channel_under_any_host_name() -> None:
     assert name_channel(*ONE) == name_channel(
         "postgres://c@127.0.0.1/gateway", "rediss://:secret@127.0.0.1/0"
     )
@@ -60,7 +60,7 @@ def test_processes_of_one_gateway_have_the_same_channel_by_whatever_host_name() 
         ("redis://cache:6402/15", 1, "redis://cache:6402/0"),
     ],
 )
-def test_each_worker_of_a_test_run_has_a_database_of_its_own(
+def test_each_worker_of_a_test_run_has_its_own_redis_database(
     url: str, worker: int, named: str
 ) -> None:
     assert name_redis(url, worker=worker) == named

@@ -1,4 +1,4 @@
-"""Several processes over Postgres and Redis: full batches, one answer each, whatever dies."""
+"""Several processes form full batches and answer each request once, even if one is killed."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ WAITING = "SELECT count(*) FROM chats_chat WHERE status = 'queued'"
 CALLS = "SELECT status, perhaps_billed FROM batching_modelcall ORDER BY id"
 
 
-async def test_two_workers_form_no_premature_and_no_mixed_up_batch(clients: Clients) -> None:
+async def test_two_workers_form_no_early_batch_and_mix_up_no_answers(clients: Clients) -> None:
     await set_workers(clients, "one", "two")
     chance, tasks = random.Random(3), []
     for index in range(200):
@@ -34,21 +34,21 @@ async def test_two_workers_form_no_premature_and_no_mixed_up_batch(clients: Clie
         " FROM batching_batch b JOIN chats_chat c ON c.batch_id = b.id GROUP BY b.id"
     )
     assert sum(count for _, count, _ in rows) == 200
-    premature = [row for row in rows if row[0] < 6 and row[2] < 0.19]
-    assert premature == []
+    early = [row for row in rows if row[0] < 6 and row[2] < 0.19]
+    assert early == []
     assert sum(clients.server.sizes) == 200, "no request was sent twice"
     assert all(size == count for size, count, _ in rows)
     await until_all_take_part(clients, workers=2)
 
 
 async def until_all_take_part(clients: Clients, *, workers: int) -> None:
-    """A worker that the machine holds up may have missed all batches so far."""
+    """Sends requests until every worker has run a batch, which a slow one may not have done yet."""
     async with asyncio.timeout(PATIENCE_S):
         while len(clients.fleet.query("SELECT DISTINCT owner FROM batching_batch")) < workers:
             await asyncio.gather(*(clients.ask("One more.") for _ in range(24)))
 
 
-async def test_same_id_at_both_doors_costs_one_item(clients: Clients) -> None:
+async def test_same_id_at_both_web_processes_is_sent_once(clients: Clients) -> None:
     await set_workers(clients, "one", "two")
     replies = await asyncio.gather(*(clients.ask("Why?", request_id="same") for _ in range(50)))
     assert {reply.status_code for reply in replies} == {200}
@@ -56,7 +56,7 @@ async def test_same_id_at_both_doors_costs_one_item(clients: Clients) -> None:
     assert sum(clients.server.sizes) == 1
 
 
-async def test_worker_killed_in_a_call_loses_nothing(clients: Clients) -> None:
+async def test_worker_killed_during_a_call_loses_no_request(clients: Clients) -> None:
     await set_workers(clients, "one")
     asking = asyncio.create_task(clients.ask("[[fault:slow-10:1]] Why?"))
     await clients.server.wait_for_calls(1)
@@ -69,7 +69,7 @@ async def test_worker_killed_in_a_call_loses_nothing(clients: Clients) -> None:
     await clients.fleet.until(CALLS, [("failed", True), ("complete", False)])
 
 
-async def test_stopped_worker_wakes_up_to_find_its_work_done_by_another(
+async def test_suspended_worker_does_not_overwrite_the_answer_of_another(
     clients: Clients,
 ) -> None:
     await set_workers(clients, "one")
@@ -89,13 +89,13 @@ async def test_stopped_worker_wakes_up_to_find_its_work_done_by_another(
     assert before[0][0].startswith("two#")
     assert clients.fleet.query("SELECT dispatched_at FROM chats_chat")[0][0] >= ends
     clients.fleet.signal("one", signal.SIGCONT)
-    await asyncio.sleep(2)  # it reads the reply that is waiting for it
+    await asyncio.sleep(2)  # it reads the pending reply of the model
     assert (
         clients.fleet.query("SELECT owner, attempt, text, completed_at FROM chats_chat") == before
     )
 
 
-async def test_redis_that_forgets_everything_costs_only_time(clients: Clients) -> None:
+async def test_data_loss_in_redis_delays_requests_only(clients: Clients) -> None:
     await set_workers(clients, "one")
     assert (await clients.ask("before")).status_code == 200
     tasks = [asyncio.create_task(clients.ask(f"q{index}")) for index in range(20)]
@@ -108,7 +108,7 @@ async def test_redis_that_forgets_everything_costs_only_time(clients: Clients) -
     assert sum(clients.server.sizes) == 22
 
 
-async def test_worker_told_to_stop_finishes_its_calls(clients: Clients) -> None:
+async def test_worker_finishes_its_calls_after_sigterm(clients: Clients) -> None:
     await set_workers(clients, "one")
     asking = asyncio.create_task(clients.ask("[[fault:slow]] Why?"))
     await clients.server.wait_for_calls(1)
@@ -119,14 +119,14 @@ async def test_worker_told_to_stop_finishes_its_calls(clients: Clients) -> None:
     assert sum(clients.server.sizes) == 1
 
 
-async def test_accepted_request_outlives_the_door_that_took_it(clients: Clients) -> None:
+async def test_accepted_request_survives_the_death_of_its_web_process(clients: Clients) -> None:
     await set_workers(clients, "one")
-    door = clients.fleet.name_door(clients.fleet.urls[0])
+    name = clients.fleet.web_name(clients.fleet.urls[0])
     asking = asyncio.create_task(
         clients.ask("[[fault:slow]] Why?", web=0, request_id="kept", username="bob")
     )
     await clients.server.wait_for_calls(1)
-    clients.fleet.kill(door)
+    clients.fleet.kill(name)
     with pytest.raises(httpx2.HTTPError):
         await asking
     await clients.fleet.until("SELECT status FROM chats_chat", [("done",)])
@@ -135,10 +135,10 @@ async def test_accepted_request_outlives_the_door_that_took_it(clients: Clients)
     assert state.json()["response"]["text"] == answer_prompt("[[fault:slow]] Why?")
 
 
-async def test_worker_killed_between_its_call_and_its_record_repeats_the_call_once(
+async def test_call_of_a_worker_killed_before_its_record_is_repeated_once(
     clients: Clients,
 ) -> None:
-    """The test holds the row's lock, so the answer is known to the worker and not yet stored."""
+    """The test holds the row's lock, so the worker has the answer but cannot store it."""
     await set_workers(clients, "one")
     asking = asyncio.create_task(clients.ask("[[fault:slow:1]] Why?", request_id="kept"))
     await clients.server.wait_for_calls(1)
@@ -146,7 +146,7 @@ async def test_worker_killed_between_its_call_and_its_record_repeats_the_call_on
         connection.execute("SELECT 1 FROM chats_chat FOR UPDATE")
         await clients.server.wait_until_idle()
         await asyncio.sleep(2)  # the reply is read by now
-        assert not asking.done(), "what is not stored is not answered"
+        assert not asking.done(), "an answer is stored before it is sent"
         clients.fleet.kill("one")
     clients.fleet.expire_leases()
     await start_workers(clients, "one")
@@ -159,7 +159,7 @@ async def test_worker_killed_between_its_call_and_its_record_repeats_the_call_on
     assert sum(clients.server.sizes) == 2
 
 
-async def test_worker_killed_with_a_queue_leaves_it_to_the_others(clients: Clients) -> None:
+async def test_queue_of_a_killed_worker_is_batched_by_another(clients: Clients) -> None:
     await set_workers(clients, "one")
     tasks = [asyncio.create_task(clients.ask(f"q{i}", priority="LOW")) for i in range(3)]
     await clients.fleet.until(WAITING, [(3,)])
@@ -168,10 +168,10 @@ async def test_worker_killed_with_a_queue_leaves_it_to_the_others(clients: Clien
     tasks.append(asyncio.create_task(clients.ask("q3", priority="LOW")))
     replies = await asyncio.gather(*tasks)
     assert [reply.json()["text"] for reply in replies] == [answer_prompt(f"q{i}") for i in range(4)]
-    assert clients.server.sizes == [4], "the batch is as full as it would have been"
+    assert clients.server.sizes == [4], "one full batch"
 
 
-async def test_door_killed_with_a_queue_loses_none_of_it(clients: Clients) -> None:
+async def test_queue_of_a_killed_web_process_is_kept(clients: Clients) -> None:
     await set_workers(clients, "one")
 
     def ask(number: int, *, web: int) -> asyncio.Task[httpx2.Response]:
@@ -180,8 +180,8 @@ async def test_door_killed_with_a_queue_loses_none_of_it(clients: Clients) -> No
 
     tasks = [ask(number, web=0) for number in range(3)]
     await clients.fleet.until(WAITING, [(3,)])
-    clients.fleet.kill(clients.fleet.name_door(clients.fleet.urls[0]))
+    clients.fleet.kill(clients.fleet.web_name(clients.fleet.urls[0]))
     await asyncio.gather(*tasks, return_exceptions=True)
     again = await asyncio.gather(*(ask(number, web=1) for number in range(4)))
     assert [reply.json()["text"] for reply in again] == [answer_prompt(f"q{i}") for i in range(4)]
-    assert clients.server.sizes == [4], "one model item for each id"
+    assert clients.server.sizes == [4], "one item for each ID"

@@ -1,4 +1,4 @@
-"""/ws/live of a fleet: a door shows what other doors take in and what workers do with it."""
+"""/ws/live of each web process shows the requests of all web processes and workers."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ pytestmark = fleet_marks()
 
 
 class Watcher:
-    """Every event that one door told."""
+    """Collects every event of one web process."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[dict]] = defaultdict(list)
@@ -54,28 +54,28 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def until_everybody_tells(clients: Clients, watchers: list[Watcher]) -> None:
-    """That somebody watches has to reach two doors and two workers first."""
+async def until_all_processes_report(clients: Clients, watchers: list[Watcher]) -> None:
+    """Waits until both web processes and both workers know of the watchers."""
     owners = "SELECT id, split_part(owner, '#', 1) FROM batching_batch"
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            await asyncio.gather(*(clients.ask("?", web=n, username=f"door{n}") for n in (0, 1)))
+            await asyncio.gather(*(clients.ask("?", web=n, username=f"web{n}") for n in (0, 1)))
             by_worker = defaultdict(set)
             for batch, owner in clients.fleet.query(owners):
                 by_worker[owner].add(batch)
             if all(
-                watcher.usernames >= {"door0", "door1"}
+                watcher.usernames >= {"web0", "web1"}
                 and all(watcher.batches & by_worker[name] for name in ("one", "two"))
                 for watcher in watchers
             ):
                 return
 
 
-async def test_each_door_shows_the_whole_fleet(clients: Clients):
+async def test_each_web_process_shows_the_whole_fleet(clients: Clients):
     await set_workers(clients, "one", "two")
     first, second = clients.fleet.urls
     async with watching(first) as one, watching(second) as other:
-        await until_everybody_tells(clients, [one, other])
+        await until_all_processes_report(clients, [one, other])
         asked = (clients.ask(f"a secret {n}", username="ann") for n in range(24))
         replies = await asyncio.gather(*asked)
         rows = clients.fleet.query("SELECT id FROM chats_chat WHERE username = 'ann'")

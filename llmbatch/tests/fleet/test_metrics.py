@@ -1,4 +1,4 @@
-"""One scrape of any door shows what every process of the fleet counted, while it lives."""
+"""A scrape of any web process shows the metrics of every running process of the fleet."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ SILENT = "UPDATE batching_processnumbers SET seen_at = now() - interval '{} s' W
 
 
 async def scrape_until(clients: Clients, web: int, processes: set[str], answered: float) -> str:
-    """Other processes' numbers are two seconds old at most, and a busy machine needs some more."""
+    """Repeats the scrape: metrics of other processes may be two seconds old, or more under load."""
     limit = time.monotonic() + PATIENCE_S
     while True:
         text = (await clients.get("/metrics", web=web)).text
@@ -32,32 +32,32 @@ async def scrape_until(clients: Clients, web: int, processes: set[str], answered
         await asyncio.sleep(0.1)
 
 
-async def count_answered(clients: Clients, doors: list[str]) -> float:
-    """What each door says of itself, for that is no second old."""
+async def count_answered(clients: Clients, web_processes: list[str]) -> float:
+    """Sums what each web process reports about itself, which is always current."""
     counts = []
-    for web, door in enumerate(doors):
+    for web, name in enumerate(web_processes):
         seen = Scrape((await clients.get("/metrics", web=web)).text)
-        counts.append(seen.sum(ANSWERED, outcome="answered", process=door))
+        counts.append(seen.sum(ANSWERED, outcome="answered", process=name))
     return sum(counts)
 
 
-async def test_scrape_shows_doors_and_workers_until_they_are_gone(clients: Clients) -> None:
+async def test_scrape_shows_all_processes_until_they_end(clients: Clients) -> None:
     await set_workers(clients)
-    await set_workers(clients, "one", "two")  # that have counted nothing yet
+    await set_workers(clients, "one", "two")  # new workers, whose counters are 0
     host = socket.gethostname()[:34]
     named = [f"{host}:{url.rpartition(':')[2]}" for url in clients.fleet.urls]
     before = await count_answered(clients, named)
     replies = await asyncio.gather(*(clients.ask(f"question {index}") for index in range(24)))
     assert {reply.status_code for reply in replies} == {200}
-    doors = set(named)
-    everybody = doors | {"one", "two"}
+    web_processes = set(named)
+    everybody = web_processes | {"one", "two"}
     for web in (0, 1):
         text = await scrape_until(clients, web, everybody, answered=before + 24)
         assert run_promtool("check", "metrics", text=text) == ""
         seen = Scrape(text)
         assert seen.sum("llmbatch_queue_depth") == 0
         waiting = {key for key in seen.samples if key[0] == "llmbatch_waiting_clients"}
-        assert {dict(labels)["process"] for _, labels in waiting} == doors
+        assert {dict(labels)["process"] for _, labels in waiting} == web_processes
         slots = {key for key in seen.samples if key[0] == "llmbatch_call_slots"}
         assert {dict(labels)["process"] for _, labels in slots} == {"one", "two"}
         assert seen.sum("process_resident_memory_bytes", process="two") > 1e7
@@ -65,7 +65,7 @@ async def test_scrape_shows_doors_and_workers_until_they_are_gone(clients: Clien
     clients.fleet.signal("one", signal.SIGTERM)
     await asyncio.to_thread(clients.fleet.processes["one"].wait, PATIENCE_S)
     seen = Scrape((await clients.get("/metrics")).text)
-    assert "one" not in seen.values_of("process"), "who stops in order is gone at once"
+    assert "one" not in seen.values_of("process"), "a worker that stops in order disappears at once"
     assert "two" in seen.values_of("process")
 
     clients.fleet.kill("two")

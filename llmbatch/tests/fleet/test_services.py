@@ -1,4 +1,4 @@
-"""Postgres or Redis goes away and comes back; doors that know their workers (CASES 70, 71)."""
+"""Restarts of Postgres and Redis lose no request, and web processes know their workers."""
 
 import asyncio
 import json
@@ -21,12 +21,12 @@ from llmbatch.tests.fixtures.services import OwnPostgres, OwnRedis, explain_miss
 
 missing = explain_missing_programs()
 if missing and os.environ.get("CI"):
-    raise RuntimeError(f"CI demands the tests with services of their own: {missing}")
+    raise RuntimeError(f"CI requires the tests with private services: {missing}")
 pytestmark = [*fleet_marks(), pytest.mark.skipif(bool(missing), reason=missing)]
 
 DOWN_S = 3.0
+# A web process reads changed settings and the requests of others within a second.
 SETTLE_S = 3.0
-"""a door reads changed settings, and of requests at the other, within a second"""
 
 
 async def until_ready(clients: Clients, status: int) -> dict[str, str]:
@@ -37,7 +37,7 @@ async def until_ready(clients: Clients, status: int) -> dict[str, str]:
 
 
 def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, None]]:
-    """While nobody can look up a key that no door has seen yet."""
+    """Asserts 503 for a key that no web process has cached, because nobody can look it up."""
     bearer = {"Authorization": f"Bearer {key}"}
 
     async def refuse(path: str) -> None:
@@ -57,7 +57,7 @@ def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, N
     return [refuse_socket(), *(refuse(path) for path in paths)]
 
 
-async def test_postgres_restart_refuses_new_requests_and_answers_the_waiting(
+async def test_postgres_restart_rejects_new_requests_and_keeps_waiting_ones(
     fleet_model: ModelThread, tmp_path: Path
 ) -> None:
     prompts = [f"[[fault:slow:1]] waiting {index}" for index in range(6)]
@@ -114,7 +114,7 @@ async def test_redis_restart_loses_no_request(fleet_model: ModelThread, tmp_path
 async def test_connections_stay_within_the_pool_and_none_leaks(own_clients: Clients) -> None:
     def count() -> int:
         sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        return own_clients.fleet.query(sql)[0][0] - 1  # this one
+        return own_clients.fleet.query(sql)[0][0] - 1  # the connection of this query
 
     await start_workers(own_clients, "one", "two")
     await asyncio.gather(*(own_clients.ask(f"q{i}") for i in range(100)))
@@ -123,7 +123,7 @@ async def test_connections_stay_within_the_pool_and_none_leaks(own_clients: Clie
         await asyncio.gather(*(own_clients.ask(f"q{i}") for i in range(100)))
         for path in ("/v1/chat?limit=5", "/v1/analytics", "/v1/query/none"):
             await asyncio.gather(*(own_clients.get(path) for _ in range(20)))
-    assert count() <= first + 2 * 16, "two doors may fill their pools"
+    assert count() <= first + 2 * 16, "two web processes may fill their pools"
     settled = count()
     await asyncio.gather(*(own_clients.ask(f"q{i}") for i in range(100)))
     await asyncio.gather(*(own_clients.get("/v1/chat?limit=5") for _ in range(40)))
@@ -134,7 +134,7 @@ async def test_connections_stay_within_the_pool_and_none_leaks(own_clients: Clie
     assert count() == 0
 
 
-async def test_door_without_workers_says_so_and_a_worker_makes_it_ready(clients: Clients) -> None:
+async def test_web_process_is_ready_only_with_a_worker(clients: Clients) -> None:
     await set_workers(clients)
     checks = await until_ready(clients, 503)
     assert "no batch worker" in checks["batch_consumer"]
@@ -148,8 +148,8 @@ async def test_door_without_workers_says_so_and_a_worker_makes_it_ready(clients:
     assert clients.fleet.query("SELECT count(*) FROM batching_worker") == [(0,)]
 
 
-async def test_both_doors_hold_the_bound_of_one_queue(clients: Clients) -> None:
-    """Without a worker nothing leaves the queue."""
+async def test_both_web_processes_enforce_the_bound_of_one_queue(clients: Clients) -> None:
+    """There is no worker at first, so nothing leaves the queue."""
     await set_workers(clients)
     before = (await clients.get("/v1/settings")).json()["low_priority"]["max_queue"]
     changed = await clients.patch("/v1/settings", {"low_priority": {"max_queue": 12}})
@@ -168,13 +168,13 @@ async def test_both_doors_hold_the_bound_of_one_queue(clients: Clients) -> None:
 
 
 async def until_refused(clients: Clients, key: str, *, web: int) -> None:
-    """A door reads what changed at most a second later, if the machine lets it."""
+    """Waits until a web process has read the change, which usually takes a second at most."""
     async with asyncio.timeout(PATIENCE_S):
         while (await clients.ask("revoked", key=key, web=web)).status_code != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
-async def test_limit_of_a_key_holds_over_both_doors(clients: Clients) -> None:
+async def test_both_web_processes_share_the_rate_limit_of_a_key(clients: Clients) -> None:
     await set_workers(clients, "one")
     key = clients.fleet.manage("create_api_key", "program", "--per-minute", "10").strip()
     replies = await asyncio.gather(*(clients.ask(f"q{i}", key=key) for i in range(50)))

@@ -1,4 +1,4 @@
-"""Server-sent events over real sockets: a crowd, a retry, a worker that dies, SIGTERM."""
+"""Server-sent events over real sockets: many readers, retries, dying workers and SIGTERM."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.server
 
 @dataclass
 class Reading:
-    """One stream as it came: its frames, and when each chunk of them did."""
+    """One received stream, and the arrival time of each chunk."""
 
     body: str = ""
     times: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ def make_client() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(timeout=300, limits=httpx2.Limits(max_connections=500))
 
 
-async def test_two_hundred_readers_read_each_letter_of_their_own(
+async def test_each_of_two_hundred_readers_receives_its_whole_answer(
     model: ModelThread, server: Server
 ) -> None:
     model.set_pace(Pace(total_s=1.0))
@@ -71,16 +71,16 @@ async def test_text_arrives_while_the_model_writes(model: ModelThread, server: S
     async with make_client() as http:
         reading = await read_stream(http, server.url, "[[words:900]]")
     assert len(reading.times) > 3
-    assert reading.times[-1] - reading.times[0] > 1.0, "a reply of five seconds is no single burst"
+    assert reading.times[-1] - reading.times[0] > 1.0, "a reply of five seconds arrives over time"
 
 
-async def test_reader_who_hangs_up_in_the_queue_costs_no_call(
+async def test_reader_that_disconnects_in_the_queue_causes_no_call(
     model: ModelThread, server: Server
 ) -> None:
     body = {"username": "ann", "prompt": "Why?", "priority": "LOW", "request_id": "r-1"}
     async with make_client() as http:
         async with http.stream("POST", f"{server.url}/v1/query", json=body, headers=EVENTS):
-            pass  # it hangs up once the headers are there
+            pass  # it disconnects after the headers
         limit = time.monotonic() + PATIENCE_S
         while (state := (await http.get(f"{server.url}/v1/query/r-1")).json()["status"]) in (
             "queued",
@@ -92,10 +92,10 @@ async def test_reader_who_hangs_up_in_the_queue_costs_no_call(
     assert model.sizes == []
 
 
-async def test_drain_lets_streams_end_and_tells_the_others(
+async def test_drain_lets_quick_streams_end_and_sends_an_error_to_slow_ones(
     model: ModelThread, tmp_path: Path
 ) -> None:
-    """The drain is longer than the one and shorter than the other."""
+    """The drain is longer than the quick stream and shorter than the slow one."""
     with Server(tmp_path, GEMINI_BASE_URL=model.url, DRAIN_S="8") as server:
         await _drain_streams(model, server)
 
@@ -118,7 +118,7 @@ async def _drain_streams(model: ModelThread, server: Server) -> None:
 class TestFleet:
     pytestmark = fleet_marks()
 
-    async def test_reader_at_each_door_reads_what_a_worker_hears(self, clients: Clients) -> None:
+    async def test_readers_at_both_web_processes_receive_deltas(self, clients: Clients) -> None:
         clients.server.set_pace(Pace(total_s=1.0))
         await set_workers(clients, "one", "two")
         prompts = [f"question {index} [[words:{200 + index}]]" for index in range(24)]
@@ -132,7 +132,7 @@ class TestFleet:
         assert sum(len(reading.events) for reading in readings) > 3 * 24, "in pieces"
         assert "restart" not in {event["type"] for r in readings for event in r.events}
 
-    async def test_worker_that_dies_while_it_writes_makes_its_reader_begin_anew(
+    async def test_death_of_a_worker_restarts_the_stream_of_its_reader(
         self, clients: Clients
     ) -> None:
         clients.server.set_pace(Pace(total_s=20.0))

@@ -1,4 +1,4 @@
-"""Each example runs as it stands, against a running server with keys."""
+"""Each example runs unchanged against a running server that requires keys."""
 
 import asyncio
 import os
@@ -33,10 +33,10 @@ def test_every_example_is_listed() -> None:
     assert [name for name in files if f"`{name}`" not in listed] == []
 
 
-async def test_examples_do_what_they_say(model: ModelThread, tmp_path: Path) -> None:
+async def test_examples_print_what_they_promise(model: ModelThread, tmp_path: Path) -> None:
     missing = [name for name in ("curl", "node") if not shutil.which(name)]
     if missing and not os.environ.get("CI"):
-        pytest.skip(f"not here: {', '.join(missing)}")
+        pytest.skip(f"not installed: {', '.join(missing)}")
     with Server(tmp_path, GEMINI_BASE_URL=model.url, API_ACCESS="key") as server:
         key = (await asyncio.to_thread(server.manage, "create_api_key", "examples")).split()[-1]
         known = {"LLMBATCH_URL": server.url, "LLMBATCH_API_KEY": key}

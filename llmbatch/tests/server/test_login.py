@@ -1,4 +1,4 @@
-"""The login of a real server: guessed at in parallel, locked, and opened again by a command."""
+"""Parallel guesses lock the login of a real server, and a command unlocks it."""
 
 import asyncio
 import re
@@ -20,14 +20,14 @@ async def log_in(server: Server, password: str) -> int:
         return (await http.post("/admin/login/", data=form)).status_code
 
 
-async def test_guesses_at_once_lock_the_login_and_a_command_opens_it(tmp_path: Path) -> None:
+async def test_parallel_guesses_lock_the_login_and_a_command_unlocks_it(tmp_path: Path) -> None:
     with Server(tmp_path, API_ACCESS="key") as server:
         printed = await asyncio.to_thread(server.manage, "create_first_admin")
         found = re.search(r"password (\S+)", printed)
         assert found is not None
         codes = await asyncio.gather(*(log_in(server, f"guess {n}") for n in range(10)))
         assert set(codes) <= {200, 429}
-        assert codes.count(200) < 5, "the fifth that was tested is told of the lock"
+        assert codes.count(200) < 5, "the fifth guess gets 429"
         assert await log_in(server, found[1]) == 429
         async with httpx2.AsyncClient(base_url=server.url, timeout=60) as http:
             wrong_key = await http.get("/v1/settings", headers={"Authorization": "Bearer wrong"})

@@ -28,7 +28,7 @@ def ask(client: AsyncOpenAI, prompt: str, **more):
     return client.chat.completions.create(model="any", messages=messages, **more)
 
 
-async def test_stream_brings_the_text_in_chunks(model: ModelThread, client: AsyncOpenAI) -> None:
+async def test_stream_sends_the_text_in_chunks(model: ModelThread, client: AsyncOpenAI) -> None:
     model.set_pace(Pace(total_s=2.0))
     stream = await ask(client, "[[words:300]]", stream=True, stream_options={"include_usage": True})
     chunks = [chunk async for chunk in stream]
@@ -44,7 +44,7 @@ async def test_stream_brings_the_text_in_chunks(model: ModelThread, client: Asyn
     assert finishes == [None] * (len(middle) - 1) + ["stop"]
 
 
-async def test_two_streams_of_one_batch_read_their_own(
+async def test_streams_of_one_batch_receive_their_own_answers(
     model: ModelThread, client: AsyncOpenAI
 ) -> None:
     model.set_pace(Pace(total_s=0.6))
@@ -55,10 +55,10 @@ async def test_two_streams_of_one_batch_read_their_own(
 
     prompts = [f"{index} [[words:100]]" for index in range(4)]
     assert await asyncio.gather(*map(read, prompts)) == [answer_prompt(p) for p in prompts]
-    assert model.sizes == [4], "full, so it does not wait for its window"
+    assert model.sizes == [4], "a full batch does not wait for its window"
 
 
-async def test_larger_body_than_allowed_is_an_error_in_its_form(server: Server) -> None:
+async def test_errors_have_the_form_of_openai(server: Server) -> None:
     async with httpx2.AsyncClient(timeout=60) as http:
         url = f"{server.url}/v1/chat/completions"
         reply = await http.post(url, content=b"x" * 1_100_000)
@@ -69,7 +69,7 @@ async def test_larger_body_than_allowed_is_an_error_in_its_form(server: Server) 
         assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid")
 
 
-async def test_keys_are_asked_for_where_access_needs_them(
+async def test_restricted_access_needs_a_valid_key(
     guarded_server: Server,
 ) -> None:
     server = guarded_server

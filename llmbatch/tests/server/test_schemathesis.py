@@ -1,4 +1,4 @@
-"""Schemathesis holds the schema against a real server's answers."""
+"""Schemathesis compares the schema with the responses of a real server."""
 
 import asyncio
 import json
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.server
 
 SEED = "20261123"
 NO_WINDOWS = {f"{lane}_priority": {"window_s": 0} for lane in ("high", "medium", "low")}
+# The request that the schema's examples refer to.
 KNOWN = {
     "username": "demo",
     "prompt": "Why is the sky blue?",
@@ -27,10 +28,9 @@ KNOWN = {
     "created_at": "2026-11-23T00:48:14Z",
     "timeout_s": 20,
 }
-"""the request that the schema's examples name"""
 
 
-async def test_answers_are_as_the_schema_says(tmp_path: Path) -> None:
+async def test_responses_match_the_schema(tmp_path: Path) -> None:
     async with ModelServer(pace=Pace(0.0, 0.0)) as model:
         with Server(tmp_path, GEMINI_BASE_URL=model.url, API_ACCESS="key") as server:
             key = server.manage("create_api_key", "schemathesis", "--staff").strip()
@@ -41,16 +41,16 @@ async def test_answers_are_as_the_schema_says(tmp_path: Path) -> None:
                 assert (await client.post("/v1/query", json=KNOWN)).is_success
                 document = (await client.get("/v1/schema")).json()
             schema = tmp_path / "schema.json"
-            schema.write_text(json.dumps(close_answers(document)))
-            # The settings last: those that it makes up would slow the other requests down.
+            schema.write_text(json.dumps(forbid_unknown_fields(document)))
+            # The settings come last, because generated settings would slow the other requests down.
             for choice in ("--exclude-path", "--include-path"):
                 await asyncio.to_thread(
                     run_schemathesis, server, key, schema, choice, "/v1/settings"
                 )
 
 
-def close_answers(document: dict[str, Any]) -> dict[str, Any]:
-    """The schema with no room for answers' fields that it does not name."""
+def forbid_unknown_fields(document: dict[str, Any]) -> dict[str, Any]:
+    """Forbids fields in responses that the schema does not list."""
     for name, form in document["components"]["schemas"].items():
         if "properties" in form and not name.endswith("Request"):
             form.setdefault("additionalProperties", False)
@@ -58,7 +58,7 @@ def close_answers(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_schemathesis(server: Server, key: str, schema: Path, *arguments: str) -> None:
-    """Asserts that it found nothing."""
+    """Runs schemathesis and asserts that it found no failure."""
     done = subprocess.run(
         [
             *(str(Path(sys.executable).with_name("st")), "run", str(schema), "--url", server.url),

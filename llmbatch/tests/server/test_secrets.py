@@ -1,4 +1,4 @@
-"""The model key, searched for wherever it could have gone: files, answers, pages, logs."""
+"""The model key appears in no file, response, page or log."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ async def log_in(http: httpx2.AsyncClient, server: Server) -> dict[str, str]:
     return {"X-CSRFToken": http.cookies["csrftoken"], "Referer": server.url}
 
 
-async def test_stored_key_is_found_nowhere(model: ModelThread, tmp_path: Path) -> None:
+async def test_stored_key_is_disclosed_nowhere(model: ModelThread, tmp_path: Path) -> None:
     seen = []
     with Server(
         tmp_path, GEMINI_BASE_URL=model.url, GEMINI_API_KEY="", DJANGO_DEBUG="true"
@@ -79,8 +79,10 @@ async def test_stored_key_is_found_nowhere(model: ModelThread, tmp_path: Path) -
             assert "errorlist" in page.text
             seen.append(page.text)
         server.terminate()
-    assert {call.headers["x-goog-api-key"] for call in model.calls} == {KEY}, "it was used"
+    assert {call.headers["x-goog-api-key"] for call in model.calls} == {KEY}, (
+        "the calls used the key"
+    )
     assert not [text[:200] for text in seen if KEY in text]
     contents = read_files(tmp_path)
-    assert len(contents) >= 3, "database and logs are there"
+    assert len(contents) >= 3, "database and logs exist"
     assert [name for name, content in contents.items() if KEY.encode() in content] == []

@@ -1,4 +1,4 @@
-"""The gateway as a process: crowds, half-sent requests, hostile bytes, signals."""
+"""A real server process under load, half-sent requests and hostile bytes."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def test_burst_of_thousands_is_answered_with_few_threads(
     assert memory_mb < 500
 
 
-async def test_half_sent_requests_hold_nobody_up(server: Server) -> None:
+async def test_half_sent_requests_do_not_delay_other_clients(server: Server) -> None:
     whole = raw_post(body("half"))
     halves = []
     for index in range(200):
@@ -65,10 +65,10 @@ async def test_half_sent_requests_hold_nobody_up(server: Server) -> None:
         connection.close()
 
 
-async def test_sync_view_that_hangs_and_loses_its_client_blocks_nobody(
+async def test_hanging_sync_view_does_not_delay_other_clients(
     server: Server,
 ) -> None:
-    """The view wants to write, and this test holds the database's write lock."""
+    """The view waits for the database's write lock, which this test holds."""
     with closing(sqlite3.connect(server.folder / "gateway.sqlite3")) as database:
         database.execute("BEGIN IMMEDIATE")
         async with httpx2.AsyncClient(base_url=server.url, timeout=2) as http:
@@ -77,7 +77,7 @@ async def test_sync_view_that_hangs_and_loses_its_client_blocks_nobody(
             for _ in range(20):
                 assert (await http.get("/health", timeout=10)).status_code == 200
             with pytest.raises(httpx2.TimeoutException):
-                await patching  # the client leaves
+                await patching  # the client disconnects
             for _ in range(100):
                 assert (await http.get("/health", timeout=10)).status_code == 200
                 await asyncio.sleep(0.02)
@@ -106,13 +106,13 @@ HOSTILE = {
 }
 
 
-async def test_hostile_bodies_get_a_typed_refusal(server: Server) -> None:
+async def test_hostile_bodies_get_an_error_with_a_code(server: Server) -> None:
     for name, (content, expected) in HOSTILE.items():
         for path, method in (("/v1/query", b"POST"), ("/v1/settings", b"PATCH")):
             data = raw_post(content, path=path).replace(b"POST", method, 1)
             status, head, text = await talk(server, data)
             if (name, path) == ("empty", "/v1/settings"):
-                assert status == 200, "no change is no mistake"
+                assert status == 200, "an empty change is valid"
                 continue
             assert status == expected, (name, path, text)
             assert b"application/json" in head.lower(), (name, path)
@@ -140,17 +140,17 @@ HOSTILE_REQUESTS = [
 ]
 
 
-async def test_hostile_requests_never_get_a_500_or_a_page(server: Server) -> None:
+async def test_hostile_requests_never_get_a_500_or_html(server: Server) -> None:
     for data, statuses in HOSTILE_REQUESTS:
         status, head, text = await talk(server, data)
         assert status in statuses, (data, status, text)
         if not text:
-            continue  # Twisted's refusal of what is no HTTP at all
+            continue  # Twisted rejects bytes that are not HTTP without a body
         assert b"application/json" in head.lower(), data
         assert head.lower().count(b"\r\nx-request-id: ") == 1, data
         if status >= 400:
             assert {"detail", "code"} <= json.loads(text).keys(), data
-    assert "failed" not in server.log, "a view broke off"
+    assert "failed" not in server.log, "a view failed"
 
 
 async def test_consumer_runs_before_the_first_request(server: Server) -> None:
@@ -165,7 +165,7 @@ async def wait_for_count(http: httpx2.AsyncClient, url: str, count: int) -> None
         await asyncio.sleep(0.05)
 
 
-async def test_clients_that_leave_take_their_requests_along(
+async def test_requests_of_disconnected_clients_are_cancelled(
     server: Server, model: ModelThread
 ) -> None:
     leaving = []
@@ -183,12 +183,12 @@ async def test_clients_that_leave_take_their_requests_along(
     assert model.sizes == []
 
 
-async def test_plain_daphne_works_too(plain_daphne: Server) -> None:
+async def test_application_runs_under_plain_daphne(plain_daphne: Server) -> None:
     status, _, text = await talk(plain_daphne, raw_post(body("Why?")))
     assert (status, json.loads(text)["text"]) == (200, answer_prompt("Why?"))
 
 
-async def test_closed_gateway_admits_staff_only(guarded_server: Server) -> None:
+async def test_restricted_gateway_admits_only_staff(guarded_server: Server) -> None:
     server = guarded_server
     printed = server.manage("create_first_admin")
     password = printed.split("password ")[1].split(" ")[0].rstrip(".,")

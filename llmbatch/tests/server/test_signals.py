@@ -1,4 +1,4 @@
-"""An end in order, whatever is still going on (CASES 61 to 63)."""
+"""SIGTERM and SIGINT end a process in order, even with running and queued requests."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ fleet_only = fleet_marks()[-1]
 STATES = "from chats.models import Chat; print(Chat.objects.values_list('status', 'attempt'))"
 
 
-async def test_sigterm_lets_running_requests_be_answered(
+async def test_running_requests_are_answered_after_sigterm(
     own_server: Server, model: ModelThread
 ) -> None:
     server = own_server
@@ -40,7 +40,7 @@ async def test_sigterm_lets_running_requests_be_answered(
     assert "Traceback" not in server.log
 
 
-async def test_sigterm_past_the_drain_refuses_and_puts_back(
+async def test_request_beyond_the_drain_gets_503_and_returns_to_the_queue(
     model: ModelThread, tmp_path: Path
 ) -> None:
     with Server(tmp_path, GEMINI_BASE_URL=model.url, DRAIN_S="0") as server:
@@ -53,8 +53,8 @@ async def test_sigterm_past_the_drain_refuses_and_puts_back(
         assert "('queued', 0)" in server.manage("shell", "-c", STATES)
 
 
-async def wait_until_deaf(server: Server) -> None:
-    """It takes no further connection: it has begun to end, and listens for the next signal."""
+async def wait_until_draining(server: Server) -> None:
+    """Returns when the server refuses connections, so that it handles the second signal."""
     async with asyncio.timeout(PATIENCE_S):
         while _listens(server):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -79,8 +79,8 @@ async def test_second_signal_ends_the_drain_at_once(
         with closing(socket.create_connection(("127.0.0.1", server.port))) as half:
             half.sendall(raw_post(body("half"))[:60])
             server.process.send_signal(number)
-            await wait_until_deaf(server)
-            assert server.process.poll() is None, "it waits for the answer"
+            await wait_until_draining(server)
+            assert server.process.poll() is None, "the process waits for the answer"
             server.process.send_signal(number)
             assert await asyncio.to_thread(server.process.wait, PATIENCE_S) == 0
         status, _, text = await asking
@@ -89,7 +89,7 @@ async def test_second_signal_ends_the_drain_at_once(
         assert "Traceback" not in server.log
 
 
-async def test_queued_request_is_answered_before_the_end(
+async def test_queued_request_is_answered_before_the_process_ends(
     model: ModelThread, tmp_path: Path
 ) -> None:
     window = f"{PATIENT}; UPDATE settings_app_lane SET window_s = 8 WHERE priority = 0"
@@ -107,7 +107,7 @@ async def test_queued_request_is_answered_before_the_end(
 
 
 @fleet_only
-async def test_worker_told_twice_hands_its_calls_to_another_with_their_attempt(
+async def test_second_signal_requeues_the_calls_of_a_worker_without_counting_the_attempt(
     clients: Clients,
 ) -> None:
     await set_workers(clients, "one")
@@ -123,5 +123,5 @@ async def test_worker_told_twice_hands_its_calls_to_another_with_their_attempt(
     began = time.monotonic()
     await start_workers(clients, "two")
     assert (await asking).json()["text"] == answer_prompt(prompt)
-    assert time.monotonic() - began < LEASE_S / 2, "it does not wait for the end of a lease"
+    assert time.monotonic() - began < LEASE_S / 2, "no wait for the end of the lease"
     assert clients.fleet.query("SELECT attempt FROM chats_chat") == [(1,)]

@@ -1,4 +1,4 @@
-"""WebSockets of a real server process: bounds on memory and threads, and the end by SIGTERM."""
+"""WebSockets of a real server process have bounded memory and close on SIGTERM."""
 
 import asyncio
 import contextlib
@@ -28,37 +28,37 @@ async def listen(connection) -> None:
 
 
 async def end_of(connection) -> tuple[int, str]:
-    """The code and the reason with which the server closes."""
+    """Returns the code and the reason of the server's close frame."""
     with pytest.raises(ConnectionClosed) as closed:
         await listen(connection)
     assert closed.value.rcvd
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
-def connect_deaf(server: Server, path: str = "/ws/live") -> socket.socket:
-    """An open WebSocket that answers nothing, not even the closing."""
-    deaf = socket.socket()
-    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    deaf.connect(("127.0.0.1", server.port))
-    deaf.sendall(HANDSHAKE.replace(b"/ws/live", path.encode()))
-    assert b"101" in deaf.recv(1000)
-    return deaf
+def connect_silent(server: Server, path: str = "/ws/live") -> socket.socket:
+    """Opens a WebSocket that never replies, not even to a close frame."""
+    silent = socket.socket()
+    silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    silent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    silent.connect(("127.0.0.1", server.port))
+    silent.sendall(HANDSHAKE.replace(b"/ws/live", path.encode()))
+    assert b"101" in silent.recv(1000)
+    return silent
 
 
-async def test_sigterm_closes_sockets_and_does_not_wait_for_them(own_server: Server):
-    with connect_deaf(own_server):
+async def test_sigterm_closes_sockets_without_waiting_for_silent_clients(own_server: Server):
+    with connect_silent(own_server):
         async with connect(live(own_server)) as polite:
             began = time.monotonic()
             ended = asyncio.create_task(end_of(polite))
             status = await asyncio.to_thread(own_server.terminate)
             assert await ended == (1001, "The gateway is shutting down.")
     assert status == 0
-    assert time.monotonic() - began < PATIENCE_S / 2, "the deaf one must not use up the drain"
+    assert time.monotonic() - began < PATIENCE_S / 2, "the silent socket must not use up the drain"
     assert "Traceback" not in own_server.log
 
 
-async def test_frame_of_more_than_two_megabytes_ends_its_own_connection_alone(server: Server):
+async def test_frame_over_two_megabytes_closes_only_its_own_connection(server: Server):
     async with connect(live(server)) as large, connect(live(server)) as other:
         await large.send("x" * 2_100_000)
         with pytest.raises((ConnectionClosed, ConnectionResetError)):
@@ -68,44 +68,47 @@ async def test_frame_of_more_than_two_megabytes_ends_its_own_connection_alone(se
             pass
 
 
-async def test_foreign_page_gets_403_before_the_handshake(server: Server):
+async def test_page_of_another_origin_gets_403_before_the_handshake(server: Server):
     with pytest.raises(InvalidStatus) as refused:
         await connect(live(server), origin="https://evil.example")
     assert refused.value.response.status_code == 403
 
 
-def write_frame(document: Any) -> bytes:
-    """A client's, of less than 126 bytes."""
+def format_frame(document: Any) -> bytes:
+    """Returns a client's frame of less than 126 bytes."""
     text = json.dumps(document).encode()
     return b"\x81" + bytes([0x80 | len(text)]) + b"\0\0\0\0" + text
 
 
-CANCEL = write_frame({"type": "cancel", "request_id": "x"})
+CANCEL = format_frame({"type": "cancel", "request_id": "x"})
 
 
-def ask_and_never_read(deaf: socket.socket, frames: int) -> None:
-    """Each frame would be answered, and no twenty in a row are invalid.
+def ask_and_never_read(silent: socket.socket, frames: int) -> None:
+    """Sends frames that each need a reply, with at most 19 invalid ones in a row.
 
-    Raises TimeoutError when the server reads no more.
+    Raises TimeoutError when the server stops reading.
     """
-    deaf.settimeout(1)
+    silent.settimeout(1)
     for _ in range(0, frames, 20):
-        deaf.sendall(write_frame({}) * 19 + CANCEL)
+        silent.sendall(format_frame({}) * 19 + CANCEL)
 
 
-async def test_who_asks_and_never_reads_is_not_read_from_any_more(server: Server):
+async def test_server_stops_reading_from_a_client_that_does_not_read(server: Server):
     before = server.memory_mb
-    with connect_deaf(server, "/ws/query") as deaf:
+    with connect_silent(server, "/ws/query") as silent:
         with pytest.raises(TimeoutError):
-            await asyncio.to_thread(ask_and_never_read, deaf, 150_000)
+            await asyncio.to_thread(ask_and_never_read, silent, 150_000)
         assert server.memory_mb - before < 20
         assert server.answers()
 
 
-async def test_flood_of_cancels_holds_up_nobody(server: Server):
-    """Others are answered, and what is not done yet stays with the one who sends it."""
+async def test_flood_of_cancels_does_not_delay_other_clients(server: Server):
+    """The server stops reading from the senders, so that its memory stays bounded."""
     before = server.memory_mb
-    with connect_deaf(server, "/ws/query") as first, connect_deaf(server, "/ws/query") as second:
+    with (
+        connect_silent(server, "/ws/query") as first,
+        connect_silent(server, "/ws/query") as second,
+    ):
         for flooding in (first, second):
             flooding.settimeout(1)
             with pytest.raises(TimeoutError):
@@ -116,14 +119,14 @@ async def test_flood_of_cancels_holds_up_nobody(server: Server):
         assert server.memory_mb - before < 20
 
 
-async def test_burst_of_tiny_frames_holds_up_nobody(server: Server):
-    """What is closed is not heard out either."""
+async def test_burst_of_tiny_frames_does_not_delay_other_clients(server: Server):
+    """Frames that follow the close of their socket must not delay anybody either."""
     async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client:
         with contextlib.ExitStack() as stack:
-            crowd = [stack.enter_context(connect_deaf(server, "/ws/query")) for _ in range(8)]
+            crowd = [stack.enter_context(connect_silent(server, "/ws/query")) for _ in range(8)]
             for bursting in crowd:
                 bursting.setblocking(False)
-                bursting.send(write_frame({}) * 50_000)
+                bursting.send(format_frame({}) * 50_000)
             slowest = 0.0
             for _ in range(20):
                 began = time.monotonic()
