@@ -72,8 +72,8 @@ class QueryView(AsyncAPIView):
 
 
 def _prefers_async(request: HttpRequest) -> bool:
-    wishes = request.headers.get("Prefer", "")
-    return any(wish.strip().lower() == "respond-async" for wish in wishes.split(","))
+    preferences = request.headers.get("Prefer", "")
+    return any(each.strip().lower() == "respond-async" for each in preferences.split(","))
 
 
 def _accepts_events(request: HttpRequest) -> bool:
@@ -82,20 +82,22 @@ def _accepts_events(request: HttpRequest) -> bool:
 
 
 class QueryStateView(APIView):
+    """GET and DELETE /v1/query/{request_id}: the state of a request, and its cancellation."""
+
     permission_classes = [KeyOrOpenAccess, ListedOriginForWrites]
 
     def get(self, request: Request, request_id: str) -> Response:
-        return Response(describe_state(find_asked(request, request_id)))
+        return Response(describe_state(find_requested_chat(request, request_id)))
 
     def delete(self, request: Request, request_id: str) -> Response:
-        chat = find_asked(request, request_id)
+        chat = find_requested_chat(request, request_id)
         send = Sender(get_channel_layer()).send
         for channel, message in cancel_queued(chat):
             async_to_sync(send)(channel, message)
-        return Response(describe_state(find_asked(request, request_id)))
+        return Response(describe_state(find_requested_chat(request, request_id)))
 
 
-def find_asked(request: Request, request_id: str) -> Chat:
+def find_requested_chat(request: Request, request_id: str) -> Chat:
     """Raises RequestNotFound or AmbiguousRequest."""
     username = request.query_params.get("username")
     log_context.bind(request_ids=[request_id])
@@ -103,7 +105,8 @@ def find_asked(request: Request, request_id: str) -> Chat:
 
 
 def describe_state(chat: Chat) -> dict[str, Any]:
-    outcome = parse_stored_response(chat) or {}
+    response = parse_stored_response(chat) or {}
+    answer, error = response.get("answer"), response.get("error")
     queued = chat.status == Status.QUEUED
     return {
         "request_id": chat.request_id,
@@ -111,20 +114,14 @@ def describe_state(chat: Chat) -> dict[str, Any]:
         "status": chat.status,
         "position": queue_position(chat) if queued else None,
         "estimate_s": estimate_wait_s(chat) if queued else None,
-        "response": _describe_response(chat, outcome["answer"]) if "answer" in outcome else None,
-        "error": _describe_error(outcome["error"]) if "error" in outcome else None,
+        "response": answer and describe_request(chat) | answer,
+        "error": error and {"code": error["code"], "detail": error["detail"]},
     }
 
 
-def _describe_response(chat: Chat, answer: dict[str, Any]) -> dict[str, Any]:
-    return describe_request(chat) | answer
-
-
-def _describe_error(error: dict[str, Any]) -> dict[str, Any]:
-    return {"code": error["code"], "detail": error["detail"]}
-
-
 class AnalyticsView(APIView):
+    """GET /v1/analytics."""
+
     def get(self, request: Request) -> Response:
         parameters = AnalyticsParameters(data=request.query_params)
         parameters.is_valid(raise_exception=True)
@@ -133,7 +130,7 @@ class AnalyticsView(APIView):
 
 
 class MetricsView(AsyncAPIView):
-    """In OpenMetrics for whoever asks for it, else in Prometheus' text format."""
+    """GET /metrics: as OpenMetrics if the client accepts it, else in Prometheus' text format."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
         runtime = await get_runtime()
@@ -145,13 +142,13 @@ class MetricsView(AsyncAPIView):
             async with asyncio.timeout(METRICS_DATABASE_TIMEOUT_S):
                 body = await runtime.database.run(write)
         except (TimeoutError, DatabaseError) as error:
-            logger.warning("The metrics lack the queue (%s).", type(error).__name__)
+            logger.warning("The metrics omit the queue (%s).", type(error).__name__)
             body = write(database=False)
         return HttpResponse(body, content_type=OPENMETRICS if openmetrics else PLAIN)
 
 
 class ModelKeyTestView(AsyncAPIView):
-    """POST /v1/settings/test-key: asks the model service whether key and model work."""
+    """POST /v1/settings/test-key: checks with the model service that key and model work."""
 
     async def post(self, request: HttpRequest) -> HttpResponse:
         check_origin(request)

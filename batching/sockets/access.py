@@ -1,4 +1,4 @@
-"""Who may open a WebSocket, and whether they still may."""
+"""Checks who may open a WebSocket, and whether an open one may stay."""
 
 import time
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from settings_app.access.api_keys import Principal
 from settings_app.access.auth import check_access, is_listed_origin, parse_bearer
 
 SUBPROTOCOL = "bearer"
+# Each check of a session costs a query; a check of a key costs none.
 SESSION_CHECK_S = 30.0
-"""a session costs a query each time; a key costs none"""
 
 
 class SocketRefused(Exception):
-    """The socket is not for them; `close_code` is 4000 and the HTTP status of such a request."""
+    """The client may not use the socket. `close_code` is 4000 plus the HTTP status."""
 
     def __init__(self, close_code: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -32,25 +32,20 @@ class SocketRefused(Exception):
 
 @dataclass(slots=True)
 class Visitor:
-    """Who is at the other end; `principal` is None without a key."""
+    """The client of a socket. `principal` is None without a key."""
 
     request: HttpRequest
     staff: bool
     principal: Principal | None = None
     checked_at: float = 0.0
 
-    @property
-    def client_id(self) -> int | None:
-        """Whose requests and chats it may see: its key's client's alone; None is everybody's."""
-        return self.principal.client_id if self.principal else None
-
     async def authorize(self) -> None:
-        """Raises SocketRefused for whom the same HTTP request would be refused."""
+        """Raises SocketRefused where an HTTP request would be refused."""
         try:
             await self._check()
         except CONNECTION_ERRORS as error:
-            away = log_unavailable(error)
-            raise SocketRefused(4000 + away.status, away.code, str(away))
+            unavailable = log_unavailable(error)
+            raise SocketRefused(4000 + unavailable.status, unavailable.code, str(unavailable))
 
     async def _check(self) -> None:
         self.checked_at = time.monotonic()
@@ -62,18 +57,21 @@ class Visitor:
             raise SocketRefused(4401, "not_authenticated", str(error.detail))
 
     async def authorize_again(self) -> None:
-        """Cheap for a key that is known; raises SocketRefused for whom it is over."""
+        """Raises SocketRefused if the client may no longer use the socket."""
         wait_s = 0.0 if parse_bearer(self.request) else SESSION_CHECK_S
         if time.monotonic() - self.checked_at < wait_s:
             return
         try:
             await self._check()
         except (DatabaseError, InterfaceError):
-            pass  # nobody is thrown out because the database is away
+            pass  # an unreachable database closes no socket
 
 
 def parse_visitor(scope: Mapping[str, Any], *, staff: bool) -> Visitor:
-    """A browser's script can set no header but the subprotocols: `bearer` and then the key."""
+    """Accepts a key as the second subprotocol too, after `bearer`.
+
+    A script in a browser can set no other header of a WebSocket.
+    """
     headers = list(scope["headers"])
     offered = scope.get("subprotocols", [])
     named = {name for name, _ in headers}
@@ -83,10 +81,11 @@ def parse_visitor(scope: Mapping[str, Any], *, staff: bool) -> Visitor:
     return Visitor(request, staff)
 
 
-def is_from_here(visitor: Visitor) -> bool:
-    """False for a host that is not the gateway's and for a page of an origin that is not listed.
+def has_listed_origin(visitor: Visitor) -> bool:
+    """False for a Host that is not the gateway's, and for a page whose origin is not listed.
 
-    In every mode: browsers send cookies along with any page's socket, and ask nobody first.
+    Open access is no exception: a browser sends its cookies with the socket of any page, and does
+    not ask the server first, as it does for HTTP.
     """
     try:
         visitor.request.get_host()

@@ -1,4 +1,4 @@
-"""The open WebSockets of one process: they come in by a path, and leave when they must."""
+"""Registry of this process's open WebSockets: accepts, authorises and closes them."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from batching.sockets.access import (
     SUBPROTOCOL,
     SocketRefused,
     Visitor,
-    is_from_here,
+    has_listed_origin,
     parse_visitor,
 )
 from batching.sockets.socket import GOING_AWAY, INTERNAL_ERROR, Socket, SocketClosed
@@ -26,7 +26,7 @@ Handler = Callable[[Socket], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`handle` speaks with one client; the socket is closed when it returns."""
+    """`handle` serves one client; the socket is closed when it returns."""
 
     handle: Handler
     staff: bool
@@ -44,15 +44,15 @@ class SocketRegistry:
     async def serve(
         self, endpoint: Endpoint | None, scope: Mapping[str, Any], receive: Any, send: Any
     ) -> None:
-        """An ASGI application for one socket; without an endpoint it says so."""
+        """An ASGI application for one socket; without an endpoint it refuses the client."""
         visitor = parse_visitor(scope, staff=endpoint.staff if endpoint else False)
         await receive()  # websocket.connect
-        if not is_from_here(visitor):  # not accepted: 403, and the page learns no more
+        if not has_listed_origin(visitor):  # the handshake fails with 403 and without a reason
             await send({"type": "websocket.close"})
             return
         chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
-        # Accepted before it is refused, for a client can read neither status nor body of a
-        # handshake that fails.
+        # It is accepted before it may be refused, because a browser shows its script neither the
+        # status nor the body of a failed handshake.
         await send({"type": "websocket.accept", "subprotocol": chosen})
         socket = Socket(receive, send, visitor)
         try:
@@ -84,7 +84,7 @@ class SocketRegistry:
             self._sockets.discard(socket)
 
     async def guard(self) -> None:
-        """Closes the sockets of those who may not be here any more, for ever."""
+        """Closes the sockets of clients that may no longer use them."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
             for socket in [each for each in self._sockets if not each.closed]:
@@ -94,21 +94,21 @@ class SocketRegistry:
                     self._refuse(socket, error)
 
     def _refuse(self, socket: Socket, error: SocketRefused) -> None:
-        """In a task of its own: one who reads nothing must not keep the others here."""
-        task = asyncio.create_task(socket.refuse(error), name="socket is shown out")
+        """Refuses in its own task: a client that does not read must not delay the others."""
+        task = asyncio.create_task(socket.refuse(error), name="refuse a socket")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
     def start_drain(self) -> None:
-        """Takes nobody in; who is owed nothing leaves at once, the others after their answers."""
+        """Admits no socket; closes each open one as soon as its answers are sent."""
         self._draining = True
         self._leaving |= {
-            asyncio.create_task(socket.leave(LEAVING), name="socket leaves")
+            asyncio.create_task(socket.leave(LEAVING), name="close a drained socket")
             for socket in self._sockets
         }
 
     async def close(self) -> None:
-        """Whoever is still here leaves."""
+        """Closes the sockets that are still open."""
         self._draining = True
         for task in self._leaving:
             task.cancel()

@@ -1,4 +1,4 @@
-"""One open WebSocket: JSON objects in both directions, within bounds."""
+"""One open WebSocket: JSON objects in both directions, with limits on size, time and errors."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from rest_framework.exceptions import ParseError
 from batching.sockets.access import SocketRefused, Visitor
 from settings_app.json_bodies import StrictJSONParser
 
+# A client that reads nothing for this long is disconnected.
 SEND_TIMEOUT_S = 10.0
-"""who reads nothing for so long is disconnected"""
+# Invalid frames in a row: no JSON object, or refused by the endpoint.
 MAX_BAD_FRAMES = 20
-"""in a row, whether they are no JSON objects or refused as invalid"""
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
@@ -28,7 +28,7 @@ class SocketClosed(Exception):
 
 
 class BadFrame(Exception):
-    """A frame that is no JSON object."""
+    """A client's frame is not a JSON object."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -36,9 +36,9 @@ class BadFrame(Exception):
 
 
 class Socket:
-    """`async for document in socket` gives what the client sends, and ends with the connection.
+    """`async for document in socket` yields what the client sends until the connection ends.
 
-    A send waits while the client does not read, so what is not sent yet stays with the caller.
+    A send blocks while the client does not read, so a slow client also slows its sender.
     """
 
     def __init__(self, receive: Any, send: Any, visitor: Visitor) -> None:
@@ -51,25 +51,25 @@ class Socket:
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         while (message := await self._receive())["type"] != "websocket.disconnect":
-            # What has come already is received without a wait: others get their turn here.
+            # Frames in the buffer are received without a wait; other tasks run here.
             await asyncio.sleep(0)
             if self.closed:
                 continue
             try:
-                document = read_frame(message)
+                document = parse_frame(message)
             except BadFrame as error:
                 await self.refuse_frame({"code": error.code, "detail": str(error)})
                 continue
             bad = self._bad
             yield document
-            if self._bad == bad:  # it was not refused meanwhile
+            if self._bad == bad:  # the endpoint did not refuse it
                 self._bad = 0
         self.closed = True
 
     async def refuse_frame(self, error: Mapping[str, Any]) -> None:
-        """Before the next frame is asked for. The last of too many in a row ends the connection.
+        """Reports an invalid frame; too many in a row close the socket. Raises SocketClosed.
 
-        Raises SocketClosed.
+        Call it before the next frame is received.
         """
         self._bad += 1
         await self.send_json({"type": "error"} | dict(error))
@@ -92,7 +92,7 @@ class Socket:
 
     async def _transmit(self, text: str) -> None:
         """Raises TimeoutError."""
-        # No frame may hold a lone surrogate, and a model may write one.
+        # A model may write a lone surrogate, which no frame may contain.
         text = text.encode("utf-8", "replace").decode()
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await self._send({"type": "websocket.send", "text": text})
@@ -104,9 +104,10 @@ class Socket:
         await self._hang_up(code, reason)
 
     async def refuse(self, refused: SocketRefused) -> None:
-        """Says why, and closes. From its first moment on nothing else is heard or sent.
+        """Sends the reason, then closes.
 
-        That moment counts: who reads nothing takes `SEND_TIMEOUT_S` to be told.
+        The socket counts as closed at once, because a client that reads nothing blocks the send
+        for `SEND_TIMEOUT_S`.
         """
         if self.closed:
             return
@@ -121,7 +122,7 @@ class Socket:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """While something is owed to the client, a drain leaves the socket open."""
+        """Keeps the socket open during a drain, because the client still waits for an answer."""
         self._busy += 1
         try:
             yield
@@ -129,16 +130,16 @@ class Socket:
             self._busy -= 1
 
     async def leave(self, reason: str) -> None:
-        """Closes it as soon as nothing is owed to the client any more."""
+        """Closes the socket as soon as the client waits for no answer."""
         while self._busy and not self.closed:  # noqa: ASYNC110 - it happens once
             await asyncio.sleep(0.02)
         await self.close(GOING_AWAY, reason)
 
 
-def read_frame(message: Mapping[str, Any]) -> dict[str, Any]:
+def parse_frame(message: Mapping[str, Any]) -> dict[str, Any]:
     text = message.get("text")
     if text is None:
-        raise BadFrame("unsupported_media_type", "Only text frames are understood, not binary.")
+        raise BadFrame("unsupported_media_type", "Send text frames, not binary ones.")
     try:
         document = StrictJSONParser().parse(BytesIO(text.encode("utf-8", "replace")))
     except RequestDataTooBig:

@@ -1,4 +1,4 @@
-"""A body of POST /v1/chat/completions as a query; docs/openai.md has a table of the parameters."""
+"""Parses the body of POST /v1/chat/completions. docs/openai.md lists the parameters."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from batching.api.serializers import parse_query
 from batching.engine.lanes import Priority
 from batching.gateway.admission import Query
 
+# The username of a request without `user`.
 NAMELESS = "openai"
-"""the username of a request without `user`"""
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 TIERS = {
     "priority": Priority.HIGH,
@@ -26,6 +26,7 @@ CONVERSATION = (
 )
 _READ = {"model", "messages", "stream", "stream_options", "service_tier", "user", "n"}
 _READ |= {"max_tokens", "max_completion_tokens"}
+# Parameters of one call, which serves many requests, or of OpenAI's own service.
 IGNORED = {
     "temperature",
     "top_p",
@@ -41,7 +42,6 @@ IGNORED = {
     "prompt_cache_retention",
     "safety_identifier",
 }
-"""what a call sets for all its items, or what concerns OpenAI's own service"""
 REFUSED = {
     "tools": "Tools cannot be offered: a reply is text.",
     "tool_choice": "Tools cannot be offered: a reply is text.",
@@ -49,14 +49,15 @@ REFUSED = {
     "function_call": "Functions cannot be offered: a reply is text.",
     "response_format": "Only text; ask for another form in the prompt.",
     "stop": "Stop sequences would end the answers of other requests too.",
-    "logprobs": "The model's side gives none for a part of a reply.",
-    "top_logprobs": "The model's side gives none for a part of a reply.",
+    "logprobs": "The model service returns none for a part of a reply.",
+    "top_logprobs": "The model service returns none for a part of a reply.",
     "logit_bias": "It would concern the other requests of the call too.",
     "modalities": "Only text.",
     "audio": "Only text.",
     "prediction": "Not supported.",
     "web_search_options": "Not supported.",
 }
+# Values by which a refused parameter asks for nothing.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "logprobs": (False,),
@@ -68,12 +69,11 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "stop": ([],),
 }
-"""values by which a refused parameter asks for nothing"""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What is asked for; `tier` is told back, and an answer is cut at about `max_tokens`."""
+    """A parsed request. The response repeats `tier`; its text ends at about `max_tokens`."""
 
     query: Query
     max_tokens: int | None
@@ -85,12 +85,12 @@ class Completion:
 def parse_completion(data: Any, *, request_id: str | None) -> Completion:
     """Raises ValidationError with the parameters' own names."""
     if not isinstance(data, dict):
-        raise ValidationError({"body": ["A JSON object."]})
+        raise ValidationError({"body": ["Must be a JSON object."]})
     data = {name: value for name, value in data.items() if value is not None}
     _refuse_unknown(data)
     tier = data.get("service_tier", "auto")
     if not isinstance(tier, str) or tier not in TIERS:
-        raise ValidationError({"service_tier": [f"One of {', '.join(TIERS)}."]})
+        raise ValidationError({"service_tier": [f"Must be one of {', '.join(TIERS)}."]})
     _check_model(data.get("model"))
     query = _make_query(data, TIERS[tier], request_id=request_id)
     return Completion(
@@ -109,13 +109,13 @@ def _refuse_unknown(data: Mapping[str, Any]) -> None:
         if name not in _READ | IGNORED | REFUSED.keys():
             raise ValidationError({name: ["This parameter is not known."]})
     if data.get("n", 1) != 1:
-        raise ValidationError({"n": ["One answer per request."]})
+        raise ValidationError({"n": ["Must be 1: a request gets one answer."]})
 
 
 def _check_model(model: Any) -> None:
-    """Any name will do: the one that answers is set by staff, and told back."""
+    """Accepts any name: staff choose the model, and the response names it."""
     if not isinstance(model, str) or not model.strip():
-        raise ValidationError({"model": ["The name of a model."]})
+        raise ValidationError({"model": ["Must be the name of a model."]})
 
 
 def _make_query(data: Mapping[str, Any], priority: Priority, *, request_id: str | None) -> Query:
@@ -134,12 +134,12 @@ def _make_query(data: Mapping[str, Any], priority: Priority, *, request_id: str 
 
 
 def format_prompt(messages: Any) -> str:
-    """One item for the whole conversation; a lone question stays as it is.
+    """The prompt of a whole conversation; a single question is its own prompt.
 
-    As JSON, so that no message can pretend to be another's.
+    The messages are formatted as JSON, so that none can pretend to be one of another role.
     """
     if not isinstance(messages, list) or not messages:
-        raise ValidationError({"messages": ["A list of at least one message."]})
+        raise ValidationError({"messages": ["Must be a list of at least one message."]})
     read = [_parse_message(index, message) for index, message in enumerate(messages)]
     if read[-1]["role"] == "assistant":
         raise ValidationError({"messages": ["The last message must not be the assistant's."]})
@@ -151,10 +151,10 @@ def format_prompt(messages: Any) -> str:
 def _parse_message(index: int, message: Any) -> dict[str, str]:
     where = f"messages[{index}]"
     if not isinstance(message, dict):
-        raise ValidationError({where: ["A JSON object."]})
+        raise ValidationError({where: ["Must be a JSON object."]})
     role = message.get("role")
     if role not in ROLES:
-        raise ValidationError({f"{where}.role": [f"One of {', '.join(ROLES)}."]})
+        raise ValidationError({f"{where}.role": [f"Must be one of {', '.join(ROLES)}."]})
     for name in ("tool_calls", "function_call", "audio"):
         if message.get(name):
             raise ValidationError({f"{where}.{name}": [REFUSED.get(name, REFUSED["tools"])]})
@@ -165,11 +165,11 @@ def _parse_content(where: str, content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise ValidationError({where: ["Text, or a list of text parts."]})
+        raise ValidationError({where: ["Must be text or a list of text parts."]})
     texts = []
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text":
-            raise ValidationError({where: ["Only parts of type text."]})
+            raise ValidationError({where: ["May only hold parts of type text."]})
         if not isinstance(part.get("text"), str):
             raise ValidationError({where: ["A part of type text has a text."]})
         texts.append(part["text"])
@@ -177,12 +177,12 @@ def _parse_content(where: str, content: Any) -> str:
 
 
 def _parse_limit(data: Mapping[str, Any]) -> int | None:
-    """The smaller of the two names for it."""
+    """The smaller of the two parameters that limit the output."""
     limits = []
     for name in ("max_completion_tokens", "max_tokens"):
         if name in data:
             if type(data[name]) not in (int, float) or data[name] < 1 or data[name] % 1:
-                raise ValidationError({name: ["A whole number of at least 1."]})
+                raise ValidationError({name: ["Must be a whole number of at least 1."]})
             limits.append(int(data[name]))
     return min(limits, default=None)
 
@@ -190,12 +190,12 @@ def _parse_limit(data: Mapping[str, Any]) -> int | None:
 def _parse_options(data: Mapping[str, Any]) -> Mapping[str, Any]:
     options = data.get("stream_options", {})
     if not isinstance(options, dict):
-        raise ValidationError({"stream_options": ["A JSON object."]})
+        raise ValidationError({"stream_options": ["Must be a JSON object."]})
     return options
 
 
 def _parse_flag(data: Mapping[str, Any], name: str) -> bool:
     flag = data.get(name)
     if flag is not None and not isinstance(flag, bool):
-        raise ValidationError({name: ["true or false."]})
+        raise ValidationError({name: ["Must be true or false."]})
     return bool(flag)

@@ -1,4 +1,4 @@
-"""Answers, pieces of answers and errors as OpenAI's clients expect them."""
+"""Formats answers, chunks of answers and errors as OpenAI's API does."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping
@@ -27,14 +27,14 @@ _FINISHES = {
     "RECITATION": "content_filter",
     "PROHIBITED_CONTENT": "content_filter",
 }
-WORTH_A_RETRY = ("rate_limited", "queue_full", "shutting_down", "upstream_unavailable")
-"""after another failure the clients' own retries would only be billed again"""
+# After any other error, the retries that OpenAI's clients make would only cost tokens again.
+RETRYABLE_CODES = ("rate_limited", "queue_full", "shutting_down", "upstream_unavailable")
 CHARS_PER_TOKEN = 4
-CHANGED = "The answer had to be begun anew after a part of it was sent; ask again."
+CHANGED = "The model began another answer after a part of this one was sent; ask again."
 
 
 def shorten(text: str, limit: int | None) -> str:
-    """At most about `limit` tokens, which only the model's side could count exactly."""
+    """At most about `limit` tokens. Only the model service could count them exactly."""
     return text if limit is None else text[: limit * CHARS_PER_TOKEN]
 
 
@@ -51,7 +51,7 @@ def describe_completion(asked: Completion, answer: Mapping[str, Any], *, model: 
 
 
 def describe_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Thoughts count as completion, as OpenAI counts them."""
+    """Thoughts count as completion tokens, as in OpenAI's API."""
     completion = usage["output_tokens"] + usage["thoughts_tokens"]
     return {
         "prompt_tokens": usage["prompt_tokens"],
@@ -79,7 +79,7 @@ def _name_finish(answer: Mapping[str, Any], *, cut: bool) -> str:
 
 
 class CompletionStream(EventStream):
-    """The events of one answer as chunks. `accepted` is the first of them."""
+    """Formats the events of one answer as chunks. `accepted` is the event that came first."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class CompletionStream(EventStream):
         self._begun = self._broken = False
 
     def format_event(self, event: Event) -> bytes:
-        """Nothing for an event that these clients know nothing of."""
+        """Returns b"" for an event that has no counterpart in OpenAI's API."""
         if self._broken:
             return b""
         match event["type"]:
@@ -106,7 +106,9 @@ class CompletionStream(EventStream):
                 self._whole += event["content"]
                 return self._write_more()
             case "restart":
-                self._whole = ""  # what was sent stands, so the new text must begin like it
+                self._whole = (
+                    ""  # the new text must begin with what was sent, which cannot be taken back
+                )
             case "done":
                 return self._write_more() + self._write_end(event)
             case "error":
@@ -144,12 +146,12 @@ class CompletionStream(EventStream):
 
 
 def in_callers_form(response: HttpResponse, path: str) -> HttpResponse:
-    """An error that was made before a view was asked, in the form of the path's clients."""
+    """Converts an error that occurred before a view ran, if the path belongs to OpenAI's API."""
     return in_openai_form(response) if path.startswith(PATHS) else response
 
 
 def in_openai_form(response: HttpResponse) -> HttpResponse:
-    """An error of the API in the form that OpenAI's clients read."""
+    """Converts an error document of the API to the form of OpenAI's errors."""
     if response.status_code < 400:
         return response
     document = json.loads(response.content)
@@ -157,7 +159,7 @@ def in_openai_form(response: HttpResponse) -> HttpResponse:
     error = _describe_error(document["detail"], code, status=response.status_code)
     error["param"] = next(iter(document.get("errors", {})), None)
     response.content = json.dumps({"error": error}, ensure_ascii=False).encode()
-    response["x-should-retry"] = "true" if code in WORTH_A_RETRY else "false"
+    response["x-should-retry"] = "true" if code in RETRYABLE_CODES else "false"
     return response
 
 

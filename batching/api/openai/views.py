@@ -52,10 +52,10 @@ class CompletionsView(OpenAIView):
 
 
 class ModelsView(OpenAIView):
-    """The one model that answers, whatever name a request gives."""
+    """Lists the one model that answers, whatever model a request names."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
-        await get_runtime()  # until it has started, the settings are in no memory
+        await get_runtime()  # its start loads the settings
         model = _describe_model()
         if request.path == MODELS:
             return respond_json({"object": "list", "data": [model]})

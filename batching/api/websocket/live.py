@@ -1,21 +1,21 @@
-"""`/ws/live`: what happens in the machine at this moment."""
+"""WS /ws/live: the state of the queue and the batches, as it changes."""
 
 from batching.live.feed import Feed
 from batching.live.relay import LiveChannel, LocalEvents
 from batching.process.runtime import Runtime, get_runtime
 from batching.sockets.socket import Socket
 
-NOTHING_TO_ASK = "There is nothing to ask here, only to hear."
+NO_FRAMES = "This socket only sends; it accepts no frames."
 
 
 async def watch(socket: Socket) -> None:
     async with find_feed(await get_runtime()).watched_by(socket):
         async for _ in socket:
-            await socket.refuse_frame({"code": "invalid", "detail": NOTHING_TO_ASK})
+            await socket.refuse_frame({"code": "invalid", "detail": NO_FRAMES})
 
 
 def find_feed(runtime: Runtime) -> Feed:
-    """The process's one, begun by its first watcher."""
+    """Returns the process's one feed; the first watcher starts it."""
     if runtime.feed is None:
         fleet = LiveChannel(layer=runtime.layer, send=runtime.sender.send)
         runtime.feed = Feed(

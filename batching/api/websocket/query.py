@@ -1,9 +1,9 @@
-"""WS /ws/query: many prompts over one socket, each answered as soon as it can be.
+"""WS /ws/query: many queries over one socket.
 
-A client's frame is `{"type": "query", …a body of POST /v1/query}`, with `"stream": true` for the
-text while it is written, or `{"type": "cancel", "request_id", "username"?}`. A `ref` comes back in
-every frame about its query. About one query come `accepted`, `position`, `dispatched`, `text`,
-`restart`, and at last `done` or `error`; about one cancel, `cancel`.
+A client sends `{"type": "query", …a body of POST /v1/query}`, with `"stream": true` to receive the
+text while the model writes it, or `{"type": "cancel", "request_id", "username"?}`. Every frame
+about a query repeats its `ref`. The frames about a query have the types `accepted`, `position`,
+`dispatched`, `text`, `restart`, and at the end `done` or `error`; a cancel is answered by `cancel`.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from batching.gateway.gateway import Gateway
 from batching.process.runtime import get_runtime
 from batching.sockets.socket import Socket, SocketClosed
 
+# Queries of one socket that wait for their answers.
 MAX_OPEN = 1000
-"""queries of one socket that wait for their answers"""
 MAX_REF = 200
 
 Frame = dict[str, Any]
 
 
 async def converse(socket: Socket) -> None:
-    """Speaks with one client until it goes; what then still waits in the queue is dropped."""
+    """Serves one client until it disconnects, which cancels its queries in the queue."""
     conversation = Conversation(socket, (await get_runtime()).gateway)
     try:
         async for frame in socket:
-            await conversation.hear(frame)
+            await conversation.handle_frame(frame)
     finally:
         await conversation.end()
 
@@ -47,7 +47,7 @@ class Conversation:
         self._gateway = gateway
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def hear(self, frame: Frame) -> None:
+    async def handle_frame(self, frame: Frame) -> None:
         mark = {name: frame[name] for name in ("request_id", "ref") if _is_short(frame.get(name))}
         try:
             _check_frame(frame)
@@ -58,8 +58,8 @@ class Conversation:
                 streamed = frame.get("stream", False)
                 self._begin(self._ask(replace(query, streamed=streamed), mark))
             else:
-                # Awaited: a client that sends cancels faster than they can be done is not read
-                # from meanwhile, instead of filling the database's queue, which all others share.
+                # Awaited, so that the gateway does not read from a client that sends cancels faster
+                # than they can run. Otherwise its cancels would fill the shared database queue.
                 await self._cancel(frame, mark)
         except ValidationError as error:
             await self._socket.refuse_frame(_describe(error) | mark)
@@ -126,19 +126,19 @@ class Conversation:
 
 
 def _check_frame(frame: Frame) -> None:
-    """Raises ValidationError; the query itself is checked later."""
+    """Raises ValidationError. The fields of the query are checked by its parser."""
     errors = {}
     if frame.get("type") not in ("query", "cancel"):
-        errors["type"] = ["A frame's type is query or cancel."]
+        errors["type"] = ["Must be query or cancel."]
     if not _is_short(frame.get("ref", "")):
-        errors["ref"] = [f"Text of at most {MAX_REF} characters."]
+        errors["ref"] = [f"Must be text of at most {MAX_REF} characters."]
     if not isinstance(frame.get("stream", False), bool):
-        errors["stream"] = ["true or false."]
+        errors["stream"] = ["Must be true or false."]
     if frame.get("type") == "cancel":
         if not isinstance(frame.get("request_id"), str):
-            errors["request_id"] = ["The request_id of the query to cancel."]
+            errors["request_id"] = ["Must be the request_id of the query to cancel."]
         if not isinstance(frame.get("username", ""), str):
-            errors["username"] = ["Text."]
+            errors["username"] = ["Must be text."]
     if errors:
         raise ValidationError(errors)
 

@@ -1,4 +1,4 @@
-"""Which paths speak WebSocket."""
+"""The WebSocket paths."""
 
 from collections.abc import Mapping
 from typing import Any
