@@ -1,4 +1,4 @@
-"""What tests of every app share: the default rows, and a gateway with a model server behind it."""
+"""Fixtures of all apps: the default rows, and a gateway with a model server."""
 
 from collections.abc import AsyncIterator, Iterator
 from importlib import import_module
@@ -18,19 +18,19 @@ from llmbatch.tests.fixtures.model_server import ModelServer
 from settings_app.models import Lane
 from settings_app.snapshot import forget_snapshot
 
-# A busy machine takes long for an example; that says nothing about the code.
+# The time of an example depends on the load of the machine, not on the code.
 hypothesis_settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("any machine")
 
 create_default_rows = import_module("settings_app.migrations.0001_squashed").create_rows
-# They run beside each other, so that none of them ends long after all other tests.
+# These run in parallel, so that none of them ends long after all other tests.
 LONG_FILES = ("test_pages.py", "test_fleet.py", "test_schemathesis.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of servers run one after another in each of six groups, beside the others."""
+    """Groups the tests of servers; the tests of a group run one after another."""
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.xdist_group(_find_group(item)))
@@ -47,14 +47,14 @@ def _find_group(item: pytest.Item) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_passwords() -> Iterator[None]:
-    """A quarter of a second for each account would be a tenth of the whole run."""
+    """Hashes passwords fast: Django's default takes a quarter of a second for each account."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
 
 
 @pytest.fixture(autouse=True)
 def _default_rows(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test with transactions of its own ends by emptying every table, also the lanes."""
+    """Creates the lanes again: a test that commits transactions ends by emptying every table."""
     if {"db", "transactional_db"} & set(request.fixturenames) or request.node.get_closest_marker(
         "django_db"
     ):
@@ -69,13 +69,13 @@ def _default_rows(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def lanes() -> dict[str, Any]:
-    """Overridden by tests whose lanes differ from the defaults."""
+    """The changed columns of the lanes. Tests override it."""
     return {}
 
 
 @pytest.fixture
 def script() -> Script | None:
-    """Overridden by tests whose model server follows a script."""
+    """The script of the model server. Tests override it."""
     return None
 
 

@@ -1,4 +1,4 @@
-"""A running gateway for tests, and what they wait for and change in it."""
+"""A running gateway for tests, with helpers that wait for it and change its settings."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from llmbatch.tests.fixtures.model_server import ModelServer
 from settings_app.models import Lane, Priority
 from settings_app.snapshot import refresh_snapshot
 
+# Only a hang takes longer, however slow the machine is.
 LIMIT_S = 30.0
-"""only a hang takes longer, however slow the machine is"""
 
 
 async def wait_until(true: Callable[[], Any], *, seconds: float = LIMIT_S) -> None:
@@ -24,7 +24,7 @@ async def wait_until(true: Callable[[], Any], *, seconds: float = LIMIT_S) -> No
 
 
 class Harness:
-    """A running gateway in this event loop, spoken to over HTTP, before a model server."""
+    """A gateway and a model server in this event loop, and an HTTP client of the gateway."""
 
     def __init__(self, runtime: Runtime, server: ModelServer) -> None:
         self.runtime = runtime
@@ -40,7 +40,7 @@ class Harness:
         return await self.client.post("/v1/query", json=body)
 
     async def ask_all(self, prompts: list[str], **fields: Any) -> list[httpx2.Response]:
-        """No batch leaves before all of them wait, so their batches do not depend on time."""
+        """Holds all batches until every request is queued, so that no batch depends on time."""
         self.hold()
         tasks = [asyncio.create_task(self.ask(prompt, **fields)) for prompt in prompts]
         dispatcher = self.runtime.consumer.dispatcher
@@ -51,24 +51,24 @@ class Harness:
         return await asyncio.gather(*tasks)
 
     def hold(self) -> None:
-        """Until `release` no batch leaves, and none expires in the queue."""
+        """Until `release`, no batch leaves and no request expires in the queue."""
         self.runtime.consumer.dispatcher.close()
 
     async def release(self, waiting: int = 0) -> None:
-        """What is held leaves by its rules once so many requests wait."""
+        """Lets batches leave by their rules again, once `waiting` requests are queued."""
         dispatcher = self.runtime.consumer.dispatcher
         await wait_until(lambda: len(dispatcher.planner) >= waiting)
         dispatcher._closed = False
         dispatcher.wake()
 
     async def change_lane(self, priority: Priority, **fields: Any) -> None:
-        """Applies to the next request, and at once to those that wait."""
+        """Changes the lane for later requests and for those in the queue."""
         await Lane.objects.filter(priority=priority).aupdate(**fields)
         await asyncio.to_thread(refresh_snapshot)
         await self.runtime.consumer._apply_settings()
 
     async def settle(self) -> None:
-        """Returns when no request is open any more and everything is written down."""
+        """Returns when every request has ended and is recorded."""
         consumer = self.runtime.consumer
         open_chats = Chat.objects.filter(status__in=OPEN_STATUSES)
         while consumer.running_batches or await open_chats.aexists():  # noqa: ASYNC110

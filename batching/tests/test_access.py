@@ -1,4 +1,4 @@
-"""A key lets its holder in and shows nothing of the others'; its limit holds in a crowd."""
+"""A key grants access to its own client's requests only, and its rate limit is exact."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ def _closed(harness: Harness, settings: Any) -> None:
 
 
 async def make_key(**fields: Any) -> dict[str, str]:
-    """The header of a new key."""
+    """The Authorization header of a new key."""
     _, key = await asyncio.to_thread(lambda: create_api_key(**{"name": "k"} | fields))
     await asyncio.to_thread(refresh_if_stale)
     return {"Authorization": f"Bearer {key}"}
@@ -34,7 +34,7 @@ async def ask(harness: Harness, headers: dict[str, str], **fields: Any) -> httpx
     return await harness.client.post("/v1/query", json=body, headers=headers)
 
 
-async def test_key_opens_and_its_client_is_stored(harness: Harness) -> None:
+async def test_key_grants_access_and_its_client_is_stored(harness: Harness) -> None:
     key = await make_key()
     reply = await ask(harness, key)
     assert (reply.status_code, reply.json()["text"]) == (200, answer_prompt("Why?"))
@@ -112,7 +112,7 @@ async def test_same_id_of_another_client_is_another_request(harness: Harness) ->
     ] == answer_prompt("two")
 
 
-async def test_settings_and_analytics_want_a_staff_key(harness: Harness) -> None:
+async def test_settings_and_analytics_require_a_staff_key(harness: Harness) -> None:
     plain, staff = await make_key(), await make_key(name="staff", is_staff=True)
     client = harness.client
     for path in ("/v1/settings", "/v1/analytics"):
@@ -140,7 +140,7 @@ async def test_page_of_an_unlisted_origin_may_not_test_the_model_key(
     assert "CORS_ALLOWED_ORIGINS" in reply.json()["detail"]
 
 
-async def test_revoked_key_is_out_within_a_second(harness: Harness) -> None:
+async def test_revoked_key_is_refused_within_a_second(harness: Harness) -> None:
     key = await make_key()
     assert (await ask(harness, key)).status_code == 200
 
@@ -158,7 +158,7 @@ async def test_revoked_key_is_out_within_a_second(harness: Harness) -> None:
     assert (await ask(harness, key)).status_code == 401
 
 
-async def test_fifty_at_once_overspend_by_none(harness: Harness) -> None:
+async def test_fifty_concurrent_requests_do_not_exceed_the_limit(harness: Harness) -> None:
     key, other = await make_key(requests_per_minute=10), await make_key(name="other")
     replies = await asyncio.gather(*(ask(harness, key, prompt=f"q{i}") for i in range(50)))
     answered = [reply for reply in replies if reply.status_code == 200]
@@ -173,7 +173,7 @@ async def test_fifty_at_once_overspend_by_none(harness: Harness) -> None:
     assert await Chat.objects.acount() == 11, "a refused request leaves no trace"
 
 
-async def test_key_changes_nothing_under_open_access_but_whose_chats_it_sees(
+async def test_key_under_open_access_only_limits_the_chats_that_are_shown(
     harness: Harness, settings: Any
 ) -> None:
     settings.API_ACCESS = "open"
@@ -185,20 +185,20 @@ async def test_key_changes_nothing_under_open_access_but_whose_chats_it_sees(
     assert (await harness.client.get("/v1/chat")).json()["count"] == 2
 
 
-async def test_database_that_is_away_does_not_lock_known_keys_out(
+async def test_unreachable_database_does_not_lock_known_keys_out(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = await make_key()
     assert (await ask(harness, key, request_id="a")).status_code == 200
 
     def fail(*args: object) -> None:
-        raise AssertionError("a known key asks the database")
+        raise AssertionError("a known key needs no query")
 
     monkeypatch.setattr("settings_app.access.api_keys._find_principal", fail)
     assert (await ask(harness, key, request_id="b")).status_code == 200
 
 
-async def test_key_that_nobody_can_look_up_is_503_everywhere(
+async def test_key_that_cannot_be_looked_up_is_503_everywhere(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = await make_key()
@@ -219,5 +219,5 @@ async def test_key_that_nobody_can_look_up_is_503_everywhere(
         reply = await harness.client.request(method, path, headers=key, json=body)
         assert reply.status_code == 503, path
         assert reply.headers["Retry-After"] == "5"
-        error = reply.json().get("error", reply.json())  # OpenAI's paths have OpenAI's form
+        error = reply.json().get("error", reply.json())  # or in OpenAI's form
         assert error["code"] == "upstream_unavailable"

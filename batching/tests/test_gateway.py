@@ -1,4 +1,4 @@
-"""From submit to answer through real parts: SQLite, the channel layer, the SDK, a model server."""
+"""Requests through SQLite, the channel layer, the SDK and a model server."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ answer_prompt = answers.answer_prompt
 # --- batches -------------------------------------------------------------------------------------
 
 
-async def test_lone_request_is_answered_with_every_promised_field(harness: Harness) -> None:
+async def test_single_request_is_answered_with_every_promised_field(harness: Harness) -> None:
     reply = await harness.ask("Why?", request_id="r-1", created_at="2026-01-02T03:04:05")
     document = reply.json()
     assert document["text"] == answer_prompt("Why?")
@@ -102,7 +102,7 @@ async def test_full_lane_does_not_block_the_others(harness: Harness) -> None:
     assert (await low).status_code == 200
 
 
-async def test_queue_refuses_exactly_what_is_beyond_its_bound(harness: Harness) -> None:
+async def test_queue_refuses_exactly_the_requests_beyond_its_limit(harness: Harness) -> None:
     await change(harness, medium_priority={"max_queue": 3, "max_batch": 100})
     replies = await harness.ask_all([f"q{i}" for i in range(5)], priority="MEDIUM")
     codes = sorted(reply.status_code for reply in replies)
@@ -112,7 +112,7 @@ async def test_queue_refuses_exactly_what_is_beyond_its_bound(harness: Harness) 
     assert harness.runtime.gateway.depth(Priority.MEDIUM) == 0
 
 
-async def test_depth_follows_each_request_in_and_out(harness: Harness) -> None:
+async def test_queue_depth_rises_and_falls_with_each_request(harness: Harness) -> None:
     gateway = harness.runtime.gateway
     harness.hold()
     tasks = [asyncio.create_task(harness.ask(f"q{i}", priority="MEDIUM")) for i in range(3)]
@@ -157,7 +157,7 @@ async def test_request_expires_at_its_deadline_while_every_slot_is_busy(
     assert harness.server.sizes == [1]
 
 
-async def test_timeout_of_the_client_only_shortens(harness: Harness) -> None:
+async def test_timeout_of_the_client_only_shortens_the_wait(harness: Harness) -> None:
     lane = await Lane.objects.aget(priority=2)
     await harness.ask("long", timeout_s=80_000, request_id="long")
     await harness.ask("short", timeout_s=5, request_id="short")
@@ -187,7 +187,7 @@ async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
     assert len(harness.runtime.gateway.waiters) == 0
 
 
-async def test_jump_of_the_wall_clock_delays_nothing(
+async def test_change_of_the_wall_clock_delays_no_request(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datetime as real
@@ -217,7 +217,7 @@ async def test_jump_of_the_wall_clock_delays_nothing(
 # --- clients -------------------------------------------------------------------------------------
 
 
-async def test_client_that_leaves_is_forgotten_and_its_mates_are_answered(
+async def test_client_that_leaves_is_removed_and_its_batch_mates_are_answered(
     harness: Harness,
 ) -> None:
     harness.hold()
@@ -266,7 +266,7 @@ async def test_call_is_recorded_before_it_is_made(
     assert json.loads(row.reply).keys() == set(harness.server.calls[0].keys)
 
 
-async def test_settled_shares_sum_exactly_to_the_usage_of_all_calls(harness: Harness) -> None:
+async def test_settled_shares_add_up_to_the_usage_of_all_calls(harness: Harness) -> None:
     await harness.ask_all([f"q{i}" for i in range(5)] + ["[[fault:missing:1]] q5"])
     await harness.settle()
     calls = [call async for call in ModelCall.objects.all()]
@@ -293,7 +293,7 @@ async def test_batch_records_its_outcome(harness: Harness) -> None:
     assert batch.settings["latency_ms"] == 500
 
 
-async def test_what_has_ended_is_counted_within_a_second_by_itself(harness: Harness) -> None:
+async def test_ended_requests_are_rolled_up_within_a_second(harness: Harness) -> None:
     await harness.ask_all([f"q{index}" for index in range(6)])
     counted = {"requests": 6, "answered": 6, "batches": 1, "model_calls": 1}
     async with asyncio.timeout(LIMIT_S):

@@ -1,4 +1,4 @@
-"""Settings that change while it runs, and parts that fail: nobody loses an answer."""
+"""No answer is lost when settings change at run time or a part fails."""
 
 import asyncio
 import logging
@@ -54,7 +54,7 @@ async def test_changed_key_lets_running_calls_finish_with_the_old_one(
     assert harness.server.sizes == [1, 1], "the old call was not repeated"
 
 
-async def test_cleared_key_without_debug_refuses_at_the_door(
+async def test_request_is_refused_if_no_key_is_set_outside_debug(
     harness: Harness, settings: Any
 ) -> None:
     settings.GEMINI_API_KEY = ""
@@ -65,7 +65,7 @@ async def test_cleared_key_without_debug_refuses_at_the_door(
     assert await Chat.objects.acount() == 0
 
 
-async def test_key_and_prompts_stay_out_of_the_server_log(
+async def test_server_log_holds_neither_the_key_nor_prompts(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -80,7 +80,7 @@ async def test_key_and_prompts_stay_out_of_the_server_log(
     assert "test-key-0123456789" not in caplog.text
 
 
-async def test_log_files_hold_each_call_and_each_pair(
+async def test_log_files_hold_each_call_and_each_request_with_its_response(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -115,7 +115,7 @@ async def test_prompts_can_be_kept_out_of_the_log_files(
     assert "status=done" in caplog.text
 
 
-async def test_key_test_tells_a_good_key_from_a_bad_one(harness: Harness) -> None:
+async def test_key_test_distinguishes_a_good_key_from_a_bad_one(harness: Harness) -> None:
     reply = await harness.client.post("/v1/settings/test-key")
     assert reply.json() == {"ok": True, "reason": ""}
     await change(harness, api_key="rejected-key")
@@ -131,7 +131,7 @@ async def test_key_test_tells_a_good_key_from_a_bad_one(harness: Harness) -> Non
 # --- when parts fail -----------------------------------------------------------------------------
 
 
-async def test_lost_announcement_is_made_good(
+async def test_request_whose_announcement_was_lost_is_answered(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer, lost = get_channel_layer(), []
@@ -150,7 +150,7 @@ async def test_lost_announcement_is_made_good(
     assert reply.json()["latency_ms"] < 20_000
 
 
-async def test_message_that_makes_no_sense_ends_no_listener(harness: Harness) -> None:
+async def test_invalid_message_ends_no_receiving_loop(harness: Harness) -> None:
     layer = get_channel_layer()
     for channel in (BATCHING_CHANNEL, harness.runtime.process):
         await layer.send(channel, {"type": "nonsense"})
@@ -159,7 +159,7 @@ async def test_message_that_makes_no_sense_ends_no_listener(harness: Harness) ->
     assert (await harness.ask("Why?")).status_code == 200
 
 
-async def test_dispatch_loop_that_fails_is_started_again_and_loses_nothing(
+async def test_dispatch_loop_that_fails_restarts_and_loses_no_request(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planner = harness.runtime.consumer.dispatcher.planner
@@ -181,7 +181,7 @@ async def test_dispatch_loop_that_fails_is_started_again_and_loses_nothing(
     assert (await harness.client.get("/health/ready")).status_code == 200
 
 
-async def test_database_that_refuses_answers_for_a_while_loses_none(
+async def test_answers_that_the_database_refuses_for_a_while_are_not_lost(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.db import OperationalError
@@ -203,7 +203,7 @@ async def test_database_that_refuses_answers_for_a_while_loses_none(
     assert harness.server.sizes == [1]
 
 
-async def test_database_that_refuses_a_request_gives_503_and_stores_nothing(
+async def test_request_that_the_database_refuses_gets_503_and_is_not_stored(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.db import OperationalError
@@ -242,7 +242,7 @@ async def test_claim_that_fails_is_made_again(
     assert harness.server.sizes == [1]
 
 
-async def test_entry_that_no_database_takes_costs_the_others_nothing(
+async def test_answer_that_cannot_be_written_does_not_delay_the_others(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from batching.worker import recorder
@@ -266,10 +266,10 @@ async def test_entry_that_no_database_takes_costs_the_others_nothing(
     assert (await harness.ask("after")).status_code == 200
 
 
-async def test_lone_surrogate_of_the_wire_harms_neither_answer_nor_record(
+async def test_lone_surrogate_from_the_model_harms_neither_answer_nor_record(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The event's JSON itself carries it, so the SDK hands it on as text."""
+    """The JSON of the event contains the surrogate, so the SDK returns it in the text."""
     from batching.tests.faults.catalogue import FAULTS
     from batching.tests.faults.replies import edit_events
 

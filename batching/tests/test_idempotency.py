@@ -1,4 +1,4 @@
-"""The same request id: joined while it runs, replayed afterwards, one model item in all."""
+"""A request whose id is known joins the running request or gets the stored answer."""
 
 import asyncio
 from typing import Any
@@ -94,7 +94,7 @@ async def test_failed_request_may_be_sent_again_under_its_id(harness: Harness) -
     assert (chat.status, chat.error_code) == (Status.DONE, "")
 
 
-async def test_joined_waiters_all_hear_of_a_failure(harness: Harness) -> None:
+async def test_joined_clients_all_receive_a_failure(harness: Harness) -> None:
     replies = await asyncio.gather(
         *(harness.ask("[[fault:blocked]] x", request_id="same") for _ in range(3))
     )
@@ -123,7 +123,7 @@ async def test_async_request_is_accepted_at_once_and_answered_later(harness: Har
     assert len(harness.runtime.gateway.waiters) == 0
 
 
-async def test_async_request_may_take_its_own_time(harness: Harness, settings: Any) -> None:
+async def test_async_request_has_its_own_deadline(harness: Harness, settings: Any) -> None:
     settings.ASYNC_DEADLINE_S = 1234
     await post_async(harness, "Why?")
     chat = await Chat.objects.aget()
@@ -138,7 +138,7 @@ async def test_failed_request_shows_its_error(harness: Harness) -> None:
     assert state["error"]["code"] == "blocked"
 
 
-async def test_unknown_and_ambiguous_ids_are_told_apart(harness: Harness) -> None:
+async def test_unknown_and_ambiguous_ids_get_different_errors(harness: Harness) -> None:
     assert (await harness.client.get("/v1/query/none")).status_code == 404
     await post_async(harness, "x", request_id="r", username="ann")
     await post_async(harness, "x", request_id="r", username="bob")
@@ -149,18 +149,20 @@ async def test_unknown_and_ambiguous_ids_are_told_apart(harness: Harness) -> Non
     assert (await harness.client.get("/v1/query/r?username=eve")).status_code == 404
 
 
-# --- taking back ---------------------------------------------------------------------------------
+# --- cancellation ---------------------------------------------------------------------------------
 
 
-async def test_cancelled_request_is_not_sent_and_its_mate_is_answered(harness: Harness) -> None:
+async def test_cancelled_request_is_not_sent_and_its_batch_mate_is_answered(
+    harness: Harness,
+) -> None:
     harness.hold()
     gone = asyncio.create_task(harness.ask("gone", request_id="gone", priority="MEDIUM"))
     mate = asyncio.create_task(harness.ask("mate", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     state = await harness.client.delete("/v1/query/gone")
     assert (state.status_code, state.json()["status"]) == (200, "cancelled")
-    told = await gone
-    assert (told.status_code, told.json()["code"]) == (409, "cancelled")
+    refused = await gone
+    assert (refused.status_code, refused.json()["code"]) == (409, "cancelled")
     await harness.release(1)
     assert (await mate).status_code == 200
     assert [list(call.prompts.values()) for call in harness.server.calls] == [["mate"]]
@@ -168,7 +170,7 @@ async def test_cancelled_request_is_not_sent_and_its_mate_is_answered(harness: H
     assert again.json()["status"] == "cancelled"
 
 
-async def test_batch_whose_requests_are_all_cancelled_is_no_call(harness: Harness) -> None:
+async def test_batch_whose_requests_are_all_cancelled_makes_no_call(harness: Harness) -> None:
     names = ["a", "b", "c"]
     harness.hold()
     for name in names:
@@ -207,7 +209,7 @@ async def test_request_in_flight_cannot_be_cancelled(
     assert (await harness.client.delete("/v1/query/r")).status_code == 409
 
 
-async def test_client_that_leaves_the_queue_takes_its_request_along(harness: Harness) -> None:
+async def test_request_whose_client_leaves_the_queue_is_cancelled(harness: Harness) -> None:
     harness.hold()
     tasks = [
         asyncio.create_task(harness.ask(f"q{index}", priority="MEDIUM", request_id=f"r{index}"))
@@ -245,7 +247,7 @@ async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behin
     assert harness.server.calls == []
 
 
-async def test_client_that_leaves_does_not_take_what_another_waits_for(harness: Harness) -> None:
+async def test_request_that_another_client_waits_for_is_not_cancelled(harness: Harness) -> None:
     harness.hold()
     first = asyncio.create_task(harness.ask("Why?", request_id="same", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
@@ -256,7 +258,7 @@ async def test_client_that_leaves_does_not_take_what_another_waits_for(harness: 
     assert (await second).json()["text"] == answer_prompt("Why?")
 
 
-async def test_client_that_leaves_does_not_take_what_was_to_be_kept(harness: Harness) -> None:
+async def test_async_request_is_not_cancelled_if_a_joined_client_leaves(harness: Harness) -> None:
     harness.hold()
     await post_async(harness, "Why?", request_id="kept", priority="MEDIUM")
     joined = asyncio.create_task(harness.ask("Why?", request_id="kept", priority="MEDIUM"))
@@ -268,7 +270,7 @@ async def test_client_that_leaves_does_not_take_what_was_to_be_kept(harness: Har
     assert (chat.status, chat.text) == (Status.DONE, answer_prompt("Why?"))
 
 
-async def test_client_that_leaves_in_flight_harms_nobody_and_its_answer_is_kept(
+async def test_answer_of_a_client_that_left_during_the_call_is_stored(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_gate(monkeypatch, lambda written: leaving.done())
@@ -284,7 +286,7 @@ async def test_client_that_leaves_in_flight_harms_nobody_and_its_answer_is_kept(
     assert state["response"]["text"] == answer_prompt("leaving")
 
 
-async def test_lost_answer_message_is_made_good_by_reading_the_row(
+async def test_answer_whose_message_was_lost_is_read_from_the_row(
     harness: Harness, monkeypatch: Any
 ) -> None:
     waiters, lost = harness.runtime.process, []

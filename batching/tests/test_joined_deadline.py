@@ -1,4 +1,4 @@
-"""Who joins a request in the queue may wait for longer than who sent it first."""
+"""A client that joins a queued request may wait longer than the client that sent it first."""
 
 import asyncio
 from dataclasses import replace
@@ -21,10 +21,10 @@ from chats.tests.rows import make_chat
 PROMPT = "[[words:50]]"
 
 
-async def test_call_goes_on_for_who_joined_in_the_queue(
+async def test_call_continues_for_a_client_that_joined_in_the_queue(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first client's time ends while the call runs."""
+    """The first client times out while the call runs."""
     use_gate(monkeypatch, lambda written: first.done())
     harness.hold()
     fields = {"prompt": PROMPT, "request_id": "r", "priority": "MEDIUM"}
@@ -40,10 +40,10 @@ async def test_call_goes_on_for_who_joined_in_the_queue(
     assert harness.server.sizes == [1]
 
 
-async def test_who_joins_before_the_first_gives_up_in_the_queue_is_answered(
+async def test_client_that_joined_before_the_first_timed_out_is_answered(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A joiner's time may be short, too: it ends only by its own."""
+    """The second client's own timeout is short, too."""
     await harness.change_lane(Priority.MEDIUM, window_s=3.5)
     monkeypatch.setattr(consumer, "SWEEP_INTERVAL_S", 3600.0)  # it takes two sweeps to find it
     fields = {"request_id": "r", "priority": "MEDIUM"}
@@ -59,7 +59,7 @@ async def test_who_joins_before_the_first_gives_up_in_the_queue_is_answered(
 
 
 def make_item(chat: Chat, **changes: float) -> QueuedItem:
-    """As the planner holds it: accepted at 100 on its clock, however late the wall clock says."""
+    """The planner's item of the chat, accepted at 100 on the planner's clock."""
     wait_s = (chat.deadline - chat.received_at).total_seconds()
     lane, deadline = Priority(chat.priority), 100.0 + wait_s
     item = QueuedItem(chat.pk, lane, 100.0, 101.0, deadline, 102.0, generation=chat.generation)
@@ -84,14 +84,14 @@ def test_claim_takes_the_rows_deadline_on_the_planners_clock() -> None:
 
 
 @pytest.mark.django_db
-def test_claim_never_shortens_what_the_planner_grants() -> None:
+def test_claim_never_shortens_the_planners_deadline() -> None:
     item = make_item(make_chat(Status.QUEUED), deadline=500.0)
     assert claim_deadline(item) == 500.0
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("moved_s", [0.5, 4.0, 3600.0])
-def test_item_does_not_expire_while_somebody_who_joined_waits(moved_s: float) -> None:
+def test_item_does_not_expire_while_a_joined_client_waits(moved_s: float) -> None:
     chat, other = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
     items, over = [make_item(chat), make_item(other)], chat.deadline
     chat.deadline += timedelta(seconds=moved_s)
@@ -103,7 +103,7 @@ def test_item_does_not_expire_while_somebody_who_joined_waits(moved_s: float) ->
 
 
 @pytest.mark.django_db
-def test_item_expires_though_the_wall_clock_went_back() -> None:
+def test_item_expires_even_if_the_wall_clock_was_set_back() -> None:
     chat = make_chat(Status.QUEUED)
     expire_items(
         [make_item(chat)], now=chat.deadline - timedelta(seconds=4), code="timeout", detail=""

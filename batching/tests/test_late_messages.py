@@ -1,5 +1,7 @@
-"""A request that failed or was cancelled and is sent again: what is told late is of its row's
-earlier generation and must not reach who waits for the later one."""
+"""A request that failed or was cancelled may be sent again, as a later generation of its row.
+
+Late messages about the earlier generation must not reach the clients of the later one.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -34,7 +36,7 @@ async def wait_for_row(status: Status) -> Chat:
 # --- ends ----------------------------------------------------------------------------------------
 
 
-async def test_late_news_of_a_cancel_ends_no_request_sent_again(harness: Harness) -> None:
+async def test_late_cancel_message_does_not_end_a_request_sent_again(harness: Harness) -> None:
     harness.hold()
     first = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     chat = await wait_for_row(Status.QUEUED)
@@ -49,7 +51,7 @@ async def test_late_news_of_a_cancel_ends_no_request_sent_again(harness: Harness
     assert harness.server.sizes == [1]
 
 
-async def test_late_news_of_a_failure_ends_no_request_sent_again(
+async def test_late_failure_message_does_not_end_a_request_sent_again(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[tuple[str, dict[str, Any]]] = []
@@ -72,7 +74,7 @@ async def test_late_news_of_a_failure_ends_no_request_sent_again(
     assert (await again).json()["text"] == answer_prompt(prompt)
 
 
-async def test_client_that_leaves_late_takes_no_request_sent_again_along(harness: Harness) -> None:
+async def test_client_that_leaves_late_cancels_no_request_sent_again(harness: Harness) -> None:
     harness.hold()
     first = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     chat = await wait_for_row(Status.QUEUED)
@@ -85,8 +87,8 @@ async def test_client_that_leaves_late_takes_no_request_sent_again_along(harness
 
 
 @pytest.mark.django_db
-def test_cancel_tells_of_the_life_that_it_ended() -> None:
-    """It found the row before another client renewed it through another process."""
+def test_cancel_message_names_the_generation_that_it_ended() -> None:
+    """The row was found before another client sent the request again through another process."""
     found = make_chat(Status.QUEUED, origin="p1")
     renewed = Chat.objects.get()
     renewed.received_at, renewed.origin = renewed.due_at, "p2"
@@ -100,8 +102,8 @@ def test_cancel_tells_of_the_life_that_it_ended() -> None:
 
 
 @pytest.mark.django_db
-def test_request_sent_again_takes_the_place_of_what_the_planner_holds_of_it() -> None:
-    """Its cancel was not heard here; its mate's window, which ends later, stays as it is."""
+def test_request_sent_again_replaces_its_earlier_item_in_the_planner() -> None:
+    """The planner got no cancel message. The window of the other item still ends later."""
     planner = Planner(current_rules())
     stale = QueuedItem(1, Priority.MEDIUM, 100.0, 101.0, 132.0, 102.0, generation=1)
     mate = replace(stale, id=2, accepted=100.5, due=101.5, generation=1)
@@ -115,7 +117,7 @@ def test_request_sent_again_takes_the_place_of_what_the_planner_holds_of_it() ->
 
 
 @pytest.mark.django_db
-def test_item_of_an_earlier_life_expires_no_request_sent_again() -> None:
+def test_item_of_an_earlier_generation_expires_no_request_sent_again() -> None:
     chat = make_chat(Status.QUEUED)
     stale = QueuedItem(
         chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, generation=chat.generation - 9
@@ -126,8 +128,8 @@ def test_item_of_an_earlier_life_expires_no_request_sent_again() -> None:
 
 
 @pytest.mark.django_db
-def test_item_of_an_earlier_life_is_not_claimed() -> None:
-    """Its times are not those of the request that waits now: the sweep finds that one."""
+def test_item_of_an_earlier_generation_is_not_claimed() -> None:
+    """Its times are not those of the queued request, which the sweep finds."""
     chat, mate = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
     stale = QueuedItem(
         chat.pk, Priority(chat.priority), 100.0, 101.0, 132.0, 102.0, generation=chat.generation - 9
@@ -146,7 +148,7 @@ def test_item_of_an_earlier_life_is_not_claimed() -> None:
 
 
 @pytest.mark.django_db
-def test_life_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
+def test_generation_is_the_same_in_memory_in_the_row_and_in_messages() -> None:
     chat = make_chat(Status.QUEUED, received_at=NOON.replace(microsecond=123_457))
     generation = Chat.objects.get().generation
     assert generation == chat.generation

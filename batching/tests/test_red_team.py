@@ -1,7 +1,7 @@
-"""The known attacks through the whole gateway: who shared a call, what was noticed, what was done.
+"""Known attacks on combined calls, through the whole gateway.
 
-The model server plays a model that obeys the attacker; it says nothing about how often a real one
-would.
+The model server acts as a model that obeys the attacker. The tests do not say how often a real
+model would.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ async def suspects() -> set[str]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_lane_that_holds_gives_the_victims_honest_answers(
+async def test_lane_that_holds_answers_protects_the_victims(
     harness: Harness, script: Obedient, attack: str
 ) -> None:
     await change(harness, high_priority={"hold_until_checked": True})
@@ -86,7 +86,7 @@ async def test_lane_that_holds_gives_the_victims_honest_answers(
     assert SECRET not in replies[0].json()["text"]
     assert "bob" in await suspects()
     singles = [call async for call in ModelCall.objects.filter(kind="single")]
-    assert len(singles) == len(await suspects()), "each not trusted is asked for again alone"
+    assert len(singles) == len(await suspects()), "each suspect answer is requested again"
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -103,7 +103,7 @@ async def test_scope_of_one_username_shares_no_call_with_the_attacker(
 
 
 @pytest.mark.parametrize("attack", list(ATTACKS)[1:])
-async def test_lane_that_does_not_hold_marks_what_went_out(
+async def test_lane_that_does_not_hold_answers_marks_the_suspect_ones(
     harness: Harness, script: Obedient, attack: str
 ) -> None:
     script.attack = attack
@@ -117,7 +117,7 @@ async def test_lane_that_does_not_hold_marks_what_went_out(
     assert json.loads(page.text)["chats"][0]["suspect"] is None
 
 
-async def test_change_of_scope_holds_for_what_waits_already(harness: Harness) -> None:
+async def test_change_of_scope_applies_to_queued_requests(harness: Harness) -> None:
     harness.hold()
     tasks = [
         asyncio.create_task(harness.ask(name, username=name, priority="MEDIUM"))

@@ -1,4 +1,4 @@
-"""POST /v1/query with `Accept: text/event-stream`, through real parts, before a slow model."""
+"""POST /v1/query with `Accept: text/event-stream` through all parts, with a slow model."""
 
 import asyncio
 from typing import Any
@@ -27,7 +27,7 @@ async def stream(harness: Harness, prompt: str, **fields: Any) -> list[dict[str,
 
 
 async def stream_all(harness: Harness, prompts: list[str]) -> list[list[dict[str, Any]]]:
-    """In one batch, where they fit one."""
+    """The prompts share a batch if they fit into one."""
     harness.hold()
     tasks = [asyncio.create_task(stream(harness, prompt)) for prompt in prompts]
     await harness.release(len(prompts))
@@ -45,7 +45,7 @@ def slow_down(harness: Harness, *, seconds: float) -> None:
 # --- what a client reads -------------------------------------------------------------------------
 
 
-async def test_every_position_of_a_batch_reads_its_own_text(
+async def test_every_client_of_a_batch_receives_its_own_text(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_events = TextEventCounter(monkeypatch)
@@ -56,17 +56,19 @@ async def test_every_position_of_a_batch_reads_its_own_text(
     for prompt, events in zip(prompts, all_events, strict=True):
         assert [event["type"] for event in events[:-1]].count("text") == len(events) - 1
         assert join_text(events) == answer_prompt(prompt)
-    assert sum(map(len, all_events)) > 2 * 6, "they came while they were written"
+    assert sum(map(len, all_events)) > 2 * 6, "text arrived while the model wrote it"
 
 
-async def test_end_brings_every_field_of_the_plain_answer_but_the_text(harness: Harness) -> None:
+async def test_done_event_has_every_field_of_the_plain_answer_but_the_text(
+    harness: Harness,
+) -> None:
     events = await stream(harness, "Why?", request_id="r-1")
     replay = (await harness.ask("Why?", request_id="r-1")).json()
     assert join_text(events) == replay.pop("text")
     assert events[-1] == {"type": "done"} | replay
 
 
-async def test_text_comes_before_the_answer_is_whole(
+async def test_text_arrives_before_the_answer_is_complete(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = asyncio.Event()
@@ -91,7 +93,7 @@ async def test_stored_answer_is_replayed_in_one_piece(harness: Harness) -> None:
     assert len(harness.server.sizes) == 1
 
 
-async def test_who_joins_in_the_middle_reads_from_the_beginning(
+async def test_client_that_joins_during_the_call_receives_the_text_from_its_start(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_events = TextEventCounter(monkeypatch)
@@ -105,7 +107,7 @@ async def test_who_joins_in_the_middle_reads_from_the_beginning(
     assert harness.server.sizes == [1]
 
 
-async def test_stream_that_joins_a_plain_request_in_the_queue_grows(
+async def test_stream_that_joins_a_plain_request_receives_partial_text(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_events = TextEventCounter(monkeypatch)
@@ -122,7 +124,7 @@ async def test_stream_that_joins_a_plain_request_in_the_queue_grows(
     assert join_text(events) == (await plain).json()["text"]
 
 
-async def test_lane_that_holds_tells_the_text_at_once(harness: Harness) -> None:
+async def test_lane_that_holds_answers_sends_the_text_in_one_event(harness: Harness) -> None:
     await change(harness, high_priority={"hold_until_checked": True})
     slow_down(harness, seconds=0.3)
     both = await stream_all(harness, ["[[words:90]]", "Why?"])
@@ -133,7 +135,7 @@ async def test_lane_that_holds_tells_the_text_at_once(harness: Harness) -> None:
 
 
 class Faulty:
-    """The named fault strikes the first calls."""
+    """The named fault affects the first call."""
 
     name = ""
     calls = 0
@@ -149,7 +151,7 @@ def script() -> Script:
 
 
 @pytest.mark.parametrize("fault", ["reset", "early-close"])
-async def test_retry_says_that_what_was_read_is_void(
+async def test_retry_sends_a_restart_event(
     harness: Harness, script: Faulty, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_events = TextEventCounter(monkeypatch)
@@ -188,14 +190,14 @@ async def test_failure_ends_the_stream_with_its_code(
     assert event["detail"]
 
 
-async def test_time_that_is_up_ends_the_stream(harness: Harness, script: Faulty) -> None:
+async def test_timeout_ends_the_stream(harness: Harness, script: Faulty) -> None:
     script.name = "hang"
     *texts, end = await stream(harness, "Why?", timeout_s=2)
     assert {event["type"] for event in texts} <= {"text"}
     assert (end["type"], end["code"]) == ("error", "timeout")
 
 
-async def test_wish_to_answer_later_goes_first(harness: Harness) -> None:
+async def test_respond_async_takes_precedence_over_a_stream(harness: Harness) -> None:
     body = {"username": "ann", "prompt": "Why?", "priority": "HIGH"}
     headers = EVENTS | {"prefer": "respond-async"}
     reply = await harness.client.post("/v1/query", json=body, headers=headers)
@@ -205,7 +207,7 @@ async def test_wish_to_answer_later_goes_first(harness: Harness) -> None:
 # --- clients that leave, messages that are lost ---------------------------------------------------
 
 
-async def test_reader_who_leaves_the_queue_takes_the_request_along(harness: Harness) -> None:
+async def test_stream_closed_in_the_queue_cancels_its_request(harness: Harness) -> None:
     await harness.change_lane(Priority.LOW, window_s=20)
     events = harness.runtime.gateway.stream(Query("ann", "Why?", Priority.LOW))
     await anext(events)
@@ -216,7 +218,7 @@ async def test_reader_who_leaves_the_queue_takes_the_request_along(harness: Harn
     assert len(harness.runtime.gateway.waiters) == 0
 
 
-async def test_answer_of_a_reader_who_left_is_stored(
+async def test_answer_of_a_closed_stream_is_stored(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = asyncio.Event()
@@ -231,7 +233,7 @@ async def test_answer_of_a_reader_who_left_is_stored(
     assert (await Chat.objects.aget()).text == answer_prompt("[[words:90]]")
 
 
-async def test_lost_messages_lose_no_letter(
+async def test_lost_messages_lose_no_character(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_gate(monkeypatch, lambda written: count >= written)
@@ -253,7 +255,7 @@ async def test_lost_messages_lose_no_letter(
     assert "restart" not in [event["type"] for event in events]
 
 
-async def test_failure_of_the_gateways_own_ends_the_stream(
+async def test_internal_error_ends_the_stream(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SentText, "complete", lambda *_: 1 / 0)

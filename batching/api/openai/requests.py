@@ -72,7 +72,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class CompletionRequest:
     """A parsed request. The response repeats `tier`; its text ends at about `max_tokens`."""
 
     query: Query
@@ -82,7 +82,7 @@ class Completion:
     include_usage: bool
 
 
-def parse_completion(data: Any, *, request_id: str | None) -> Completion:
+def parse_completion(data: Any, *, request_id: str | None) -> CompletionRequest:
     """Raises ValidationError with the parameters' own names."""
     if not isinstance(data, dict):
         raise ValidationError({"body": ["Must be a JSON object."]})
@@ -93,7 +93,7 @@ def parse_completion(data: Any, *, request_id: str | None) -> Completion:
         raise ValidationError({"service_tier": [f"Must be one of {', '.join(TIERS)}."]})
     _check_model(data.get("model"))
     query = _make_query(data, TIERS[tier], request_id=request_id)
-    return Completion(
+    return CompletionRequest(
         query=replace(query, streamed=_parse_flag(data, "stream")),
         max_tokens=_parse_limit(data),
         tier="default" if tier == "auto" else tier,

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 
-from batching.api.openai.requests import Completion
+from batching.api.openai.requests import CompletionRequest
 from batching.api.sse import EventStream, format_frame
 from batching.gateway.events import Event
 
@@ -38,14 +38,16 @@ def shorten(text: str, limit: int | None) -> str:
     return text if limit is None else text[: limit * CHARS_PER_TOKEN]
 
 
-def describe_completion(asked: Completion, answer: Mapping[str, Any], *, model: str) -> Event:
-    text = shorten(answer["text"], asked.max_tokens)
+def describe_completion(
+    requested: CompletionRequest, answer: Mapping[str, Any], *, model: str
+) -> Event:
+    text = shorten(answer["text"], requested.max_tokens)
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None}
     cut = len(text) < len(answer["text"])
     return {
-        **_describe_head(asked, answer, model=model, kind="chat.completion"),
-        "choices": [choice | {"finish_reason": _name_finish(answer, cut=cut)}],
+        **_describe_head(requested, answer, model=model, kind="chat.completion"),
+        "choices": [choice | {"finish_reason": _format_finish_reason(answer, cut=cut)}],
         "usage": describe_usage(answer["usage"]),
     }
 
@@ -63,18 +65,18 @@ def describe_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_head(
-    asked: Completion, request: Mapping[str, Any], *, model: str, kind: str
+    requested: CompletionRequest, request: Mapping[str, Any], *, model: str, kind: str
 ) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{request['request_id']}",
         "object": kind,
         "created": int(datetime.fromisoformat(request["created_at"]).timestamp()),
         "model": model,
-        "service_tier": asked.tier,
+        "service_tier": requested.tier,
     }
 
 
-def _name_finish(answer: Mapping[str, Any], *, cut: bool) -> str:
+def _format_finish_reason(answer: Mapping[str, Any], *, cut: bool) -> str:
     return "length" if cut else _FINISHES.get(answer["finish_reason"], "stop")
 
 
@@ -86,13 +88,13 @@ class CompletionStream(EventStream):
         events: AsyncGenerator[Event, None],
         *,
         accepted: Event,
-        asked: Completion,
+        requested: CompletionRequest,
         model: str,
     ) -> None:
         super().__init__(events)
         kind = "chat.completion.chunk"
-        self._head = _describe_head(asked, accepted, model=model, kind=kind)
-        self._asked = asked
+        self._head = _describe_head(requested, accepted, model=model, kind=kind)
+        self._requested = requested
         self._sent = ""
         self._whole = ""
         self._begun = self._broken = False
@@ -104,40 +106,40 @@ class CompletionStream(EventStream):
         match event["type"]:
             case "text":
                 self._whole += event["content"]
-                return self._write_more()
+                return self._format_more()
             case "restart":
                 self._whole = (
                     ""  # the new text must begin with what was sent, which cannot be taken back
                 )
             case "done":
-                return self._write_more() + self._write_end(event)
+                return self._format_more() + self._format_end(event)
             case "error":
                 return self._break_off(event["code"], event["detail"])
         return b""
 
-    def _write_more(self) -> bytes:
-        text = shorten(self._whole, self._asked.max_tokens)
+    def _format_more(self) -> bytes:
+        text = shorten(self._whole, self._requested.max_tokens)
         if not (text.startswith(self._sent) or self._sent.startswith(text)):
             return self._break_off("upstream_error", CHANGED)
         more, role = text[len(self._sent) :], {} if self._begun else {"role": "assistant"}
         if not more:
             return b""
         self._begun, self._sent = True, self._sent + more
-        return self._write_choice({**role, "content": more}, None)
+        return self._format_choice({**role, "content": more}, None)
 
-    def _write_end(self, event: Event) -> bytes:
+    def _format_end(self, event: Event) -> bytes:
         if self._broken or not self._whole.startswith(self._sent):
             return b"" if self._broken else self._break_off("upstream_error", CHANGED)
         cut = len(self._sent) < len(self._whole)
-        frames = self._write_choice({}, _name_finish(event, cut=cut))
-        if self._asked.include_usage:
+        frames = self._format_choice({}, _format_finish_reason(event, cut=cut))
+        if self._requested.include_usage:
             usage = describe_usage(event["usage"])
             frames += format_frame({**self._head, "choices": [], "usage": usage})
         return frames + b"data: [DONE]\n\n"
 
-    def _write_choice(self, delta: dict[str, Any], finish: str | None) -> bytes:
+    def _format_choice(self, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        usage = {"usage": None} if self._asked.include_usage else {}
+        usage = {"usage": None} if self._requested.include_usage else {}
         return format_frame({**self._head, "choices": [choice], **usage})
 
     def _break_off(self, code: str, detail: str) -> bytes:

@@ -8,7 +8,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 
 from batching.api.base import AsyncAPIView, charge_key, respond_json
-from batching.api.openai.requests import IDEMPOTENCY_HEADER, Completion, parse_completion
+from batching.api.openai.requests import IDEMPOTENCY_HEADER, CompletionRequest, parse_completion
 from batching.api.openai.responses import CompletionStream, describe_completion, in_openai_form
 from batching.process.runtime import get_runtime
 from settings_app.access.api_keys import Principal
@@ -34,21 +34,21 @@ class OpenAIView(AsyncAPIView):
 
 
 class CompletionsView(OpenAIView):
-    def parse(self, request: HttpRequest) -> Completion:
+    def parse(self, request: HttpRequest) -> CompletionRequest:
         key = request.headers.get(IDEMPOTENCY_HEADER)
         return parse_completion(super().parse(request), request_id=key)
 
     async def post(self, request: HttpRequest) -> HttpResponseBase:
-        asked = self.parse(request)
-        query = await charge_key(self.principal, asked.query)
+        requested = self.parse(request)
+        query = await charge_key(self.principal, requested.query)
         gateway = (await get_runtime()).gateway
         model = current_snapshot().model
-        if not asked.stream:
+        if not requested.stream:
             answer = await gateway.submit(query)
-            return respond_json(describe_completion(asked, answer, model=model))
+            return respond_json(describe_completion(requested, answer, model=model))
         events = gateway.stream(query)
         accepted = await anext(events)  # a refusal keeps its HTTP status
-        return CompletionStream(events, accepted=accepted, asked=asked, model=model)
+        return CompletionStream(events, accepted=accepted, requested=requested, model=model)
 
 
 class ModelsView(OpenAIView):

@@ -27,7 +27,7 @@ ODD = st.sampled_from(
     st.booleans(),
 )
 @settings(max_examples=500, deadline=None)
-def test_short_way_reads_what_it_accepts_exactly_like_the_serializer(
+def test_fast_parser_agrees_with_the_serializer_on_what_it_accepts(
     changes: dict[str, Any], filled: bool
 ) -> None:
     document = (GOOD if filled else {}) | changes
@@ -36,13 +36,13 @@ def test_short_way_reads_what_it_accepts_exactly_like_the_serializer(
         assert plain == parse_query(document)
 
 
-def test_ordinary_bodies_take_the_short_way() -> None:
+def test_fast_parser_accepts_ordinary_bodies() -> None:
     for more in ({}, {"priority": "HIGH"}, {"priority": 0}, {"request_id": "r/1"}):
         assert parse_plain_query(json.dumps(GOOD | more).encode()) is not None
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 10**6, b"\xff\xfe", b"9" * 5000])
-def test_bodies_that_are_no_object_do_not(body: bytes) -> None:
+def test_fast_parser_leaves_other_bodies_to_the_serializer(body: bytes) -> None:
     assert parse_plain_query(body) is None
 
 

@@ -1,4 +1,4 @@
-"""The door refuses what could not be answered in time, and what a failing service cannot answer."""
+"""The gateway refuses requests that could not be answered before their deadline."""
 
 import asyncio
 from functools import partial
@@ -60,7 +60,7 @@ def test_other_lanes_have_the_slots_that_are_not_reserved() -> None:
 
 
 @pytest.mark.django_db
-def test_shorter_timeout_is_what_counts_and_async_waits_long() -> None:
+def test_shorter_timeout_counts_and_an_async_request_waits_long() -> None:
     admit(SLOTS, depth=24)
     assert refusal(SLOTS, depth=24, timeout_s=15.0).code == "queue_full"
     admit(SLOTS, depth=5000, respond_async=True)
@@ -74,12 +74,12 @@ def test_nothing_is_refused_before_a_call_was_measured_or_a_worker_known() -> No
 
 
 @pytest.mark.django_db
-def test_impatient_request_on_an_empty_queue_may_try_its_luck() -> None:
+def test_short_timeout_is_accepted_on_an_empty_queue() -> None:
     admit(SLOTS, timeout_s=0.1)
 
 
 @pytest.mark.django_db
-def test_failing_service_refuses_at_the_door_what_cannot_wait_for_it() -> None:
+def test_request_that_cannot_outwait_a_failing_service_is_refused() -> None:
     first = Capacity(slots=4, reserve=1, paused_s=1.0)
     admit(first)
     long = Capacity(slots=4, reserve=1, paused_s=40.0)
@@ -111,7 +111,7 @@ def test_mean_follows_the_newest_calls() -> None:
 
 
 @pytest.mark.django_db
-def test_workers_report_and_sign_off_and_the_silent_are_not_counted() -> None:
+def test_only_workers_that_report_are_counted() -> None:
     assert read_fleet_status() == FleetStatus(None, {})
     report_worker("one", Capacity(16, 4, call_s=(1.0,) * 3))
     report_worker("two", Capacity(16, 4, call_s=(2.0,) * 3, paused_s=3.0, down=True))
@@ -163,7 +163,7 @@ async def open_breaker(harness: Harness) -> None:
     assert codes == {"upstream_unavailable"}
 
 
-async def test_dead_service_is_left_alone_and_the_door_says_when_to_come_back(
+async def test_failing_service_is_only_probed_and_refusals_say_when_to_retry(
     harness: Harness, script: Service
 ) -> None:
     began = asyncio.get_running_loop().time()
@@ -178,10 +178,10 @@ async def test_dead_service_is_left_alone_and_the_door_says_when_to_come_back(
     accepted = await post_async(harness, "later")
     assert accepted.status_code == 202
     took = asyncio.get_running_loop().time() - began
-    assert len(harness.server.calls) <= 8 + took.__ceil__(), "one probe at a time"
+    assert len(harness.server.calls) <= 8 + took.__ceil__(), "only one probe runs at a time"
 
 
-async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_wait(
+async def test_one_probe_finds_that_the_service_works_again_and_all_are_answered(
     harness: Harness, script: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = asyncio.Event()
@@ -194,7 +194,7 @@ async def test_service_that_is_back_is_noticed_by_one_call_and_answers_all_that_
     script.up = True
     await wait_until(lambda: harness.server.calls)
     await wait_until(lambda: len(harness.runtime.consumer.dispatcher.planner) == 19)
-    assert len(harness.server.calls) == 1, "of twenty that wait one is the probe"
+    assert len(harness.server.calls) == 1, "one of the twenty waiting requests is the probe"
     counted.set()
     replies = await asyncio.gather(*waiting)
     assert [reply.json()["text"] for reply in replies] == [
@@ -210,11 +210,11 @@ async def test_daily_quota_and_bad_key_do_not_open_the_breaker(
     await change(harness, high_priority={"max_batch": 1})
     replies = await harness.ask_all([f"q{i}" for i in range(10)])
     assert {reply.status_code for reply in replies} == {503}
-    assert len(harness.server.calls) == 10, "each is told at once"
+    assert len(harness.server.calls) == 10, "each request is refused at once"
     assert not harness.runtime.consumer.dispatcher.slots.breaker.is_open
 
 
-async def test_queue_that_would_take_too_long_refuses_and_keeps_no_trace(
+async def test_request_that_would_wait_too_long_is_refused_and_not_stored(
     harness: Harness, script: Service
 ) -> None:
     script.up = True

@@ -1,4 +1,4 @@
-"""Who may open a WebSocket, what hostile frames get, and how sockets end."""
+"""Access to WebSockets, hostile frames, and the end of sockets."""
 
 from contextlib import AsyncExitStack
 
@@ -44,11 +44,11 @@ async def guard_at_once(monkeypatch, harness):
 
 
 async def outcome(**connection) -> str:
-    """The code of the first frame, or that the handshake was refused."""
+    """The code of the first frame, or that of a refused handshake."""
     async with connected(**connection) as client:
         if not client.accepted:
             return "403"
-        await client.send("[")  # whoever is let in is told that this is not JSON
+        await client.send("[")  # an admitted client gets the error for invalid JSON
         frame = await client.receive()
         while frame["type"] != "error":
             frame = await client.receive()
@@ -60,7 +60,7 @@ async def outcome(**connection) -> str:
 
 
 @pytest.mark.usefixtures("closed_gateway")
-async def test_who_may_watch():
+async def test_only_staff_may_watch():
     _, key = await create_api_key_async(name="program")
     _, staff_key = await create_api_key_async(name="operator", is_staff=True)
     user, staff = await log_in("bob", is_staff=False), await log_in("ann", is_staff=True)
@@ -78,7 +78,7 @@ async def test_who_may_watch():
         ({"cookie": user}, (), "4403 permission_denied"),
         ({"cookie": staff}, (), "open"),
         ({"cookie": "sessionid=x"}, (), "4401 not_authenticated"),
-        # the key counts, not the browser's session beside it
+        # the key takes precedence over the browser's session
         ({"cookie": staff, "authorization": f"Bearer {key}"}, (), "4403 permission_denied"),
     ]
     for headers, offer, expected in cases:
@@ -89,7 +89,9 @@ async def test_who_may_watch():
         )
 
 
-async def test_who_cannot_be_looked_up_may_come_again(closed_gateway, monkeypatch, caplog):
+async def test_key_that_cannot_be_looked_up_closes_the_socket_with_4503(
+    closed_gateway, monkeypatch, caplog
+):
     _, key = await create_api_key_async(name="program")
 
     def fail(*args):
@@ -128,25 +130,25 @@ async def test_only_own_and_listed_origins_may_connect(harness, settings, access
         assert (headers, found) == (headers, expected)
 
 
-async def test_any_origin_under_debug_is_for_requests_alone(harness, settings):
+async def test_debug_allows_any_origin_for_requests_but_not_for_sockets(harness, settings):
     settings.CORS_ALLOW_ALL_ORIGINS = True
     assert await outcome(headers={"origin": "https://evil.example"}) == "403"
 
 
-async def test_open_access_lets_everybody_in_but_a_wrong_key(harness):
+async def test_open_access_admits_every_client_without_a_wrong_key(harness):
     assert await outcome() == "open"
     wrong = {"authorization": "Bearer nonsense"}
     assert await outcome(headers=wrong) == "4401 not_authenticated"
 
 
-async def test_offered_subprotocol_is_chosen_or_a_browser_would_hang_up(closed_gateway):
+async def test_offered_subprotocol_is_accepted_as_browsers_require(closed_gateway):
     _, key = await create_api_key_async(name="operator", is_staff=True)
     for offer, chosen in [(("bearer", key), "bearer"), (("chat",), None), ((), None)]:
         async with connected(offer=offer) as client:
             assert (client.accepted, client.subprotocol) == (True, chosen)
 
 
-async def test_unknown_path_is_said(harness):
+async def test_unknown_path_is_refused_with_4404(harness):
     for path in ("/ws/nothing", "/ws/live/", "/v1/query", "/"):
         assert await outcome(path=path) == "4404 not_found"
 
@@ -179,7 +181,7 @@ async def test_hostile_frame_gets_an_error_frame_and_the_socket_stays(harness, f
 
 
 @pytest.mark.parametrize("bad", ["{", "{}", b"\x00"])
-async def test_twenty_bad_frames_in_a_row_end_it(harness, bad):
+async def test_twenty_bad_frames_in_a_row_close_the_socket(harness, bad):
     async with connected() as client:
         frames = []
         for _ in range(25):
@@ -207,7 +209,7 @@ async def test_revoked_key_closes_its_socket_and_no_other(closed_gateway):
 
 
 @pytest.mark.usefixtures("guard_at_once")
-async def test_who_reads_nothing_keeps_a_revoked_key_at_work_nowhere(closed_gateway):
+async def test_clients_that_read_nothing_do_not_delay_the_refusal_of_a_revoked_key(closed_gateway):
     row, key = await create_api_key_async(name="program")
     bearer = {"path": "/ws/query", "offer": ("bearer", key)}
     room = closed_gateway.runtime.sockets
@@ -226,7 +228,7 @@ async def test_who_reads_nothing_keeps_a_revoked_key_at_work_nowhere(closed_gate
 
 
 @pytest.mark.parametrize("away", [OperationalError, InterfaceError])
-async def test_database_that_is_away_throws_nobody_out(
+async def test_unreachable_database_closes_no_socket(
     closed_gateway, guard_at_once, monkeypatch, away
 ):
     asked = []
@@ -253,7 +255,7 @@ async def test_session_that_ended_closes_its_socket(closed_gateway, guard_at_onc
         assert frame["closed"] == 4403
 
 
-async def test_drain_closes_idle_sockets_at_once_and_takes_none_in(harness):
+async def test_drain_closes_idle_sockets_at_once_and_admits_none(harness):
     async with connected() as client:
         await client.send("{")
         await client.receive()

@@ -1,4 +1,4 @@
-"""OpenAI's own Python client, unmodified, before a model that misbehaves."""
+"""OpenAI's unmodified Python client, with a model that fails."""
 
 import asyncio
 import time
@@ -22,14 +22,14 @@ async def client(harness: Harness) -> AsyncIterator[AsyncOpenAI]:
 
 
 async def ask(client: AsyncOpenAI, prompt: str, **more):
-    """The answer; of a stream, its chunks."""
+    """The answer, or the chunks of a streamed one."""
     more = {"service_tier": "priority"} | more
     messages = [{"role": "user", "content": prompt}]
     answer = await client.chat.completions.create(model="any", messages=messages, **more)
     return [chunk async for chunk in answer] if more.get("stream") else answer
 
 
-async def test_completions_share_a_call_and_are_told_apart(
+async def test_completions_share_a_call_and_keep_their_own_answers(
     harness: Harness, client: AsyncOpenAI
 ) -> None:
     harness.hold()
@@ -93,26 +93,28 @@ async def test_bad_parameters_are_errors_that_the_client_knows(client: AsyncOpen
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_failure_is_not_sent_again_by_the_client(
+async def test_client_does_not_retry_a_failed_request(
     harness: Harness, client: AsyncOpenAI, stream: bool
 ) -> None:
-    """By itself it would ask twice more, and each time the model would be paid."""
+    """Otherwise it would send the request twice more and pay for the model each time."""
     with pytest.raises(openai.APIError) as failed:
         await ask(client, "[[fault:blocked]] Why?", stream=stream)
     assert failed.value.code == "blocked"
     assert len(harness.server.sizes) == 1
 
 
-async def test_retries_of_the_gateway_stay_its_own(harness: Harness, client: AsyncOpenAI) -> None:
+async def test_client_does_not_see_the_retries_of_the_gateway(
+    harness: Harness, client: AsyncOpenAI
+) -> None:
     answer = await ask(client, "[[fault:status-500:1]] Why?")
     assert answer.choices[0].message.content == answer_prompt("[[fault:status-500:1]] Why?")
     assert len(harness.server.sizes) == 2
 
 
-async def test_stream_whose_text_begins_anew_is_broken_off_or_goes_on(
+async def test_stream_whose_text_restarts_continues_or_ends_with_an_error(
     harness: Harness, client: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The simulated model says the same again, so the text goes on where it was."""
+    """The simulated model writes the same text again, so the stream continues."""
     text_events = TextEventCounter(monkeypatch)
     use_gate(monkeypatch, lambda written: written < 4 or text_events.total)
     prompt = "[[fault:reset:1]] [[words:200]]"
@@ -122,7 +124,9 @@ async def test_stream_whose_text_begins_anew_is_broken_off_or_goes_on(
     assert len(harness.server.sizes) == 2
 
 
-async def test_same_idempotency_key_is_asked_once(harness: Harness, client: AsyncOpenAI) -> None:
+async def test_same_idempotency_key_is_sent_to_the_model_once(
+    harness: Harness, client: AsyncOpenAI
+) -> None:
     headers = {"Idempotency-Key": "k-1"}
     first = await ask(client, "Why?", extra_headers=headers)
     again = await ask(client, "Why?", extra_headers=headers)

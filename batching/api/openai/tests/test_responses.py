@@ -1,4 +1,4 @@
-"""A text that is begun anew, for clients that cannot take anything back."""
+"""A text that restarts, for clients that cannot discard what they have received."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -19,9 +19,9 @@ async def no_events() -> AsyncGenerator[Event, None]:
 
 
 def write(*events: Event) -> tuple[str, list[dict[str, Any]]]:
-    """The text that a client has, and the errors it was told."""
-    asked = parse_completion(ASKED, request_id=None)
-    stream = CompletionStream(no_events(), accepted=ACCEPTED, asked=asked, model="m")
+    """The text and the errors that a client has received."""
+    requested = parse_completion(ASKED, request_id=None)
+    stream = CompletionStream(no_events(), accepted=ACCEPTED, requested=requested, model="m")
     frames = b"".join(stream.format_event(event) for event in events).split(b"\n\n")
     documents = [json.loads(frame[6:]) for frame in frames if frame and frame[6:] != b"[DONE]"]
     deltas = [d["choices"][0]["delta"] for d in documents if "choices" in d]
@@ -37,11 +37,11 @@ def text(content: str) -> Event:
 RESTART: Event = {"type": "restart"}
 
 
-def test_same_text_goes_on_where_it_was() -> None:
+def test_restart_with_the_same_text_continues_it() -> None:
     assert write(text("abc"), RESTART, text("a"), text("bcd"), DONE) == ("abcd", [])
 
 
-def test_other_text_is_an_error_and_no_letter_more() -> None:
+def test_restart_with_another_text_ends_with_an_error() -> None:
     sent, errors = write(text("abc"), RESTART, text("x"), text("yz"), DONE)
     assert sent == "abc"
     assert [error["code"] for error in errors] == ["upstream_error"]
@@ -53,5 +53,5 @@ def test_shorter_text_is_an_error_too() -> None:
     assert len(errors) == 1
 
 
-def test_what_happens_in_the_queue_is_not_told() -> None:
+def test_events_of_the_queue_are_not_sent() -> None:
     assert write({"type": "dispatched"}, {"type": "position", "position": 3}, DONE) == ("", [])

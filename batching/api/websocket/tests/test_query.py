@@ -1,4 +1,4 @@
-"""WS /ws/query: answers as they come, cancels, places in the queue, and everybody's own."""
+"""WS /ws/query: answers, cancels, positions in the queue, and access."""
 
 import asyncio
 import json
@@ -32,8 +32,8 @@ async def cancel(client: SocketClient, request_id: Any, **fields: Any) -> None:
     await client.send(json.dumps({"type": "cancel", "request_id": request_id} | fields))
 
 
-async def hear(client: SocketClient, kind: str) -> dict[str, Any]:
-    """The next frame of that type."""
+async def receive_frame(client: SocketClient, kind: str) -> dict[str, Any]:
+    """The next frame of the type."""
     while (frame := await client.receive())["type"] != kind:
         assert "closed" not in frame
     return frame
@@ -48,7 +48,7 @@ async def hear_all(client: SocketClient, count: int) -> list[dict[str, Any]]:
     return frames
 
 
-async def test_answer_is_that_of_the_post_and_its_way_is_told(harness: Harness) -> None:
+async def test_answer_equals_that_of_the_post_and_follows_its_events(harness: Harness) -> None:
     async with connected(PATH) as client:
         await ask(client, "Why?", request_id="r-1", ref="a")
         frames = await hear_all(client, 1)
@@ -71,15 +71,15 @@ async def test_many_queries_of_one_socket_share_batches(harness: Harness) -> Non
     assert harness.server.sizes == [6, 6]
 
 
-async def test_no_answer_waits_behind_another(harness: Harness) -> None:
+async def test_no_answer_waits_for_another(harness: Harness) -> None:
     await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         await ask(client, "slow", priority="LOW", ref="slow")
         await ask(client, "quick", ref="quick")
-        assert (await hear(client, "done"))["ref"] == "quick"
+        assert (await receive_frame(client, "done"))["ref"] == "quick"
 
 
-async def test_text_streams_to_those_who_ask_for_it(
+async def test_text_is_streamed_only_for_queries_that_ask_for_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_events = TextEventCounter(monkeypatch)
@@ -90,14 +90,14 @@ async def test_text_streams_to_those_who_ask_for_it(
         await ask(client, "Why?", ref="whole")
         await harness.release(2)
         frames = await hear_all(client, 2)
-    growing = [frame for frame in frames if frame["ref"] == "grows"]
-    assert len([frame for frame in growing if frame["type"] == "text"]) > 2
-    assert join_text(growing) == answer_prompt("[[words:300]]")
-    assert "text" not in growing[-1]
+    streamed = [frame for frame in frames if frame["ref"] == "grows"]
+    assert len([frame for frame in streamed if frame["type"] == "text"]) > 2
+    assert join_text(streamed) == answer_prompt("[[words:300]]")
+    assert "text" not in streamed[-1]
     assert not [f for f in frames if f["ref"] == "whole" and f["type"] == "text"]
 
 
-async def test_cancel_takes_back_what_waits_and_nothing_else(
+async def test_cancel_cancels_only_queued_requests(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = asyncio.Event()
@@ -105,7 +105,7 @@ async def test_cancel_takes_back_what_waits_and_nothing_else(
     await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         await ask(client, "Why?", request_id="waits", priority="LOW")
-        await hear(client, "accepted")
+        await receive_frame(client, "accepted")
         await cancel(client, "waits", ref="c")
         frames = [await client.receive(), await client.receive()]
         kinds = {frame["type"]: frame for frame in frames}
@@ -117,17 +117,17 @@ async def test_cancel_takes_back_what_waits_and_nothing_else(
         }
         assert (kinds["error"]["code"], kinds["error"]["request_id"]) == ("cancelled", "waits")
         await ask(client, "Why?", request_id="runs")
-        await hear(client, "dispatched")
+        await receive_frame(client, "dispatched")
         await cancel(client, "runs")
-        assert (await hear(client, "cancel"))["code"] == "already_dispatched"
+        assert (await receive_frame(client, "cancel"))["code"] == "already_dispatched"
         refused.set()
-        await hear(client, "done")
+        await receive_frame(client, "done")
         await cancel(client, "nowhere")
-        assert (await hear(client, "cancel"))["code"] == "not_found"
+        assert (await receive_frame(client, "cancel"))["code"] == "not_found"
     assert sum(harness.server.sizes) == 1
 
 
-async def test_cancels_are_done_one_by_one_and_two_at_once_for_all_sockets(
+async def test_cancels_run_one_by_one_per_socket_and_two_at_once_in_all(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_work, most = 0, {1: 0, 5: 0}
@@ -152,7 +152,7 @@ async def test_cancels_are_done_one_by_one_and_two_at_once_for_all_sockets(
                     await cancel(client, "nowhere", ref=str(index))
             assert (await harness.ask("Why?")).status_code == 200
             for client in clients:
-                refs = [(await hear(client, "cancel"))["ref"] for _ in range(40)]
+                refs = [(await receive_frame(client, "cancel"))["ref"] for _ in range(40)]
                 assert refs == [str(index) for index in range(40)]
     assert most == {1: 1, 5: 2}
 
@@ -162,10 +162,10 @@ async def test_query_behind_many_cancels_of_its_own_socket_is_answered(harness: 
         for _ in range(100):
             await cancel(client, "nowhere")
         await ask(client, "Why?")
-        assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
+        assert (await receive_frame(client, "done"))["text"] == answer_prompt("Why?")
 
 
-async def test_place_in_the_queue_moves_up(
+async def test_position_in_the_queue_moves_up(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_module, "POSITION_INTERVAL_S", 0.02)
@@ -174,17 +174,17 @@ async def test_place_in_the_queue_moves_up(
     async with connected(PATH) as client:
         for index in range(3):
             await ask(client, f"{index}", request_id=f"r-{index}", priority="LOW")
-            assert (await hear(client, "accepted"))["position"] == index + 1
+            assert (await receive_frame(client, "accepted"))["position"] == index + 1
         await cancel(client, "r-0")
-        moved = [await hear(client, "position") for _ in range(2)]
+        moved = [await receive_frame(client, "position") for _ in range(2)]
     assert {(f["request_id"], f["position"]) for f in moved} == {("r-1", 1), ("r-2", 2)}
 
 
-async def test_who_hangs_up_takes_along_what_waits(harness: Harness) -> None:
+async def test_disconnect_cancels_the_queued_queries_of_the_socket(harness: Harness) -> None:
     await harness.change_lane(Priority.LOW, window_s=20)
     async with connected(PATH) as client:
         await ask(client, "Why?", priority="LOW")
-        await hear(client, "accepted")
+        await receive_frame(client, "accepted")
     await harness.settle()
     assert (await Chat.objects.aget()).status == "cancelled"
     assert harness.server.sizes == []
@@ -207,7 +207,7 @@ async def test_who_hangs_up_takes_along_what_waits(harness: Harness) -> None:
         ({"type": "cancel", "request_id": "a", "username": 1}, "username"),
     ],
 )
-async def test_frame_that_is_not_valid_is_named_and_costs_nothing(
+async def test_invalid_frame_gets_an_error_and_stores_nothing(
     harness: Harness, frame: dict[str, Any], field: str
 ) -> None:
     async with connected(PATH) as client:
@@ -216,10 +216,10 @@ async def test_frame_that_is_not_valid_is_named_and_costs_nothing(
         assert (error["type"], error["code"]) == ("error", "invalid")
         assert list(error["errors"]) == [field]
         await ask(client, "Why?")
-        assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
+        assert (await receive_frame(client, "done"))["text"] == answer_prompt("Why?")
 
 
-async def test_twenty_refused_frames_in_a_row_end_it(harness: Harness) -> None:
+async def test_twenty_refused_frames_in_a_row_close_the_socket(harness: Harness) -> None:
     refused = ["[]", "{}", '{"type": "cancel"}', '{"type": "query", "username": "ann"}'] * 5
     async with connected(PATH) as client:
         for frame in [*refused[:19], '{"type": "cancel", "request_id": "nowhere"}', *refused]:
@@ -229,7 +229,7 @@ async def test_twenty_refused_frames_in_a_row_end_it(harness: Harness) -> None:
         assert (await client.receive())["closed"] == 1008
 
 
-async def test_others_get_their_turn_between_the_frames_of_a_burst(
+async def test_other_tasks_run_between_the_frames_of_a_burst(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query, "MAX_OPEN", 0)  # each frame is answered without a wait
@@ -246,24 +246,24 @@ async def test_others_get_their_turn_between_the_frames_of_a_burst(
             await ask(client, "Why?")
         counting = asyncio.create_task(count())
         for _ in range(200):
-            await hear(client, "error")
+            await receive_frame(client, "error")
         counting.cancel()
     assert turns >= 200
 
 
-async def test_hostile_texts_harm_nobody(harness: Harness) -> None:
+async def test_hostile_texts_affect_no_other_query(harness: Harness) -> None:
     async with connected(PATH) as client:
         await client.send(r'{"type": "query", "username": "ann", "prompt": "a", "ref": "\ud800"}')
         await client.send(r'{"type": "cancel", "request_id": "a\u0000b"}')
         kinds = {(await client.receive())["type"] for _ in range(2)}
         assert kinds <= {"error", "accepted", "cancel"}
         await ask(client, "Why?", ref="b")
-        while (frame := await hear(client, "done")).get("ref") != "b":
+        while (frame := await receive_frame(client, "done")).get("ref") != "b":
             pass
         assert frame["text"] == answer_prompt("Why?")
 
 
-async def test_open_queries_of_a_socket_are_bounded(
+async def test_number_of_open_queries_of_a_socket_is_limited(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query, "MAX_OPEN", 2)
@@ -271,12 +271,14 @@ async def test_open_queries_of_a_socket_are_bounded(
     async with connected(PATH) as client:
         for index in range(3):
             await ask(client, "Why?", ref=str(index), priority="LOW")
-        refused = await hear(client, "error")
+        refused = await receive_frame(client, "error")
     assert (refused["code"], refused["ref"]) == ("queue_full", "2")
     assert refused["retry_after_s"] >= 1
 
 
-async def test_each_key_sees_and_cancels_its_own_alone(harness: Harness, settings: Any) -> None:
+async def test_each_key_sees_and_cancels_only_its_own_requests(
+    harness: Harness, settings: Any
+) -> None:
     settings.API_ACCESS = "key"
     _, ann = await create_api_key_async(name="ann")
     _, bob = await create_api_key_async(name="bob", requests_per_minute=1)
@@ -285,28 +287,28 @@ async def test_each_key_sees_and_cancels_its_own_alone(harness: Harness, setting
         connected(PATH, offer=("bearer", bob)) as second,
     ):
         await ask(first, "Why?", request_id="r-1", priority="LOW")
-        await hear(first, "accepted")
+        await receive_frame(first, "accepted")
         await cancel(second, "r-1")
         assert (await second.receive())["code"] == "not_found"
         await ask(second, "Why?", request_id="r-2")
-        await hear(second, "accepted")
+        await receive_frame(second, "accepted")
         await ask(second, "Why?", request_id="r-3")
-        refused = await hear(second, "error")
+        refused = await receive_frame(second, "error")
         assert (refused["code"], refused["request_id"]) == ("rate_limited", "r-3")
-        await hear(first, "done")
+        await receive_frame(first, "done")
     clients = {c.request_id: c.client_id async for c in Chat.objects.all()}
     assert len(set(clients.values())) == 2
 
 
-async def test_drain_answers_what_is_open_and_then_closes(
+async def test_drain_answers_open_queries_and_then_closes(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_gate(monkeypatch, lambda written: harness.runtime.gateway.draining)
     async with connected(PATH) as client:
         await ask(client, "Why?")
-        await hear(client, "dispatched")
+        await receive_frame(client, "dispatched")
         draining = asyncio.create_task(harness.runtime.drain(seconds=LIMIT_S))
-        assert (await hear(client, "done"))["text"] == answer_prompt("Why?")
+        assert (await receive_frame(client, "done"))["text"] == answer_prompt("Why?")
         assert (await client.receive())["closed"] == 1001
         await draining
     await wait_until(lambda: len(harness.runtime.sockets) == 0)
