@@ -1,5 +1,6 @@
 """Counts finished chats, batches and calls into DailyStat, each row exactly once."""
 
+from collections import Counter
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
@@ -104,7 +105,7 @@ def measure_rows(
     targets = dict(Lane.objects.values_list("priority", "latency_ms"))
     added: dict[DayAndLane, DailyStat] = {}
     for batch in batches:
-        add_batch(_stat_of(added, batch.created_at, batch.priority), batch)
+        _add_batch(_stat_of(added, batch.created_at, batch.priority), batch)
     for call in calls:
         lane = origins[call.batch_id].priority
         _add_call(_stat_of(added, call.started_at, lane), call)
@@ -125,7 +126,7 @@ def _stat_of(added: dict[DayAndLane, DailyStat], at: datetime, priority: int) ->
     return added[key]
 
 
-def add_batch(stat: DailyStat, batch: Batch) -> None:
+def _add_batch(stat: DailyStat, batch: Batch) -> None:
     stat.batches += 1
     stat.batched_requests += batch.size
     if max_batch := batch.settings.get("max_batch"):
@@ -173,6 +174,24 @@ def count_rows(added: dict[DayAndLane, DailyStat]) -> None:
         unique_fields=["day", "priority"],
         update_fields=[*COUNTERS, *COUNTS_BY_KEY],
     )
+
+
+def uncount_rows(parts: dict[DayAndLane, DailyStat]) -> None:
+    """Subtracts from the stored rows, and deletes those that count nothing any more."""
+    for (day, priority), part in sorted(parts.items()):
+        rows = DailyStat.objects.select_for_update().filter(day=day, priority=priority)
+        for stored in rows:
+            for name in COUNTERS:
+                # Never below zero: a row may be newer than what is subtracted.
+                setattr(stored, name, max(0, getattr(stored, name) - getattr(part, name)))
+            for name in COUNTS_BY_KEY:
+                # The difference of counters drops counts that are not positive.
+                counts = Counter(getattr(stored, name)) - Counter(getattr(part, name))
+                setattr(stored, name, dict(counts))
+            if any(getattr(stored, name) for name in COUNTERS):
+                stored.save()
+            else:
+                stored.delete()
 
 
 def _mark(rows: list[Row]) -> int:

@@ -1,0 +1,1 @@
+"""Made-up history that fills a database for demos and measurements."""

@@ -1,11 +1,15 @@
-"""A bar on a terminal, silence elsewhere."""
+"""What the commands that work through many rows share: a progress bar and the sum of the parts."""
 
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import NoReturn
 
 from tqdm import tqdm
 
 
-def progress_bar(label: str, *, total: int, unit: str) -> tqdm:
+def progress_bar(label: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
+    """A bar on a terminal, and nothing elsewhere."""
     return tqdm(
         desc=label,
         total=total,
@@ -13,4 +17,21 @@ def progress_bar(label: str, *, total: int, unit: str) -> tqdm:
         file=sys.stderr,
         disable=not sys.stderr.isatty(),
         dynamic_ncols=True,
+    )
+
+
+def sum_chat_counts(label: str, parts: Iterable[Counter[str]], *, total: int) -> Counter[str]:
+    """Adds up the row counts of `parts`. Its progress bar counts the chats."""
+    counted: Counter[str] = Counter()
+    with progress_bar(label, total=total, unit="chats") as bar:
+        for part in parts:
+            counted += part
+            bar.update(part["chats"])
+    return counted
+
+
+def format_counts(counted: Counter[str]) -> str:
+    return (
+        f"{counted['chats']:,} chats, {counted['batches']:,} batches,"
+        f" {counted['calls']:,} model calls"
     )

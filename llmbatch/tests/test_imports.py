@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "worker": {"engine", "messages", "telemetry", "store"},
     "analytics": {"engine", "models", "store"},
     "live": {"engine", "models", "messages", "telemetry", "store", "sockets"},
-    "demo": {"engine", "models", "llm", "analytics"},
+    "demo": {"engine", "models", "llm", "store", "analytics"},
     "process": BELOW_PROCESS,
     "api": BELOW_PROCESS | {"process"},
     "pages": BELOW_PROCESS | {"process"},

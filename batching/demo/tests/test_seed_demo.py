@@ -1,4 +1,4 @@
-"""The demo history: believable rows, figures that agree with them, and a way back."""
+"""The stored demo history: rows that belong together, figures that agree, and its removal."""
 
 import random
 from collections import Counter
@@ -12,8 +12,8 @@ from django.db.models import Count, F, Q, Sum
 
 from batching.analytics.rollup import roll_up_pending
 from batching.analytics.summary import summarize
-from batching.demo.history import Plan, generate_history
-from batching.demo.rows import DEMO_OWNER, DemoBatch
+from batching.demo import store
+from batching.demo.history import DEMO_OWNER, DemoHistory
 from batching.demo.store import remove_history, store_history
 from batching.management.commands.seed_demo import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall
@@ -29,16 +29,17 @@ KINDS = ("prompt", "output", "thoughts", "cached")
 pytestmark = pytest.mark.django_db
 
 
-def generate(chats: int) -> list[DemoBatch]:
-    plan = Plan(chats=chats, weeks=6, now=NOW, rules=current_rules(), model="m")
-    return list(generate_history(random.Random(1), plan))
+def store_demo(count: int) -> None:
+    rules, chance = current_rules(), random.Random(1)
+    history = DemoHistory(count, weeks=6, now=NOW, rules=rules, model="m", chance=chance)
+    for _ in store_history(history.generate()):
+        pass
 
 
 @pytest.fixture
-def stored() -> None:
-    entries = generate(500)
-    store_history(entries[:100])
-    store_history(entries[100:])
+def stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BATCHES_A_TRANSACTION", 100)
+    store_demo(500)
 
 
 def run_seed(*arguments: str) -> str:
@@ -75,7 +76,7 @@ def test_rows_belong_together(stored: None) -> None:
         assert len(prompts) == len(call.item_ids) > 0
 
 
-def test_a_call_holds_the_words_of_its_chats(stored: None) -> None:
+def test_reply_of_a_call_holds_the_answers_of_its_chats(stored: None) -> None:
     for call in ModelCall.objects.filter(attempt=1, status=CallStatus.COMPLETE)[:50]:
         for chat in Chat.objects.filter(pk__in=call.item_ids, attempt=1, status=Status.DONE):
             words = chat.text.split("\n")[0].split('"')[0]
@@ -83,11 +84,11 @@ def test_a_call_holds_the_words_of_its_chats(stored: None) -> None:
 
 
 def test_ids_follow_the_times(stored: None) -> None:
-    first = Batch.objects.order_by("created_at").values_list("pk", flat=True)
-    assert list(first) == sorted(first)
+    batches = Batch.objects.order_by("created_at").values_list("pk", flat=True)
+    assert list(batches) == sorted(batches)
 
 
-def test_the_roll_up_is_what_folding_would_have_given(stored: None) -> None:
+def test_stored_figures_equal_those_of_the_roll_up(stored: None) -> None:
     written = without_ids(stats())
     DailyStat.objects.all().delete()
     for model in (Chat, Batch, ModelCall):
@@ -98,7 +99,7 @@ def test_the_roll_up_is_what_folding_would_have_given(stored: None) -> None:
     assert without_ids(stats()) == written
 
 
-def test_the_analytics_agree_with_counting_by_hand(stored: None) -> None:
+def test_analytics_agree_with_the_rows(stored: None) -> None:
     document = summarize()
     done = Chat.objects.filter(status=Status.DONE)
     failures = Counter(
@@ -117,37 +118,37 @@ def test_the_analytics_agree_with_counting_by_hand(stored: None) -> None:
     assert document["calls_saved"] > 0
 
 
-def test_a_running_server_counts_nothing_of_it_again(stored: None) -> None:
+def test_running_server_counts_nothing_again(stored: None) -> None:
     before = stats()
     assert roll_up_pending() == 0
     assert stats() == before
 
 
-def test_the_command_writes_as_many_as_asked_for() -> None:
+def test_command_writes_the_requested_number_of_chats() -> None:
     before = datetime.now(UTC)
-    said = run_seed("--chats", "300", "--weeks", "2", "--seed", "4")
+    output = run_seed("--chats", "300", "--weeks", "2", "--seed", "4")
     chats, batches, calls = remaining()
-    assert said == f"Made up {chats} chats, {batches} batches, {calls} model calls.\n"
+    assert output == f"Made up {chats} chats, {batches} batches, {calls} model calls.\n"
     assert chats == 300
     received = Chat.objects.values_list("received_at", flat=True)
     assert before - timedelta(weeks=2, hours=1) < min(received) < max(received) < before
     assert sum(stat["requests"] for stat in stats()) == 300
 
 
-def test_many_transactions_give_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Command, "transaction_size", 50)
+def test_many_transactions_store_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BATCHES_A_TRANSACTION", 20)
     run_seed("--chats", "300")
     assert Chat.objects.count() == 300
     assert sum(stat["requests"] for stat in stats()) == 300
 
 
-def test_it_can_be_run_again_with_the_same_seed() -> None:
+def test_same_seed_can_be_used_again() -> None:
     run_seed("--chats", "100")
     run_seed("--chats", "100")
     assert Chat.objects.count() == 200
 
 
-def test_it_refuses_a_database_that_is_in_use() -> None:
+def test_command_refuses_a_database_in_use() -> None:
     make_chat(username="ann")
     make_chat(username="demo")
     with pytest.raises(
@@ -167,29 +168,31 @@ def test_it_refuses_a_database_that_is_in_use() -> None:
         ["--chats", "0"],
         ["--chats", "ten"],
         ["--chats", "10", "--weeks", "0"],
+        ["--chats", "100000001"],
+        ["--chats", "10", "--weeks", "521"],
     ],
 )
-def test_it_says_what_it_cannot_do(arguments: list[str]) -> None:
+def test_command_refuses_wrong_arguments(arguments: list[str]) -> None:
     with pytest.raises(CommandError):
         run_seed(*arguments)
     assert Chat.objects.count() == 0
 
 
-def test_it_tells_of_a_retention_that_takes_some_of_it_away() -> None:
+def test_command_warns_of_a_retention_that_deletes_some_of_it() -> None:
     assert "older than 90 days" not in run_seed("--chats", "10")
     assert "older than 90 days" in run_seed("--chats", "10", "--weeks", "14")
 
 
-def test_removing_it_leaves_nothing() -> None:
+def test_removal_leaves_nothing() -> None:
     run_seed("--chats", "700")
     chats, batches, calls = remaining()
-    said = run_seed("--remove")
-    assert said == f"Removed {chats} chats, {batches} batches, {calls} model calls.\n"
+    output = run_seed("--remove")
+    assert output == f"Removed {chats} chats, {batches} batches, {calls} model calls.\n"
     assert remaining() == (0, 0, 0)
     assert stats() == []
 
 
-def test_removing_it_leaves_the_real_history_and_its_figures() -> None:
+def test_removal_leaves_real_history_and_its_figures() -> None:
     for days in range(3):
         batch = make_batch(at=NOW - timedelta(days=days), size=2)
         times = {"received_at": batch.created_at, "batch": batch}
@@ -198,7 +201,7 @@ def test_removing_it_leaves_the_real_history_and_its_figures() -> None:
     make_chat(Status.CANCELLED, username="demo-like", received_at=NOW)
     roll_up_pending()
     before, rows = stats(), remaining()
-    store_history(generate(500))
+    store_demo(500)
     assert stats() != before
     removed = sum(remove_history(), Counter())
     assert removed["chats"] == 500
@@ -206,8 +209,8 @@ def test_removing_it_leaves_the_real_history_and_its_figures() -> None:
     assert remaining() == rows
 
 
-def test_what_prune_took_before_stays_counted() -> None:
-    store_history(generate(500))
+def test_pruned_demo_chats_stay_counted() -> None:
+    store_demo(500)
     username = Chat.objects.values_list("username", flat=True).first()
     pruned = sum(prune(Extent(username=username)), Counter())["chats"]
     assert pruned > 0
@@ -218,8 +221,8 @@ def test_what_prune_took_before_stays_counted() -> None:
     assert sum(stat["requests"] for stat in stats()) == pruned
 
 
-def test_a_demo_request_that_is_sent_again_is_a_real_one() -> None:
-    store_history(generate(300))
+def test_demo_request_that_is_sent_again_becomes_real() -> None:
+    store_demo(300)
     chat = Chat.objects.filter(owner=DEMO_OWNER).exclude(status=Status.DONE).first()
     Chat.objects.filter(pk=chat.pk).update(owner="", batch=None, status=Status.QUEUED)
     for _ in remove_history():

@@ -1,8 +1,6 @@
 """Deletes old history, or one username's."""
 
 import time
-from argparse import ArgumentTypeError
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -10,7 +8,8 @@ from typing import Any, TypeVar
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from batching.analytics.rollup import roll_up_pending
-from batching.management.progress import progress_bar
+from batching.management.arguments import whole_number
+from batching.management.progress import format_counts, progress_bar, sum_chat_counts
 from batching.models import ModelCall
 from batching.store.retention import Extent, count_extent, prune, scrub_calls, scrub_chats
 from chats.models import Chat
@@ -21,32 +20,27 @@ from settings_app.snapshot import refresh_if_stale
 T = TypeVar("T")
 
 
-def parse_days(text: str) -> int:
-    if not text.isdecimal() or int(text) > MAX_RETENTION_DAYS:
-        raise ArgumentTypeError(f"a whole number from 0 to {MAX_RETENTION_DAYS}")
-    return int(text)
-
-
 class Command(BaseCommand):
     help = (
-        "Deletes finished chats, and the batches and model calls that are left without any. The"
-        " figures per day stay. Without options: what is older than the setting retention_days."
+        "Deletes ended chats, and the batches and model calls that have none left. The figures per"
+        " day stay. Without options, it deletes what is older than the setting retention_days."
     )
     pause: Callable[[float], None] = staticmethod(time.sleep)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=parse_days, help="what is older than this many days")
+        days = whole_number(0, MAX_RETENTION_DAYS)
+        parser.add_argument("--days", type=days, help="delete chats older than this many days")
         parser.add_argument(
             "--username",
-            help="this username's chats alone, of any age unless --days is given; blanks the text"
-            " of the model calls that carried them",
+            help="delete only this username's chats, of any age unless --days is given; blank the"
+            " text of the model calls that carried them",
         )
         parser.add_argument(
             "--prompts",
             action="store_true",
-            help="delete nothing, but blank every stored prompt and raw reply of what has ended",
+            help="delete nothing, but blank each prompt and raw reply of ended chats and calls",
         )
-        parser.add_argument("--dry-run", action="store_true", help="only count")
+        parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
 
     def handle(
         self,
@@ -59,14 +53,14 @@ class Command(BaseCommand):
     ) -> None:
         if prompts:
             if dry_run or username is not None or days is not None:
-                raise CommandError("--prompts goes with no other option.")
+                raise CommandError("--prompts takes no other option.")
             return self._blank_all()
         extent = self._read_extent(days, username)
-        while roll_up_pending():  # what is not counted yet would be lost to the analytics
+        while roll_up_pending():  # Rows that are deleted uncounted would be lost to the analytics.
             pass
         found = count_extent(extent)
         if dry_run:
-            self._say("Would delete", found)
+            self.stdout.write(f"Would delete {format_counts(found)}.")
             return None
         if username is not None:
             self._scrub(extent)
@@ -83,13 +77,9 @@ class Command(BaseCommand):
         return Extent(before=before, username=username)
 
     def _delete(self, extent: Extent, *, expected: int) -> None:
-        removed: Counter[str] = Counter()
-        with progress_bar("Deleting", total=expected, unit="chats") as bar:
-            for part in self._give_way(prune(extent)):
-                removed += part
-                bar.update(part["chats"])
-        announce_change()  # what processes remember of the number of chats is too much now
-        self._say("Deleted", removed)
+        removed = sum_chat_counts("Deleting", self._give_way(prune(extent)), total=expected)
+        announce_change()  # The chat counts that processes have cached are too high now.
+        self.stdout.write(f"Deleted {format_counts(removed)}.")
 
     def _scrub(self, extent: Extent) -> None:
         ids = set(extent.deletable_chats.values_list("pk", flat=True))
@@ -108,15 +98,9 @@ class Command(BaseCommand):
         self.stdout.write(f"Blanked {blanked:,} prompts, and the texts of all ended model calls.")
 
     def _give_way(self, chunks: Iterable[T]) -> Iterator[T]:
-        """Pauses as long as each chunk took, so that a running server gets at the database."""
+        """Pauses as long as each chunk took, so that a running server can use the database."""
         began = time.perf_counter()
         for chunk in chunks:
             yield chunk
             self.pause(time.perf_counter() - began)
             began = time.perf_counter()
-
-    def _say(self, verb: str, counted: Counter[str]) -> None:
-        self.stdout.write(
-            f"{verb} {counted['chats']:,} chats, {counted['batches']:,} batches,"
-            f" {counted['calls']:,} model calls."
-        )
