@@ -1,0 +1,1 @@
+"""Tests of a running gateway over HTTP: the client, the checks and the base command."""

@@ -1,4 +1,4 @@
-"""Speaks to a running gateway as a program would."""
+"""Sends requests and settings to a running gateway over HTTP."""
 
 import asyncio
 import json
@@ -19,33 +19,35 @@ NO_PROXY = {"all://127.0.0.1": None, "all://localhost": None}
 
 
 class Unreachable(Exception):
-    """The gateway does not answer as one; the message says what to do."""
+    """No usable gateway answers; the message says what to do."""
 
 
 class Refused(Unreachable):
-    """The gateway wants a key, or another one."""
+    """The gateway needs an API key, or another one."""
 
 
-class RehearsalClient:
-    """`told` hears of each reply as it comes."""
+class SmokeTestClient:
+    """Calls `on_reply` with each reply as it arrives."""
 
-    def __init__(self, http: httpx2.AsyncClient, name: str, told: Callable[[Reply], None]) -> None:
+    def __init__(
+        self, http: httpx2.AsyncClient, name: str, on_reply: Callable[[Reply], None]
+    ) -> None:
         self._http = http
-        self._told = told
+        self._on_reply = on_reply
         self._count = 0
         self.username = f"{name}-{secrets.token_hex(4)}"
 
     async def read_rules(self) -> dict[str, Rule]:
-        return read_rules(await self._ask("GET"))
+        return parse_rules(await self._ask("GET"))
 
     async def change_lane(self, priority: str, **values: Any) -> dict[str, Rule]:
-        """Gives all rules as they are now."""
-        return read_rules(await self._ask("PATCH", {LANES[priority]: values}))
+        """Returns the rules of all lanes after the change."""
+        return parse_rules(await self._ask("PATCH", {LANES[priority]: values}))
 
     async def send(self, priorities: Sequence[str], *, pause_s: float = 0.0) -> list[Reply]:
-        """One request for each; the next is begun `pause_s` after the one before.
+        """Sends one request for each priority, and starts each `pause_s` after the one before.
 
-        Raises Unreachable if all are refused for one reason that is no matter of batches.
+        Raises Unreachable if the gateway refuses all of them for the same reason.
         """
         tasks = []
         async with asyncio.TaskGroup() as group:
@@ -76,8 +78,8 @@ class RehearsalClient:
         except httpx2.HTTPError as error:
             reply = Reply(request, 0, code=type(error).__name__)
         else:
-            reply = read_reply(request, response.status_code, _read_json(response))
-        self._told(reply)
+            reply = parse_reply(request, response.status_code, _parse_json(response))
+        self._on_reply(reply)
         return reply
 
     async def _ask(self, method: str, body: Any = None) -> Mapping[str, Any]:
@@ -90,36 +92,36 @@ class RehearsalClient:
         except httpx2.HTTPError as error:
             raise Unreachable(
                 f"No gateway answers at {url} ({type(error).__name__}): start one with `make run`,"
-                " or name it with --url."
+                " or pass its URL with --url."
             ) from None
-        document = _read_json(response)
+        document = _parse_json(response)
         if response.status_code in (401, 403):
             raise Refused(
-                f"The gateway refuses {what} ({response.status_code}): give a staff key"
+                f"The gateway refuses {what} ({response.status_code}): pass a staff key"
                 " with --api-key or in LLMBATCH_API_KEY."
             )
         if response.status_code == 200 and document:
             return document
         if target := response.headers.get("location"):
-            raise Unreachable(f"{url} sends on to {target}: name that one with --url.")
-        told = document.get("detail") or "no gateway answers there; name another one with --url."
-        raise Unreachable(f"{what} at {url} gave {response.status_code}: {told}")
+            raise Unreachable(f"{url} redirects to {target}: pass that URL with --url.")
+        detail = document.get("detail") or "no gateway answers there; pass another URL with --url."
+        raise Unreachable(f"{what} at {url} returned {response.status_code}: {detail}")
 
 
 @asynccontextmanager
 async def open_client(
-    url: str, *, name: str, api_key: str, timeout_s: float, told: Callable[[Reply], None]
-) -> AsyncIterator[RehearsalClient]:
+    url: str, *, name: str, api_key: str, timeout_s: float, on_reply: Callable[[Reply], None]
+) -> AsyncIterator[SmokeTestClient]:
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, mounts=NO_PROXY)
     except (ValueError, httpx2.InvalidURL) as error:
         raise Unreachable(f"--url or --api-key cannot be used: {error}.") from None
     async with http:
-        yield RehearsalClient(http, name, told)
+        yield SmokeTestClient(http, name, on_reply)
 
 
-def read_rules(document: Mapping[str, Any]) -> dict[str, Rule]:
+def parse_rules(document: Mapping[str, Any]) -> dict[str, Rule]:
     try:
         return {
             priority: Rule(
@@ -132,11 +134,11 @@ def read_rules(document: Mapping[str, Any]) -> dict[str, Rule]:
         }
     except (KeyError, TypeError, ValueError):
         raise Unreachable(
-            "What answers GET /v1/settings is no gateway of this kind: name another with --url."
+            "The answer to GET /v1/settings is not a gateway's: pass another URL with --url."
         ) from None
 
 
-def read_reply(request: Request, status: int, document: Mapping[str, Any]) -> Reply:
+def parse_reply(request: Request, status: int, document: Mapping[str, Any]) -> Reply:
     if status != 200:
         code = str(document.get("code", "without JSON"))
         return Reply(request, status, code=code, detail=str(document.get("detail", "")))
@@ -152,11 +154,11 @@ def read_reply(request: Request, status: int, document: Mapping[str, Any]) -> Re
             latency_ms=int(document["latency_ms"]),
         )
     except (KeyError, TypeError, ValueError):
-        return Reply(request, status, code="without a gateway's document")
+        return Reply(request, status, code="unexpected JSON")
     return Reply(request, status, answer)
 
 
-def _read_json(response: httpx2.Response) -> Mapping[str, Any]:
+def _parse_json(response: httpx2.Response) -> Mapping[str, Any]:
     try:
         document = json.loads(response.content)
     except ValueError:

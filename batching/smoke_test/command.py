@@ -1,4 +1,4 @@
-"""What `quick_batch_test` and `live_batch_test` have in common: options, table, decision."""
+"""The base of `quick_batch_test` and `live_batch_test`: options, table and exit status."""
 
 import asyncio
 import os
@@ -10,28 +10,31 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.smoke_test.client import RehearsalClient, Unreachable, open_client
-from batching.smoke_test.rules import Reply, describe_strangers
+from batching.smoke_test.client import SmokeTestClient, Unreachable, open_client
+from batching.smoke_test.rules import Reply, describe_other_traffic
 
 COLUMNS = ("request", "priority", "batch", "size", "waited", "answered after", "status")
-FORM = "{:12} {:8} {:>7} {:>5} {:>9} {:>15}  {}"
+ROW_FORMAT = "{:12} {:8} {:>7} {:>5} {:>9} {:>15}  {}"
+# The exit status of a command that Ctrl-C ended.
 INTERRUPTED = 130
-"""the exit status of what Ctrl-C ended"""
 
 
-class RehearsalCommand(BaseCommand):
+class SmokeTestCommand(BaseCommand):
     requires_system_checks: list[str] = []
     requires_migrations_checks = False
+    # The prefix of its usernames.
     name: str
-    """what its usernames begin with"""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--url", default=f"http://127.0.0.1:{settings.PORT}")
-        parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer")
+        url = f"http://127.0.0.1:{settings.PORT}"
+        parser.add_argument("--url", default=url, help=f"the gateway's URL ({url})")
+        parser.add_argument(
+            "--timeout", type=float, default=60.0, help="seconds to wait for one answer (60)"
+        )
         parser.add_argument(
             "--api-key",
             default=os.environ.get("LLMBATCH_API_KEY", ""),
-            help="a staff key, where API_ACCESS=key (default: LLMBATCH_API_KEY)",
+            help="a staff key, needed if API_ACCESS=key (default: LLMBATCH_API_KEY)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,54 +45,57 @@ class RehearsalCommand(BaseCommand):
         except asyncio.CancelledError:
             raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
         if findings:
-            raise CommandError("The batches are not as the rules say.")
-        self.stdout.write(self.style.SUCCESS("The batches are as the rules say."))
+            raise CommandError("The batches violate the rules.")
+        self.stdout.write(self.style.SUCCESS("The batches obey the rules."))
 
     async def _run(self, options: dict[str, Any]) -> list[str]:
-        _stop_on_signals()
+        _cancel_on_signals()
         key, timeout_s = options["api_key"], options["timeout"]
         async with open_client(
-            options["url"], name=self.name, api_key=key, timeout_s=timeout_s, told=self.hear
+            options["url"],
+            name=self.name,
+            api_key=key,
+            timeout_s=timeout_s,
+            on_reply=self.handle_reply,
         ) as client:
-            return await self.rehearse(client, options)
+            return await self.run_test(client, options)
 
-    def hear(self, reply: Reply) -> None:
-        """A reply came."""
+    def handle_reply(self, reply: Reply) -> None:
+        """Called with each reply as it arrives."""
 
     @abstractmethod
-    async def rehearse(self, client: RehearsalClient, options: dict[str, Any]) -> list[str]:
-        """Everything that is not as the rules say."""
+    async def run_test(self, client: SmokeTestClient, options: dict[str, Any]) -> list[str]:
+        """Sends requests, and returns a sentence for each violation of the rules."""
 
     def write_table(self, replies: Sequence[Reply]) -> None:
-        self.stdout.write(FORM.format(*COLUMNS))
+        self.stdout.write(ROW_FORMAT.format(*COLUMNS))
         for reply in sorted(replies, key=lambda r: r.answer.batch_id if r.answer else 0):
-            self.stdout.write(FORM.format(*_describe(reply)))
+            self.stdout.write(ROW_FORMAT.format(*_describe(reply)))
 
     def write_findings(self, replies: Sequence[Reply], findings: Sequence[str]) -> None:
-        if strangers := describe_strangers(replies):
-            self.stdout.write(self.style.WARNING(f"  {strangers}"))
+        if other_traffic := describe_other_traffic(replies):
+            self.stdout.write(self.style.WARNING(f"  {other_traffic}"))
         for finding in findings:
             self.stdout.write(self.style.ERROR(f"  {finding}"))
 
 
-def _stop_on_signals() -> None:
-    """The first signal cancels this task; further ones must not cut off what it then restores."""
-    loop, task, asked = asyncio.get_running_loop(), asyncio.current_task(), []
+def _cancel_on_signals() -> None:
+    """Lets the first signal cancel this task. Later signals must not interrupt its clean-up."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
-    def stop() -> None:
-        if not asked:
-            asked.append(True)
+    def cancel() -> None:
+        if not task.cancelling():
             task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, cancel)
 
 
 def _describe(reply: Reply) -> Sequence[object]:
     request, answer = reply.request, reply.answer
     if answer is None:
-        told = f"{reply.status or 'no reply'} {reply.code}"
-        return (request.id, request.priority, "–", "–", "–", "–", told)
+        status = f"{reply.status or 'no reply'} {reply.code}"
+        return (request.id, request.priority, "–", "–", "–", "–", status)
     times = (f"{answer.queue_ms:,} ms", f"{answer.latency_ms:,} ms")
     return (request.id, request.priority, answer.batch_id, answer.batch_size, *times, reply.status)

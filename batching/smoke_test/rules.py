@@ -1,6 +1,6 @@
-"""Judges what a running gateway did with requests: are the batches as its rules say?
+"""Checks from the answers of a running gateway whether its batches obeyed its lane rules.
 
-Times are seconds on the server's own clocks, so a slow client is not blamed on the gateway.
+Times are seconds on the server's own clocks, so that a slow client causes no finding.
 """
 
 from collections import defaultdict
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from batching.engine.lanes import Scope, TokenBudget
 
+# The server's clocks may differ by this.
 EARLY_S = 0.02
-"""by which the server's clocks may differ"""
+# A batch may leave this long after it is due.
 LATE_S = 0.5
-"""what a batch may take to leave once it may"""
+# An idle gateway needs this long to store a request and to queue it.
 REACTION_S = 0.05
-"""what an idle gateway needs to store a request and to hear of it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One priority's rules, as GET /v1/settings gives them."""
+    """One lane's rules from GET /v1/settings."""
 
     window_s: float
     max_batch: int
@@ -27,8 +27,8 @@ class Rule:
     scope: str = Scope.EVERYONE
 
     @property
-    def room(self) -> int:
-        """How many fit one call: the model's output limit may hold fewer than max_batch."""
+    def capacity(self) -> int:
+        """Requests that fit one call: max_batch, or fewer if the model's output limit is lower."""
         return min(self.max_batch, max(1, TokenBudget().answers // self.tokens))
 
 
@@ -37,8 +37,8 @@ class Request:
     priority: str
     id: str
     username: str
+    # Unique to this request; the prompt asks the model to repeat it.
     word: str
-    """the model was asked to repeat it; no other request has it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a request. Without an answer `code` and `detail` say why; status 0 is none."""
+    """A request's answer, or the `code` and `detail` of its error. Status 0 means no response."""
 
     request: Request
     status: int
@@ -74,7 +74,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class SentBatch:
-    """The answers that name one batch, each with its request."""
+    """The answers from one batch, each with its request."""
 
     id: int
     answers: tuple[tuple[Request, Answer], ...]
@@ -93,7 +93,7 @@ class SentBatch:
 
     @property
     def is_shared(self) -> bool:
-        """Other traffic is in it."""
+        """Whether it also holds requests of other clients."""
         return self.size > len(self.answers)
 
     @property
@@ -106,11 +106,11 @@ class SentBatch:
 
     @property
     def waited_s(self) -> float:
-        """How long its oldest request waited."""
+        """The wait of its oldest request."""
         return max(answer.queue_ms for _, answer in self.answers) / 1000
 
     def find_due(self, rule: Rule) -> float:
-        """When it should leave: once it is full, or when its oldest request's window ends."""
+        """When it should leave: when it is full, or when its oldest request's window ends."""
         accepted = [answer.accepted for _, answer in self.answers]
         due = min(accepted) + rule.window_s
         return min(due, max(accepted)) if self.size >= rule.max_batch else due
@@ -124,12 +124,12 @@ def group_batches(replies: Sequence[Reply]) -> list[SentBatch]:
     return [SentBatch(batch_id, tuple(found)) for batch_id, found in sorted(members.items())]
 
 
-def judge_batches(replies: Sequence[Reply], rules: Mapping[str, Rule]) -> list[str]:
-    """What is not as the rules say, a sentence each; nothing if all is."""
-    findings = [finding for reply in replies for finding in _judge_reply(reply, replies)]
+def check_batches(replies: Sequence[Reply], rules: Mapping[str, Rule]) -> list[str]:
+    """Returns a sentence for each violation of the rules."""
+    findings = [finding for reply in replies for finding in _check_reply(reply, replies)]
     batches, pure = group_batches(replies), []
     for batch in batches:
-        if wrong := _judge_members(batch, rules):
+        if wrong := _check_members(batch, rules):
             findings += wrong
         else:
             pure.append(batch)
@@ -138,25 +138,25 @@ def judge_batches(replies: Sequence[Reply], rules: Mapping[str, Rule]) -> list[s
     for batch in pure:
         rule = rules[batch.priorities[0]]
         findings += (
-            _judge_lag(batch, rule, lags[batch.id])
-            or _judge_early(batch, rule)
-            or _judge_torn(batch, rule, pure, slack_s=slack_s)
+            _check_lag(batch, rule, lags[batch.id])
+            or _check_early(batch, rule)
+            or _check_left_behind(batch, rule, pure, slack_s=slack_s)
         )
     return findings
 
 
-def describe_strangers(replies: Sequence[Reply]) -> str:
-    """Which batches were not ours alone; "" if all were."""
+def describe_other_traffic(replies: Sequence[Reply]) -> str:
+    """Names the batches that hold other clients' requests; "" if there are none."""
     shared = [str(batch.id) for batch in group_batches(replies) if batch.is_shared]
     if not shared:
         return ""
     return (
-        f"Other traffic shares a batch ({', '.join(shared)}): what it did to their fill and moment"
-        " cannot be judged."
+        f"Other traffic shares a batch ({', '.join(shared)}): its size and the time it left cannot"
+        " be checked."
     )
 
 
-def _judge_reply(reply: Reply, replies: Sequence[Reply]) -> list[str]:
+def _check_reply(reply: Reply, replies: Sequence[Reply]) -> list[str]:
     request, answer = reply.request, reply.answer
     if answer is None:
         status = reply.status or "no reply"
@@ -177,37 +177,39 @@ def _judge_reply(reply: Reply, replies: Sequence[Reply]) -> list[str]:
     ][:1]
 
 
-def _judge_members(batch: SentBatch, rules: Mapping[str, Rule]) -> list[str]:
+def _check_members(batch: SentBatch, rules: Mapping[str, Rule]) -> list[str]:
     if len(batch.priorities) > 1:
         return [f"Batch {batch.id} mixes {' and '.join(batch.priorities)}."]
     rule = rules[batch.priorities[0]]
     if len(batch.sizes) > 1 or batch.size < len(batch.answers):
-        told = " and ".join(map(str, sorted(batch.sizes)))
-        return [f"Batch {batch.id} says it holds {told}; {len(batch.answers)} answers name it."]
+        sizes = " and ".join(map(str, sorted(batch.sizes)))
+        return [f"Batch {batch.id} reports size {sizes}; {len(batch.answers)} answers name it."]
     if batch.size > rule.max_batch:
         return [f"Batch {batch.id} holds {batch.size}, more than {rule.max_batch}."]
     if batch.is_shared and rule.scope == Scope.USERNAME:
-        return [f"Batch {batch.id} holds another's request, although its scope is one username."]
+        return [
+            f"Batch {batch.id} holds another client's request, although its scope is one username."
+        ]
     return []
 
 
 def _measure_lag(batch: SentBatch, rules: Mapping[str, Rule], batches: list[SentBatch]) -> float:
-    """How much later it left than it might. Until our own calls ended it may have had no slot."""
+    """Seconds from when it could leave. It may have waited for the slot of one of our calls."""
     due = batch.find_due(rules[batch.priorities[0]])
     freed = [other.ended for other in batches if due < other.ended <= batch.left]
     return max(0.0, batch.left - max([due, *freed]))
 
 
-def _judge_lag(batch: SentBatch, rule: Rule, lag_s: float) -> list[str]:
+def _check_lag(batch: SentBatch, rule: Rule, lag_s: float) -> list[str]:
     if lag_s <= LATE_S:
         return []
     why = "it was full" if batch.size >= rule.max_batch else f"its window of {rule.window_s:g} s"
     return [f"Batch {batch.id} left late, {lag_s:.2f} s after {why}."]
 
 
-def _judge_early(batch: SentBatch, rule: Rule) -> list[str]:
+def _check_early(batch: SentBatch, rule: Rule) -> list[str]:
     early = batch.waited_s < rule.window_s - EARLY_S
-    if not early or batch.size >= rule.room or batch.is_shared:
+    if not early or batch.size >= rule.capacity or batch.is_shared:
         return []
     return [
         f"Batch {batch.id} left with {batch.size} of {rule.max_batch} after {batch.waited_s:.2f} s,"
@@ -215,11 +217,11 @@ def _judge_early(batch: SentBatch, rule: Rule) -> list[str]:
     ]
 
 
-def _judge_torn(
+def _check_left_behind(
     batch: SentBatch, rule: Rule, batches: Sequence[SentBatch], *, slack_s: float
 ) -> list[str]:
-    """It left with room for a request that had waited long enough for the gateway to know it."""
-    if batch.size >= rule.room or batch.is_shared:
+    """Finds a request that had waited long enough to be in the batch, but was left behind."""
+    if batch.size >= rule.capacity or batch.is_shared:
         return []
     for other in batches:
         if other.priorities != batch.priorities or other is batch:

@@ -1,117 +1,123 @@
-"""Scenarios against a running gateway, each judged by its rules."""
+"""Runs scenarios against a running gateway, and checks each by its rules."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from batching.management.progress import progress_bar
-from batching.smoke_test.client import Refused, RehearsalClient, Unreachable
-from batching.smoke_test.command import RehearsalCommand
-from batching.smoke_test.rules import Reply, Rule, describe_strangers, group_batches, judge_batches
+from batching.smoke_test.client import Refused, SmokeTestClient, Unreachable
+from batching.smoke_test.command import SmokeTestCommand
+from batching.smoke_test.rules import (
+    Reply,
+    Rule,
+    check_batches,
+    describe_other_traffic,
+    group_batches,
+)
 
 BURST = 60
 MIXED = ["HIGH", "MEDIUM", "HIGH", "LOW"] * 8
 CHANGED_WINDOW_S, CHANGED_MAX = 0.5, 2
+# Processes of a fleet read changed settings within a second.
 SETTLE_S = 1.5
-"""doors and workers of a fleet read changed settings at most a second late"""
 RESTORE_TRIES, RESTORE_PAUSE_S = 3, 0.5
 
 Rules = Mapping[str, Rule]
 Outcome = tuple[list[Reply], list[str]]
-Scenario = Callable[[RehearsalClient, Rules], Awaitable[Outcome]]
+Scenario = Callable[[SmokeTestClient, Rules], Awaitable[Outcome]]
 
 
 class NotRestored(Unreachable):
-    """The settings could not be put back; the message has their old values."""
+    """The settings could not be restored; the message names their old values."""
 
 
-async def window_only(client: RehearsalClient, rules: Rules) -> Outcome:
-    """Fewer than fill a batch: it leaves when its window ends."""
-    return await _send_at_once(client, rules, "HIGH", max(1, rules["HIGH"].room - 1))
+async def window_only(client: SmokeTestClient, rules: Rules) -> Outcome:
+    """One request less than a full batch: it leaves when its window ends."""
+    return await _send_at_once(client, rules, "HIGH", max(1, rules["HIGH"].capacity - 1))
 
 
-async def size_only(client: RehearsalClient, rules: Rules) -> Outcome:
+async def size_only(client: SmokeTestClient, rules: Rules) -> Outcome:
     """Exactly a full batch: it leaves at once, before its window ends."""
     rule = rules["MEDIUM"]
-    replies, findings = await _send_at_once(client, rules, "MEDIUM", rule.room)
+    replies, findings = await _send_at_once(client, rules, "MEDIUM", rule.capacity)
     waited_s = max((batch.waited_s for batch in group_batches(replies)), default=0.0)
-    own = not findings and not describe_strangers(replies)
-    if own and rule.room == rule.max_batch and waited_s >= rule.window_s > 0:
+    own = not findings and not describe_other_traffic(replies)
+    if own and rule.capacity == rule.max_batch and waited_s >= rule.window_s > 0:
         findings.append(f"A full batch waited {waited_s:.2f} s instead of leaving at once.")
     return replies, findings
 
 
-async def overflow(client: RehearsalClient, rules: Rules) -> Outcome:
+async def overflow(client: SmokeTestClient, rules: Rules) -> Outcome:
     """One more than two full batches: the rest waits for its own window."""
-    return await _send_at_once(client, rules, "HIGH", 2 * rules["HIGH"].room + 1)
+    return await _send_at_once(client, rules, "HIGH", 2 * rules["HIGH"].capacity + 1)
 
 
-async def mixed_load(client: RehearsalClient, rules: Rules) -> Outcome:
-    """All priorities, some every moment: none mixes, none leaves before it is due."""
+async def mixed_load(client: SmokeTestClient, rules: Rules) -> Outcome:
+    """All priorities, one request every 50 ms: no batch mixes them or leaves before it is due."""
     replies = await client.send(MIXED, pause_s=0.05)
-    return replies, judge_batches(replies, rules)
+    return replies, check_batches(replies, rules)
 
 
-async def burst(client: RehearsalClient, rules: Rules) -> Outcome:
-    """Many at once: as few calls as can hold them."""
+async def burst(client: SmokeTestClient, rules: Rules) -> Outcome:
+    """Many requests at once: they leave in full batches."""
     return await _send_at_once(client, rules, "HIGH", BURST)
 
 
-async def settings_change(client: RehearsalClient, rules: Rules) -> Outcome:
+async def settings_change(client: SmokeTestClient, rules: Rules) -> Outcome:
     """The next batch obeys a changed window and size; the old values are restored."""
     async with _changed_lane(client, old=rules["HIGH"]) as changed:
         return await _send_at_once(client, changed, "HIGH", CHANGED_MAX + 1)
 
 
 SCENARIOS: dict[str, tuple[Scenario, Callable[[Rules], int]]] = {
-    "window only": (window_only, lambda rules: max(1, rules["HIGH"].room - 1)),
-    "size only": (size_only, lambda rules: rules["MEDIUM"].room),
-    "overflow": (overflow, lambda rules: 2 * rules["HIGH"].room + 1),
+    "window only": (window_only, lambda rules: max(1, rules["HIGH"].capacity - 1)),
+    "size only": (size_only, lambda rules: rules["MEDIUM"].capacity),
+    "overflow": (overflow, lambda rules: 2 * rules["HIGH"].capacity + 1),
     "mixed load": (mixed_load, lambda rules: len(MIXED)),
     "burst": (burst, lambda rules: BURST),
     "settings change": (settings_change, lambda rules: CHANGED_MAX + 1),
 }
 
 
-class Command(RehearsalCommand):
+class Command(SmokeTestCommand):
     help = (
         "Runs scenarios against a running gateway: " + ", ".join(SCENARIOS) + ". Ends with status 1"
-        " if the batches are not as the gateway's rules say."
+        " if the batches violate the gateway's rules."
     )
     name = "live-batch-test"
-    bar: tqdm
+    bar: "tqdm[NoReturn]"
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--only", choices=SCENARIOS, help="this scenario alone")
+        parser.add_argument("--only", choices=SCENARIOS, help="run only this scenario")
         parser.add_argument(
             "--no-settings-change", action="store_true", help="leave the settings as they are"
         )
 
-    def hear(self, reply: Reply) -> None:
+    def handle_reply(self, reply: Reply) -> None:
         self.bar.update(1)
 
-    async def rehearse(self, client: RehearsalClient, options: dict[str, Any]) -> list[str]:
+    async def run_test(self, client: SmokeTestClient, options: dict[str, Any]) -> list[str]:
         rules = await client.read_rules()
         names = [options["only"]] if options["only"] else list(SCENARIOS)
         if options["no_settings_change"]:
             names = [name for name in names if name != "settings change"]
         if not names:
-            raise CommandError("--no-settings-change leaves nothing of this --only.")
+            raise CommandError("--only names the scenario that --no-settings-change leaves out.")
         total = sum(SCENARIOS[name][1](rules) for name in names)
         self.stdout.write(f"{total} requests as {client.username} to {options['url']}")
         findings: list[str] = []
-        with progress_bar("Rehearsing", total=total, unit="requests") as self.bar:
+        with progress_bar("Testing", total=total, unit="requests") as self.bar:
             for name in names:
-                findings += await self._play(name, client, rules)
+                findings += await self._run_scenario(name, client, rules)
         return findings
 
-    async def _play(self, name: str, client: RehearsalClient, rules: Rules) -> list[str]:
+    async def _run_scenario(self, name: str, client: SmokeTestClient, rules: Rules) -> list[str]:
         scenario = SCENARIOS[name][0]
         try:
             replies, findings = await scenario(client, rules)
@@ -123,12 +129,12 @@ class Command(RehearsalCommand):
             return []
         batches = len(group_batches(replies))
         slowest = max((r.answer.latency_ms for r in replies if r.answer), default=0)
-        decision = "NOT as the rules say" if findings else "as the rules say"
+        verdict = "VIOLATES the rules" if findings else "obeys the rules"
         style = self.style.ERROR if findings else self.style.SUCCESS
         self.bar.clear()
         self.stdout.write(
             f"{name:16} {len(replies):3} requests, {batches:2} batches, slowest {slowest:5,} ms: "
-            + style(decision)
+            + style(verdict)
         )
         if findings:
             self.write_table(replies)
@@ -137,21 +143,24 @@ class Command(RehearsalCommand):
 
 
 async def _send_at_once(
-    client: RehearsalClient, rules: Rules, priority: str, count: int
+    client: SmokeTestClient, rules: Rules, priority: str, count: int
 ) -> Outcome:
     replies = await client.send([priority] * count)
-    return replies, judge_batches(replies, rules)
+    return replies, check_batches(replies, rules)
 
 
 @asynccontextmanager
-async def _changed_lane(client: RehearsalClient, *, old: Rule) -> AsyncIterator[Rules]:
-    """Gives the changed rules; raises Refused if there may be none, NotRestored at the end."""
+async def _changed_lane(client: SmokeTestClient, *, old: Rule) -> AsyncIterator[Rules]:
+    """Yields the changed rules, and restores the old ones at the end.
+
+    Raises Refused if they may not be changed, and NotRestored if they cannot be restored.
+    """
     try:
         rules = await client.change_lane("HIGH", window_s=CHANGED_WINDOW_S, max_batch=CHANGED_MAX)
         await asyncio.sleep(SETTLE_S)
         yield rules | {"HIGH": replace(old, window_s=CHANGED_WINDOW_S, max_batch=CHANGED_MAX)}
     except Refused:
-        raise  # nothing was changed
+        raise  # Nothing was changed.
     except BaseException:
         await _restore_lane(client, old)
         raise
@@ -159,7 +168,7 @@ async def _changed_lane(client: RehearsalClient, *, old: Rule) -> AsyncIterator[
         await _restore_lane(client, old)
 
 
-async def _restore_lane(client: RehearsalClient, old: Rule) -> None:
+async def _restore_lane(client: SmokeTestClient, old: Rule) -> None:
     why = "they have other values"
     for attempt in range(RESTORE_TRIES):
         await asyncio.sleep(attempt * RESTORE_PAUSE_S)

@@ -1,4 +1,4 @@
-"""The judge of a rehearsal: every fault has its finding alone, and a good run has none."""
+"""The checks of the smoke test: each violation has exactly one finding, a good run has none."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,15 +10,15 @@ from batching.smoke_test.rules import (
     Reply,
     Request,
     Rule,
-    describe_strangers,
-    judge_batches,
+    check_batches,
+    describe_other_traffic,
 )
 
 RULES = {"HIGH": Rule(0.2, 6, 1000), "MEDIUM": Rule(1.0, 4, 5000), "LOW": Rule(4.0, 4, 10_000)}
 
 
 def batch(priority: str, count: int, batch_id: int, **fields: Any) -> list[Reply]:
-    """As it should be: full ones leave at once, others after their window."""
+    """A batch that obeys the rules: it leaves full at once, or after its window."""
     rule = RULES[priority]
     waited_ms = 10 if count == rule.max_batch else round(rule.window_s * 1000) + 3
     return [
@@ -41,12 +41,12 @@ def refuse(**fields: Any) -> Reply:
     return Reply(Request("HIGH", "high 1", "us", "w"), **fields)
 
 
-def test_batches_as_the_rules_say_have_no_findings() -> None:
+def test_batches_that_obey_the_rules_have_no_findings() -> None:
     quick = batch("HIGH", 3, 1) + batch("MEDIUM", 3, 2) + batch("LOW", 2, 3)
-    assert judge_batches(quick, RULES) == []
+    assert check_batches(quick, RULES) == []
     overflow = batch("HIGH", 6, 1) + batch("HIGH", 6, 2) + batch("HIGH", 1, 3)
-    assert judge_batches(overflow, RULES) == []
-    assert judge_batches([], RULES) == []
+    assert check_batches(overflow, RULES) == []
+    assert check_batches([], RULES) == []
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_batches_as_the_rules_say_have_no_findings() -> None:
         pytest.param(
             batch("HIGH", 2, 1) + batch("HIGH", 1, 2, queue_ms=210),
             "Batch 1 left with 2 of 6 although high 2.0 had waited for 0.20 s.",
-            id="torn",
+            id="left behind",
         ),
         pytest.param(batch("MEDIUM", 5, 1), "Batch 1 holds 5, more than 4.", id="overfull"),
         pytest.param(
             batch("HIGH", 3, 1, batch_size=2),
-            "Batch 1 says it holds 2; 3 answers name it.",
+            "Batch 1 reports size 2; 3 answers name it.",
             id="size too small",
         ),
         pytest.param(
@@ -105,59 +105,59 @@ def test_batches_as_the_rules_say_have_no_findings() -> None:
         ),
     ],
 )
-def test_each_fault_has_its_finding_alone(replies: list[Reply], finding: str) -> None:
-    assert judge_batches(replies, RULES) == [finding]
+def test_each_violation_has_exactly_one_finding(replies: list[Reply], finding: str) -> None:
+    assert check_batches(replies, RULES) == [finding]
 
 
-def test_swapped_texts_are_found_and_a_model_that_disobeys_is_not() -> None:
+def test_swapped_texts_are_found_and_a_disobedient_model_is_not() -> None:
     first, second = batch("HIGH", 2, 1)
     assert first.answer
     assert second.answer
     swapped = replace(first, answer=replace(first.answer, text=second.answer.text))
-    (finding,) = judge_batches([swapped, second], RULES)
+    (finding,) = check_batches([swapped, second], RULES)
     assert finding == "high 1.0 got an answer with the word of high 1.1."
     stubborn = replace(first, answer=replace(first.answer, text="I would rather not."))
-    assert judge_batches([stubborn, second], RULES) == []
+    assert check_batches([stubborn, second], RULES) == []
 
 
-def test_busy_gateway_is_not_blamed_for_what_it_had_not_heard_of_yet() -> None:
+def test_busy_gateway_may_leave_requests_behind_that_just_arrived() -> None:
     """Full batches that took 0.2 s to leave show how far behind it was with its requests."""
     full = batch("HIGH", 6, 1, queue_ms=206)
     rest = batch("HIGH", 4, 2, queue_ms=273) + batch("HIGH", 1, 3, accepted=100.03, queue_ms=260)
-    assert judge_batches(full + rest, RULES) == []
-    assert len(judge_batches(rest, RULES)) == 1
+    assert check_batches(full + rest, RULES) == []
+    assert len(check_batches(rest, RULES)) == 1
 
 
 def test_waiting_for_a_call_slot_is_not_late() -> None:
     """The second left when the call of the first had ended; the third well after that."""
     first = batch("HIGH", 6, 1, latency_ms=1500)
     second = batch("HIGH", 6, 2, queue_ms=1510)
-    assert judge_batches(first + second, RULES) == []
-    (finding,) = judge_batches(first + batch("HIGH", 6, 3, queue_ms=2100), RULES)
+    assert check_batches(first + second, RULES) == []
+    (finding,) = check_batches(first + batch("HIGH", 6, 3, queue_ms=2100), RULES)
     assert finding.startswith("Batch 3 left late, 0.60 s")
 
 
 def test_output_limit_of_the_model_makes_batches_smaller() -> None:
     rules = {"MEDIUM": Rule(1.0, 12, 5000)}
     replies = batch("MEDIUM", 11, 1, queue_ms=40) + batch("MEDIUM", 1, 2, queue_ms=1003)
-    assert rules["MEDIUM"].room == 11
-    assert judge_batches(replies, rules) == []
+    assert rules["MEDIUM"].capacity == 11
+    assert check_batches(replies, rules) == []
 
 
-def test_no_window_tears_nothing() -> None:
+def test_lane_without_a_window_leaves_nothing_behind() -> None:
     rules = {"HIGH": Rule(0.0, 6)}
     replies = batch("HIGH", 1, 1, queue_ms=8) + batch("HIGH", 2, 2, queue_ms=21)
-    assert judge_batches(replies, rules) == []
+    assert check_batches(replies, rules) == []
 
 
-def test_other_traffic_is_told_and_not_blamed_on_the_rules() -> None:
+def test_other_traffic_is_reported_without_a_finding() -> None:
     shared = batch("HIGH", 3, 1, batch_size=5, queue_ms=120)
-    assert judge_batches(shared, RULES) == []
-    assert describe_strangers(shared).startswith("Other traffic shares a batch (1)")
-    assert describe_strangers(batch("HIGH", 3, 1)) == ""
+    assert check_batches(shared, RULES) == []
+    assert describe_other_traffic(shared).startswith("Other traffic shares a batch (1)")
+    assert describe_other_traffic(batch("HIGH", 3, 1)) == ""
 
 
-def test_other_traffic_in_a_lane_of_single_usernames_is_a_fault() -> None:
+def test_other_traffic_in_a_lane_of_single_usernames_is_a_violation() -> None:
     rules = {"HIGH": Rule(0.2, 6, scope="username")}
-    (finding,) = judge_batches(batch("HIGH", 3, 1, batch_size=5), rules)
-    assert finding == "Batch 1 holds another's request, although its scope is one username."
+    (finding,) = check_batches(batch("HIGH", 3, 1, batch_size=5), rules)
+    assert finding == "Batch 1 holds another client's request, although its scope is one username."

@@ -1,4 +1,4 @@
-"""quick_batch_test and live_batch_test against a real gateway, and against what is none."""
+"""quick_batch_test and live_batch_test against a real gateway, and against other servers."""
 
 import asyncio
 import json
@@ -24,16 +24,16 @@ from llmbatch.tests.fixtures.server import PATIENCE_S, PATIENT, ROOT, Server, fr
 
 pytestmark = pytest.mark.server
 
+# Eight requests arrive within these windows on a busy machine, too.
 WINDOWS = f"""{PATIENT};
     UPDATE settings_app_lane SET window_s = 3 WHERE priority = 2;
     UPDATE settings_app_lane SET window_s = 5 WHERE priority < 2"""
-"""within which eight requests arrive on a busy machine too"""
+# `manage.py` that tolerates the delays of a busy machine. The limits have tests of their own.
 PROGRAM = """import sys
-from batching import rehearsal
-rehearsal.LATE_S, rehearsal.REACTION_S = 60.0, 60.0
+from batching.smoke_test import rules
+rules.LATE_S, rules.REACTION_S = 60.0, 60.0
 from django.core.management import execute_from_command_line
 execute_from_command_line(["manage.py", *sys.argv[1:]])"""
-"""`manage.py` that forgives what a busy machine does late; its limits have tests of their own"""
 LANE = {"window_s": 0.2, "max_batch": 6, "tokens": 1000, "batch_scope": "everyone"}
 
 
@@ -44,7 +44,7 @@ def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def call(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """In this process, which takes no second to start."""
+    """Runs the command in this process, which saves the start of another."""
     out, errors, code = StringIO(), "", 0
     try:
         call_command(command, *arguments, stdout=out)
@@ -74,22 +74,22 @@ def read_high(url: str) -> tuple[float, int]:
 
 
 @pytest.fixture(scope="module")
-def _played_on(
+def _smoke_tested(
     _model_of_servers: ModelThread, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("rehearsal")
+    folder = tmp_path_factory.mktemp("smoke-test")
     with Server(folder, prepare=WINDOWS, GEMINI_BASE_URL=_model_of_servers.url) as server:
         yield server
 
 
 @pytest.fixture
-def server(model: ModelThread, _played_on: Server) -> Server:
-    """Nobody else asks it meanwhile."""
-    return _played_on
+def server(model: ModelThread, _smoke_tested: Server) -> Server:
+    """A gateway that has no other clients during the test."""
+    return _smoke_tested
 
 
 class Liar(BaseHTTPRequestHandler):
-    """Answers everybody out of one batch, whatever the priority."""
+    """Pretends that all requests shared one batch, whatever their priority."""
 
     settings: Any = dict.fromkeys(("high_priority", "medium_priority", "low_priority"), LANE)
 
@@ -139,7 +139,7 @@ class Keyless(Liar):
 
 
 class Stubborn(Liar):
-    """Lets its settings be read alone."""
+    """Lets its settings be read, but not changed."""
 
     def do_PATCH(self) -> None:
         self._read()
@@ -147,7 +147,7 @@ class Stubborn(Liar):
 
 
 class Forgetful(Liar):
-    """Changes its settings and never puts them back."""
+    """Changes its settings once, and never restores them."""
 
     changes = 0
 
@@ -170,7 +170,7 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
-async def test_quick_test_shows_who_shared_a_batch(server: Server) -> None:
+async def test_quick_test_shows_which_requests_shared_a_batch(server: Server) -> None:
     done = await run_beside("quick_batch_test", "--url", server.url)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if " ms" in line]
@@ -178,25 +178,26 @@ async def test_quick_test_shows_who_shared_a_batch(server: Server) -> None:
     assert found == {("HIGH", "3"): 3, ("MEDIUM", "3"): 3, ("LOW", "2"): 2}
     assert len({row[3] for row in rows}) == 3
     assert "as quick-batch-test-" in done.stdout
-    assert "as the rules say" in done.stdout
+    assert "obey the rules" in done.stdout
 
 
-async def test_live_test_plays_every_scenario_and_restores_the_settings(server: Server) -> None:
+async def test_live_test_runs_every_scenario_and_restores_the_settings(server: Server) -> None:
     before = httpx2.get(f"{server.url}/v1/settings").json()
     done = await run_beside("live_batch_test", "--url", server.url)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("window only", "size only", "overflow", "mixed load", "burst", "settings change"):
         assert f"{name} " in done.stdout
-    assert "NOT" not in done.stdout
+    assert "VIOLATES" not in done.stdout
     assert httpx2.get(f"{server.url}/v1/settings").json() == before
     only = await run_beside("live_batch_test", "--url", server.url, "--only", "window only")
-    assert only.stdout.count("as the rules say") == 2
+    assert "obeys the rules" in only.stdout
+    assert "obey the rules" in only.stdout
 
 
-async def test_settings_are_restored_although_a_scenario_fails(
+async def test_settings_are_restored_if_a_scenario_fails(
     server: Server, model: ModelThread
 ) -> None:
-    """No answer comes within so short a time."""
+    """The model answers after the client's timeout."""
     model.set_pace(Pace(total_s=20.0))
     before = read_high(server.url)
     slow = ["--url", server.url, "--timeout", "3", "--only", "settings change"]
@@ -223,7 +224,7 @@ async def test_settings_are_restored_after_a_signal(
     assert (process.returncode, errors) == (130, "CommandError: Interrupted.\n")
 
 
-def test_settings_that_stay_changed_are_told_with_their_old_values() -> None:
+def test_settings_that_cannot_be_restored_are_reported() -> None:
     with serve(Forgetful) as url:
         done = call("live_batch_test", "--url", url, "--only", "settings change")
     assert done.returncode == 1
@@ -238,22 +239,22 @@ def test_refused_change_of_settings_is_left_out() -> None:
     assert "settings change  left out. The gateway refuses PATCH" in done.stdout
 
 
-def test_nothing_to_do_is_no_success() -> None:
+def test_live_test_without_a_scenario_fails() -> None:
     only = ["--only", "settings change", "--no-settings-change"]
     with serve(Liar) as url:
         assert call("live_batch_test", "--url", url, *only).returncode == 1
 
 
 @pytest.mark.parametrize("command", ["quick_batch_test", "live_batch_test"])
-def test_batches_against_the_rules_end_with_status_1(command: str) -> None:
+def test_batches_that_violate_the_rules_end_with_status_1(command: str) -> None:
     with serve(Liar) as url:
         done = call(command, "--url", url, *(["--only", "mixed load"] if "live" in command else []))
     assert done.returncode == 1
     assert "Batch 1 mixes" in done.stdout
-    assert "not as the rules say" in done.stderr
+    assert "violate the rules" in done.stderr
 
 
-def test_what_is_no_gateway_gets_one_sentence() -> None:
+def test_other_servers_are_reported_in_one_sentence() -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with serve(Page) as page, serve(Stranger) as stranger, serve(Keyless) as keyless:
         for url in (nobody, page, stranger, keyless, "no url at all"):
