@@ -1,5 +1,5 @@
-# The gateway as one process. /app/data holds the database and the secrets made at the first start,
-# /app/logs the two rotating log files; nothing else is written.
+# The gateway as one process. It writes only to /app/data (the database, and the secrets that the
+# first start generates) and to /app/logs (two rotating log files).
 FROM python:3.11.14-slim-bookworm AS packages
 COPY requirements.txt /
 RUN python -m venv /opt/venv \
@@ -15,7 +15,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /app gateway
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY . .
-# The secret is for this step alone: without it one would be made and kept in the image.
+# Only this step uses the secret. Without it, one would be generated and stay in the image.
 RUN python -m compileall -q . \
     && DJANGO_SECRET_KEY=unused python manage.py collectstatic --noinput --verbosity 0 \
     && install --directory --owner gateway --group gateway --mode 0750 data logs

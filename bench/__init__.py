@@ -1,0 +1,1 @@
+"""Measurements of the gateway and mutation tests of its engine."""

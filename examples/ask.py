@@ -1,4 +1,4 @@
-"""Ask one question; then six at once, which leave in one model call."""
+"""Ask one question; then six at once, which share one model call."""
 
 import asyncio
 import os
@@ -14,14 +14,14 @@ async def ask(client: httpx.AsyncClient, prompt: str) -> dict:
     body = {"username": "demo", "prompt": prompt, "priority": "HIGH"}
     reply = await client.post("/v1/query", json=body)
     if reply.is_error:
-        # Every error has a sentence and a code; 429 and 503 say in Retry-After when to come back.
+        # Every error has a code and a sentence. Retry-After of a 429 or 503 says when to try again.
         error = reply.json()
         raise SystemExit(f"{reply.status_code} {error['code']}: {error['detail']}")
     return reply.json()
 
 
 async def main() -> None:
-    # A client waits for at most its priority's latency target and 30 s.
+    # An answer takes at most the priority's latency target and 30 s.
     async with httpx.AsyncClient(base_url=URL, headers=HEADERS, timeout=60) as client:
         answer = await ask(client, "Why is the sky blue?")
         print(answer["text"], f"({answer['latency_ms']} ms)")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ask and wait; read along; submit, poll and cancel.
+# Ask and wait; stream; submit, poll and cancel.
 set -euo pipefail
 url=${LLMBATCH_URL:-http://localhost:8000}
 key=(-H "Authorization: Bearer ${LLMBATCH_API_KEY:-}")
@@ -10,11 +10,11 @@ echo "== wait for the answer"
 curl -sS --fail-with-body "${key[@]}" "${json[@]}" "$url/v1/query" \
   -d '{"username": "demo", "prompt": "Why is the sky blue?", "priority": "HIGH"}'
 
-echo; echo "== read the text while it is written"
+echo; echo "== stream the answer while the model writes it"
 curl -sS --fail-with-body -N "${key[@]}" "${json[@]}" "$url/v1/query" -H 'Accept: text/event-stream' \
   -d '{"username": "demo", "prompt": "Why is the sea salty?", "priority": "HIGH"}'
 
-echo "== submit, and ask for the state until it is answered"
+echo "== submit, and poll until the request is answered"
 id="demo-$RANDOM$RANDOM"
 curl -sS --fail-with-body "${key[@]}" "${json[@]}" "$url/v1/query" -H 'Prefer: respond-async' \
   -d "{\"username\": \"demo\", \"request_id\": \"$id\", \"prompt\": \"Why do cats purr?\"}"
@@ -24,7 +24,7 @@ until state=$(curl -sS --fail-with-body "${key[@]}" "$url/v1/query/$id"); [[ $st
 done
 echo "$state"
 
-echo "== submit, and think better of it"
+echo "== submit, and cancel"
 curl -sS --fail-with-body "${key[@]}" "${json[@]}" "$url/v1/query" -H 'Prefer: respond-async' \
   -d "{\"username\": \"demo\", \"request_id\": \"$id-2\", \"prompt\": \"Never mind\", \"priority\": \"LOW\"}"
 echo

@@ -1,4 +1,4 @@
-"""Many prompts over one WebSocket; each answer comes as soon as it is there."""
+"""Many prompts over one WebSocket; each answer arrives when it is ready."""
 
 import asyncio
 import json

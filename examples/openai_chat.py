@@ -1,4 +1,4 @@
-"""OpenAI's own client, with another base URL."""
+"""OpenAI's own client with the gateway as its base URL."""
 
 import os
 

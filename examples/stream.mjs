@@ -1,5 +1,5 @@
-// Read an answer while the model writes it: with fetch, because EventSource cannot POST.
-// Runs with `node stream.mjs`, and in a page whose origin CORS_ALLOWED_ORIGINS lists.
+// Stream an answer while the model writes it: with fetch, because EventSource cannot POST.
+// Runs with `node stream.mjs`, or in a page whose origin is in CORS_ALLOWED_ORIGINS.
 
 const env = globalThis.process?.env ?? {};
 const url = env.LLMBATCH_URL ?? "http://localhost:8000";
@@ -17,7 +17,7 @@ export async function* ask(prompt) {
   for await (const piece of reply.body.pipeThrough(new TextDecoderStream())) {
     buffer += piece;
     const frames = buffer.split("\n\n");
-    buffer = frames.pop(); // the beginning of a frame that is not whole yet
+    buffer = frames.pop(); // the incomplete last frame
     for (const frame of frames) yield JSON.parse(frame.slice("data: ".length));
   }
 }

@@ -1,4 +1,4 @@
-"""Read an answer while the model writes it."""
+"""Stream an answer while the model writes it."""
 
 import json
 import os
@@ -21,7 +21,7 @@ with httpx.stream("POST", f"{URL}/v1/query", json=BODY, headers=HEADERS, timeout
             case "text":
                 print(event["content"], end="", flush=True)
             case "restart":
-                print("\n-- what stands above is void; the answer begins anew --")
+                print("\n-- discard the text above: the answer starts again --")
             case "done":
                 print(f"\n-- {event['tokens_used']} tokens, {event['latency_ms']} ms --")
             case "error":

@@ -1,7 +1,7 @@
 """Submit now, fetch the answer later.
 
-The request keeps its id whatever happens to this program: sent again with the same id and prompt it
-joins the running request or gets the stored answer, and is never asked for twice.
+The request id makes retries safe: a request with the same id and prompt joins the running one or
+returns the stored answer, so the model is never called twice for it.
 """
 
 import os
@@ -23,10 +23,13 @@ BODY = {
 with httpx.Client(base_url=URL, headers=HEADERS, timeout=60) as client:
     submitted = client.post("/v1/query", json=BODY, headers={"Prefer": "respond-async"})
     submitted.raise_for_status()
-    where = submitted.headers["Location"]
-    print(f"accepted: {where}")
-    while (state := client.get(where).raise_for_status().json())["status"] in ("queued", "running"):
-        print(f"{state['status']}, place {state['position']}, about {state['estimate_s']} s")
+    path = submitted.headers["Location"]
+    print(f"accepted: {path}")
+    while (state := client.get(path).raise_for_status().json())["status"] in (
+        "queued",
+        "running",
+    ):
+        print(f"{state['status']}, position {state['position']}, about {state['estimate_s']} s")
         time.sleep(0.3)
 
 if state["error"]:

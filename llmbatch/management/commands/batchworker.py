@@ -15,29 +15,29 @@ from llmbatch.migration_check import demand_migrations
 
 
 class Command(BaseCommand):
-    help = "Runs batches beside other workers, over Postgres and Redis."
+    help = "Runs batches as one of several workers. Needs Postgres and Redis."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--name",
             default="",
-            help="stays the same over restarts, so that what a killed worker held is taken back"
-            " after half a lease (default: made of the host and the process id)",
+            help="a name that stays the same after a restart, so that a killed worker's batches are"
+            " reclaimed after half a lease (default: the host's name and the process id)",
         )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
         if not settings.REDIS_URL:
-            raise CommandError("A worker needs REDIS_URL: it hears of requests over Redis.")
+            raise CommandError("A worker needs REDIS_URL: Redis notifies it of requests.")
         demand_migrations()
         use_uvloop()
         asyncio.run(self._work(name or f"{socket.gethostname()}:{os.getpid()}"))
 
     async def _work(self, name: str) -> None:
         runtime = Runtime(name=name, takes_requests=False)
-        stopping, hurrying = asyncio.Event(), asyncio.Event()
+        stopping, aborting = asyncio.Event(), asyncio.Event()
 
         def stop() -> None:
-            (hurrying if stopping.is_set() else stopping).set()
+            (aborting if stopping.is_set() else stopping).set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         await stopping.wait()
         ends = [
             asyncio.create_task(runtime.consumer.finish_running(), name="finish"),
-            asyncio.create_task(hurrying.wait(), name="hurry"),
+            asyncio.create_task(aborting.wait(), name="abort"),
         ]
         await asyncio.wait(ends, timeout=settings.DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:

@@ -1,4 +1,4 @@
-"""Starts the web server and the batch consumer in one process."""
+"""Serves the gateway: the web server and the batch consumer in one process."""
 
 import asyncio
 import gc
@@ -15,20 +15,20 @@ logger = logging.getLogger("batching")
 
 
 class Command(BaseCommand):
-    help = "Serves the gateway: the web server and the batch consumer in one process."
+    help = "Serves the gateway: the web server, and the batch consumer in the same process."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default=settings.HOST)
-        parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument("--host", default=settings.HOST, help="address to listen on")
+        parser.add_argument("--port", type=int, default=settings.PORT, help="port to listen on")
         parser.add_argument(
             "--no-consumer",
             action="store_true",
-            help="leave the batches to `manage.py batchworker` processes (needs REDIS_URL)",
+            help="run no batches; `manage.py batchworker` processes do it (needs REDIS_URL)",
         )
 
     def handle(self, *args: Any, host: str, port: int, no_consumer: bool, **options: Any) -> None:
         if no_consumer and not settings.REDIS_URL:
-            raise CommandError("--no-consumer needs REDIS_URL: workers are other processes.")
+            raise CommandError("--no-consumer needs REDIS_URL to reach the workers.")
         demand_migrations()
         use_uvloop()
         # Importing Daphne's server installs its reactor on the event loop chosen above.
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         configure_runtime(name=f"{socket.gethostname()}:{port}", runs_batches=not no_consumer)
         server = DrainingServer(application, host=host, port=port, start=get_runtime)
         gc.collect()
-        gc.freeze()  # what is loaded by now lives as long as the process
+        gc.freeze()  # Objects loaded so far stay until the process ends.
         gc.set_threshold(20_000, 50, 100)
         self.stdout.write(f"Serving on http://{host}:{port}/ - stop with Ctrl-C.")
         server.run()
