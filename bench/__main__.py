@@ -1,4 +1,4 @@
-"""`python -m bench [section ...]` prints what the gateway costs, as Markdown tables."""
+"""`python -m bench [section ...]` prints measurements of the gateway as Markdown tables."""
 
 import argparse
 import platform
@@ -31,12 +31,12 @@ SECTIONS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("section", nargs="*", help=f"of {', '.join(SECTIONS)}; default: all")
-    # Ends like an error would, so that the servers that run meanwhile are ended too.
+    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (default: all)")
+    # Ends with an exception, so that the servers that were started are stopped, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     names = parser.parse_args().section or list(SECTIONS)
     if unknown := [name for name in names if name not in SECTIONS]:
-        sys.exit(f"There is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}.")
+        sys.exit(f"There is no section {unknown[0]!r}; the sections are {', '.join(SECTIONS)}.")
     version, cores = platform.python_version(), psutil.cpu_count()
     load = psutil.getloadavg()[0]
     print_note(f"Python {version}, {cores} cores, load {load:.1f} before the start.")

@@ -18,12 +18,12 @@ SQL = """
     WINDOW batch AS (PARTITION BY batch_id)
 """
 FORMULA = """\
-Open loop. `added = client latency - wait - model time` for each request, the model taking exactly
-0.3 s for a whole reply. `wait` is what the rules alone ask for: until the batch's last request
-arrived if it left full, else until its first `due_at`; never below 0. So everything else counts as
-added: HTTP, validation, both commits, timers, the channel layer, splitting, and the load
-generator's own time. `added (claim)` takes `batch.created_at - chat.received_at -
-batch.lateness_ms` as the wait instead, which leaves out what passes between arrival and claim. The
+Open loop. `added = client latency - wait - model time` for each request; a whole reply of the model
+takes exactly 0.3 s. `wait` is the wait that the rules require: until the batch's last request
+arrived if it left full, else until its first `due_at`, and never below 0. So everything else counts
+as added: HTTP, validation, both commits, timers, the channel layer, splitting, and the load
+generator's own time. `added (claim)` uses `batch.created_at - chat.received_at -
+batch.lateness_ms` as the wait instead, which excludes the time between arrival and claim. The
 floor is the latency of a hello-world application under the same Daphne at the same rate."""
 
 

@@ -49,8 +49,8 @@ ROWS_BY_COMMIT = {50: 5000, 1: 1500}
 ROUNDS = 3
 MODEL_S = 0.3
 OWNER_SQL = "SELECT owner FROM chats_chat WHERE status = 'running'"
+# The first call with this prompt takes ten seconds longer.
 HANGING = "[[fault:slow-10:1]] Why? {}"
-"""the first call that holds this prompt takes ten seconds longer"""
 
 
 def measure_fleet() -> None:
@@ -64,7 +64,7 @@ def measure_fleet() -> None:
 
 
 def _compare_throughput() -> None:
-    """In rounds that alternate: what else the machine does changes meanwhile."""
+    """Alternates the setups in each round, because the other load on the machine changes."""
     rows, rounds = [], [[_saturate_setup(count) for count in range(3)] for _ in range(ROUNDS)]
     for count, label in enumerate(SETUPS):
         ratios = sorted(measured[count][0] / measured[0][0] for measured in rounds)
@@ -80,22 +80,22 @@ def _compare_throughput() -> None:
         f"Closed loop of {CLIENTS} clients for {SECONDS} s after a warm-up, from two load"
         f" generators; the median of {ROUNDS} rounds that alternate, the ratio within each. Load,"
         " model service, all servers and, for the fleet, Postgres and Redis share"
-        f" {psutil.cpu_count()} cores: more processes have hardly more processor here. `server"
-        " CPU`, in cores, is the gateway's own processes'."
+        f" {psutil.cpu_count()} cores: more processes hardly get more CPU time here. `server"
+        " CPU`, in cores, is that of the gateway's own processes."
     )
 
 
 def _saturate_setup(count: int) -> tuple:
-    """Solo, or a fleet of so many web processes and as many workers."""
+    """Measures solo, or a fleet of `count` web processes and as many workers."""
     with (
         model_service(MODEL_S) as model,
-        fleet(model, doors=count, workers=count) if count else gateway(model) as servers,
+        fleet(model, web_processes=count, workers=count) if count else gateway(model) as servers,
     ):
         return _saturate(servers)
 
 
 def _saturate(servers: GatewayProcess | FleetProcesses) -> tuple:
-    """Answers per second, then the other columns."""
+    """Returns the answers per second, then the other columns."""
     _load(servers.urls, seconds=WARM_S)
     ((last_batch,),) = servers.query("SELECT max(id) FROM batching_batch")
     before = servers.cpu_s()
@@ -115,7 +115,7 @@ def _saturate(servers: GatewayProcess | FleetProcesses) -> tuple:
 
 
 def _load(urls: list[str], *, seconds: float) -> list[dict]:
-    """Two load generators, whose clients spread evenly over the addresses."""
+    """Runs two load generators, whose clients spread evenly over the addresses."""
     load = partial(run_load, kind="saturate", clients=CLIENTS // 2, seconds=seconds)
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(load, (urls[0], urls[-1])))
@@ -141,33 +141,35 @@ def _compare_layers() -> None:
         rows,
     )
     print_note(
-        f"Send until received, one after the other within one process, mean of {EXCHANGES} groups;"
-        " making and reading the messages is included. A fleet sends two small ones more per batch"
-        " (dispatched, taken), and every worker reads every announcement."
+        f"From send to receive, one group after the other within one process, mean of {EXCHANGES}"
+        " groups; building and parsing the messages is included. A fleet sends two more small ones"
+        " per batch (dispatched, taken), and every worker reads every announcement."
     )
 
 
 async def _time_layer(layer, size: int) -> tuple[float, float]:
-    """Seconds per group, and of them the processor's."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")  # they name the channels
+    """Returns the seconds per group, and the CPU seconds among them."""
+    os.environ.setdefault(
+        "DJANGO_SETTINGS_MODULE", "llmbatch.settings"
+    )  # The settings name the channels.
     from batching import messages
 
     channel = f"bench.{uuid.uuid4().hex}"
-    hearing = asyncio.create_task(layer.receive(channel))
-    await asyncio.sleep(0.5)  # the subscription
+    receiving = asyncio.create_task(layer.receive(channel))
+    await asyncio.sleep(0.5)  # Lets the subscription begin.
     await layer.send(channel, {"type": "ready"})
-    await asyncio.wait_for(hearing, 5)
+    await asyncio.wait_for(receiving, 5)
     items = [_make_item(number) for number in range(size)]
     outcomes = {item.id: OUTCOME for item in items}
     for exchange in range(WARM_EXCHANGES + EXCHANGES):
         if exchange == WARM_EXCHANGES:
             wall_s, cpu_s = time.perf_counter(), time.process_time()
-        await layer.send(channel, messages.accepted_message(items, process="door", clock=0.0))
+        await layer.send(channel, messages.accepted_message(items, process="web", clock=0.0))
         messages.parse_accepted(await layer.receive(channel), process="worker", clock=0.0)
         await layer.send(channel, messages.finished_message(outcomes))
         messages.parse_finished(await layer.receive(channel))
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    await layer.flush()  # closes the connections
+    await layer.flush()  # Closes the connections.
     return wall_s / EXCHANGES, cpu_s / EXCHANGES
 
 
@@ -200,12 +202,12 @@ def _compare_commits() -> None:
     print_note(
         f"`submit_chats` alone, in one thread, without HTTP; medians of {ROUNDS} rounds of"
         f" {ROWS_BY_COMMIT[50]} and {ROWS_BY_COMMIT[1]} rows that alternate. SQLite with"
-        " synchronous=NORMAL waits for no disk at a commit; Postgres does, as it is configured."
+        " synchronous=NORMAL does not wait for the disk at a commit; Postgres, as configured, does."
     )
 
 
 def _run_self(url: str) -> list[float]:
-    """Accepts rows in a process whose settings name the database."""
+    """Measures submissions in a process whose settings name the database."""
     with tempfile.TemporaryDirectory() as logs:
         variables = {"DATABASE_URL": url, "LOG_DIR": logs, "REDIS_URL": ""}
         variables = os.environ | variables | {"DJANGO_SETTINGS_MODULE": "llmbatch.settings"}
@@ -216,7 +218,7 @@ def _run_self(url: str) -> list[float]:
 
 
 def _accept_rows(per_commit: int) -> float:
-    """Rows per second."""
+    """Returns the rows per second."""
     from chats.submission import submit_chats
 
     chats = [_make_chat() for _ in range(ROWS_BY_COMMIT[per_commit])]
@@ -243,12 +245,13 @@ def _compare_recoveries() -> None:
         ["another worker, `LEASE_S` 3", *_recover(3, workers=2)],
         ["restarted at once, same `--name`", *_recover(15, workers=1)],
     ]
-    header = ["who takes over", *(f"round {k + 1}" for k in range(ROUNDS)), "median"]
+    header = ["taken over by", *(f"round {k + 1}" for k in range(ROUNDS)), "median"]
     print_table("From a worker's `kill -9` to its waiting client's answer", header, rows)
     print_note(
-        f"Killed during its call; the second call takes {MODEL_S} s. Leases are renewed and looked"
-        " at every quarter of their length; the second sweep, half a second after the first, takes"
-        " up what was put back. A restart includes the start of Python and Django."
+        f"Killed during its call; the second call takes {MODEL_S} s. Leases are renewed and"
+        " checked every quarter of their length; the second sweep, half a second after the first,"
+        " claims the requests that were queued again. A restart includes the start of Python and"
+        " Django."
     )
 
 
@@ -256,7 +259,7 @@ def _recover(lease_s: int, *, workers: int) -> list[str]:
     seconds = []
     with (
         faulty_model_service(MODEL_S) as model,
-        fleet(model, doors=1, workers=workers, LEASE_S=str(lease_s)) as processes,
+        fleet(model, web_processes=1, workers=workers, LEASE_S=str(lease_s)) as processes,
         ThreadPoolExecutor(1) as pool,
     ):
         for number in range(ROUNDS):
@@ -272,18 +275,18 @@ def _recover(lease_s: int, *, workers: int) -> list[str]:
 
 
 def _wait_for_owner(processes: FleetProcesses) -> str:
-    """The worker that runs the one open request, once its call waits for the reply."""
+    """Returns the worker that runs the one open request, once its call waits for the reply."""
     limit = time.monotonic() + 10
     while not (rows := processes.query(OWNER_SQL)):
         if time.monotonic() > limit:
             raise TimeoutError("The request was never sent to the model.")
         time.sleep(0.05)
-    time.sleep(1)  # the reply would take ten
+    time.sleep(1)  # The reply would take ten seconds.
     return rows[0][0].partition("#")[0]
 
 
 def _ask(url: str, prompt: str) -> float:
-    """Gives the moment of the answer."""
+    """Returns when the answer arrived, on the monotonic clock."""
     body = json.dumps({"username": "bench", "prompt": prompt, "priority": "HIGH"}).encode()
     headers = {"content-type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/query", data=body, headers=headers)

@@ -1,4 +1,4 @@
-"""The floor: a hello-world ASGI application under the same Daphne and the same event loop.
+"""The lower bound: a hello-world ASGI application under the same Daphne and the same event loop.
 
 `python -m bench.hello PORT`
 """

@@ -7,8 +7,8 @@ import uvloop
 from bench.processes import gateway, model_service, run_load
 from bench.tables import count_failures, milliseconds, percentile, print_note, print_table
 
+# At 50 requests/s, a batch of six would be full before its window of 0.2 s ends.
 ROOMY = {"high_priority": {"max_batch": 50}}
-"""at 50 requests/s a batch of six is full before its window of 0.2 s ends"""
 SQL = """
     SELECT lateness_ms / 1000.0,
            (julianday(dispatched_at) - julianday(min(due_at))) * 86400.0, count(*)
@@ -35,13 +35,13 @@ def measure_lateness() -> None:
         rows.append(_describe(f"{label}: claimed", [row[1] for row in measured], failed))
     print_table(
         "Window lateness: dispatch - due, HIGH, window 0.2 s",
-        ["load", "p50", "p99", "most", "batches", "failed"],
+        ["load", "p50", "p99", "maximum", "batches", "failed"],
         rows,
     )
     print_note(
-        "Batches that left by their window only. `planner` is `Batch.lateness_ms`: taken from the"
-        " queue, on the monotonic clock. `claimed` is `dispatched_at - due_at` of the rows: when"
-        " the claim began, after which the rows are committed and the call is made."
+        "Batches that left by their window only. `planner` is `Batch.lateness_ms`: when the"
+        " planner took the batch, on the monotonic clock. `claimed` is `dispatched_at - due_at` of"
+        " the rows: when the claim began; the commit of the rows and the call follow."
     )
 
 

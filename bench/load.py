@@ -1,4 +1,4 @@
-"""A load generator that costs little: raw HTTP over kept connections, in one process.
+"""A cheap load generator: raw HTTP over persistent connections, in one process.
 
 `python -m bench.load` reads a job as JSON from standard input and prints its result as JSON.
 """
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 @dataclass(slots=True)
 class Result:
-    """`latencies` in seconds, by the request's number; `documents` if they were asked for."""
+    """`latencies` in seconds and HTTP `statuses`, both by the request's number."""
 
     latencies: dict[int, float] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
@@ -21,7 +21,7 @@ class Result:
 
 
 class Load:
-    def __init__(self, url: str, *, path: str, bodies: str, warm: int = 0) -> None:
+    def __init__(self, url: str, *, path: str, bodies: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname, parts.port
         self._path = path
@@ -63,11 +63,11 @@ class Load:
         """A closed loop: each client sends its next request when it has its answer."""
         began, numbers = time.perf_counter(), iter(range(10**9))
 
-        async def keep_asking() -> None:
+        async def keep_sending() -> None:
             while time.perf_counter() - began < seconds:
                 await self.request(next(numbers))
 
-        await asyncio.gather(*(keep_asking() for _ in range(clients)))
+        await asyncio.gather(*(keep_sending() for _ in range(clients)))
         self.result.duration = time.perf_counter() - began
 
     async def burst(self, *, clients: int) -> None:
@@ -96,6 +96,6 @@ if __name__ == "__main__":
 
     import uvloop
 
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     uvloop.run(main())

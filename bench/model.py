@@ -1,8 +1,8 @@
-"""A model service that is nearly free: the whole reply in one event after a fixed time.
+"""A cheap model service, which sends the whole reply in one event after a fixed time.
 
-`python -m bench.model SECONDS` prints its address. With `members` behind that the reply is
-streamed, one member after another, evenly over that time; with `stamped` in small pieces, each with
-the time at which it was written.
+`python -m bench.model SECONDS [STYLE]` prints its address. The style `members` streams the members
+of the reply evenly over that time; `stamped` streams small pieces, each with the time at which it
+was written.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ import json
 import sys
 import time
 
+# Pieces of a stamped answer.
 PIECES = 20
-"""of a stamped answer"""
 ANSWER = "An answer of some length, as a model might give one. " * 4
 
 

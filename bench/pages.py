@@ -1,4 +1,4 @@
-"""Pages over a small and over a large history: what growth by a hundred costs, and the queries."""
+"""Times and queries of pages over a small history and over one a hundred times as large."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ def _measure_database(name: str, database) -> None:
     )
     print_note(
         f"Medians of {REQUESTS} requests, the lower of {ROUNDS} rounds that alternate between the"
-        " histories; inside one process, through Django's test client, so without the web server."
+        " histories; inside one process through Django's test client, without the web server."
         f" The large history was filled in {filled_s[1]:.0f} s."
     )
 
@@ -105,7 +105,7 @@ def _sqlite_database() -> Iterator[str]:
 
 
 def _run_self(url: str, task: str, rows: int):
-    """Runs `task` in a process whose settings name the database; gives what it printed."""
+    """Runs `task` in a process whose settings name the database. Returns its printed result."""
     with tempfile.TemporaryDirectory() as logs:
         variables = {"DATABASE_URL": url, "LOG_DIR": logs, "REDIS_URL": "", "API_ACCESS": "open"}
         variables |= {"DJANGO_DEBUG": "false", "TLS_PROXY": "false", "DJANGO_ALLOWED_HOSTS": ""}
@@ -127,8 +127,8 @@ def _measure(rows: int) -> dict[str, dict]:
     client = Client(SERVER_NAME="localhost")
     staff, _ = User.objects.get_or_create(username="bench", is_staff=True, is_superuser=True)
     client.force_login(staff)
-    places = _describe_days() | {"middle": rows // 2}
-    return {page: _time_page(client, path.format(**places)) for page, path in PAGES.items()} | {
+    values = _describe_days() | {"middle": rows // 2}
+    return {page: _time_page(client, path.format(**values)) for page, path in PAGES.items()} | {
         EXPORT: asyncio.run(_time_export())
     }
 
@@ -140,7 +140,7 @@ def _describe_days() -> dict[str, str]:
 
 
 async def _time_export() -> dict:
-    """A part of the file: 200 chats, the first with whatever comes before it."""
+    """Times the first part of the file: the header and 200 chats."""
     from chats.export import stream_chats
     from chats.selectors import ChatFilter
 
@@ -163,7 +163,7 @@ def _time_page(client, path: str) -> dict:
         assert response.status_code == 200, (path, response.status_code)
     with CaptureQueriesContext(connection) as captured:
         client.get(path)
-    queries = len(captured)  # at once: the next request empties the log
+    queries = len(captured)  # Read now, because the next request empties the log.
     seconds = []
     for _ in range(REQUESTS):
         began = time.perf_counter()

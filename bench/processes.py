@@ -1,4 +1,4 @@
-"""Starts the processes that a measurement needs, each in a folder of its own that goes away."""
+"""Starts the processes of a measurement, each with its own temporary folder."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def model_service(seconds: float, style: str = "whole") -> Iterator[str]:
 
 @contextmanager
 def faulty_model_service(seconds: float) -> Iterator[str]:
-    """Prompts choose their faults by markers, as in the tests."""
+    """Markers in prompts select faults, as in the tests."""
     command = [
         sys.executable,
         "-m",
@@ -151,7 +151,7 @@ def migrate(variables: dict[str, str]) -> None:
 
 
 def find_missing_service() -> str:
-    """Which service does not answer; "" if both do."""
+    """Describes the service that does not answer; "" if both answer."""
     import psycopg
     import redis
 
@@ -168,7 +168,7 @@ def find_missing_service() -> str:
 
 @contextmanager
 def postgres_database(server: str) -> Iterator[str]:
-    """The URL of a new database beside the one that `server` names."""
+    """Creates a database on the server of the URL `server`, and yields its URL."""
     import psycopg
 
     name = f"bench_{uuid.uuid4().hex[:12]}"
@@ -181,21 +181,21 @@ def postgres_database(server: str) -> Iterator[str]:
 
 
 class FleetProcesses:
-    """Doors, at `urls`, and workers, by name. They end with the `stack`."""
+    """Web processes, at `urls`, and workers, by name. They end with the `stack`."""
 
     def __init__(self, folder: str, variables: dict[str, str], stack: ExitStack) -> None:
         self.urls: list[str] = []
         self._folder, self._variables, self._stack = folder, variables, stack
         self._processes: dict[str, subprocess.Popen] = {}
 
-    def start_door(self) -> None:
+    def start_web_process(self) -> None:
         port = free_port()
-        self._start(f"door {port}", "serve", "--no-consumer", "--port", str(port))
+        self._start(f"web {port}", "serve", "--no-consumer", "--port", str(port))
         self.urls.append(f"http://127.0.0.1:{port}")
         wait_until_up(f"{self.urls[-1]}/health")
 
     def start_worker(self, name: str) -> None:
-        """Returns when it runs batches."""
+        """Starts a worker, and returns when it runs batches."""
         log = self._start(name, "batchworker", "--name", name)
         limit = time.monotonic() + 30
         while b"Worker" not in log.read_bytes():
@@ -204,7 +204,7 @@ class FleetProcesses:
             time.sleep(0.02)
 
     def kill(self, name: str) -> float:
-        """As `kill -9`; gives the moment on the monotonic clock."""
+        """Kills the process as `kill -9` does. Returns the time on the monotonic clock."""
         self._processes[name].kill()
         self._processes[name].wait()
         return time.monotonic()
@@ -223,7 +223,7 @@ class FleetProcesses:
         )
 
     def _start(self, name: str, *arguments: str) -> Path:
-        """Gives the file that the new process writes to."""
+        """Starts a process, and returns the file that it writes to."""
         path = Path(self._folder) / f"{uuid.uuid4().hex}.log"
         with open(path, "w") as log:
             options = {"env": self._variables, "stdout": log, "stderr": log}
@@ -236,7 +236,7 @@ class FleetProcesses:
 def fleet(
     model_url: str,
     *,
-    doors: int,
+    web_processes: int,
     workers: int,
     **environment: str,
 ) -> Iterator[FleetProcesses]:
@@ -253,8 +253,8 @@ def fleet(
         processes = FleetProcesses(folder, variables, stack)
         for name in WORKERS[:workers]:
             processes.start_worker(name)
-        for _ in range(doors):
-            processes.start_door()
+        for _ in range(web_processes):
+            processes.start_web_process()
         for url in processes.urls:
             wait_until_up(f"{url}/health/ready")
         yield processes

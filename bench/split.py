@@ -1,4 +1,4 @@
-"""What it gains that each answer is released when its own value closes."""
+"""How much earlier answers arrive because each is released when its own value closes."""
 
 from statistics import mean
 

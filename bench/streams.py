@@ -1,4 +1,4 @@
-"""How long a text takes from the model to the client that reads it while it is written."""
+"""How long a streamed text takes from the model to the client."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ _DIRECT = {"contents": [{"parts": [{"text": _PROMPTS}]}]}
 
 @dataclass
 class Ages:
-    """Seconds from the model's writing of a piece until its reader has it."""
+    """Seconds from when the model wrote a piece until the client received it."""
 
     first: list[float] = field(default_factory=list)
     later: list[float] = field(default_factory=list)
@@ -28,8 +28,8 @@ class Ages:
 
     def take(self, stamps: list[str], *, is_first: bool) -> None:
         now = time.monotonic()
-        for place, stamp in enumerate(stamps):
-            ages = self.first if is_first and place == 0 else self.later
+        for position, stamp in enumerate(stamps):
+            ages = self.first if is_first and position == 0 else self.later
             ages.append(now - float(stamp))
 
 
@@ -42,11 +42,11 @@ def measure_streams() -> None:
             rows.append(_describe(f"{rate} streams/s", ages))
         rows.append(_describe("floor: read from the model directly, 1 call/s", floor))
     header = ["", "first text p50", "p99", "every piece p50", "p99", "streams", "failed"]
-    print_table("From the model's writing to the reader", header, rows)
+    print_table("From the model to the client", header, rows)
     print_note(
         f"HIGH, batches of up to six, replies of {REPLY_S} s in 20 pieces per answer. Each piece"
         " holds the time at which the model service wrote it, on the clock that all processes of"
-        " the machine share; its age is taken when the reader has it."
+        " the machine share; its age is measured when the client receives it."
     )
 
 
@@ -60,7 +60,7 @@ def _describe(label: str, ages: Ages) -> list[object]:
 
 
 async def _offer(url: str, *, rate: int) -> Ages:
-    """An open loop of streams."""
+    """Starts streams on the clock: an open loop."""
     ages, tasks, began = Ages(), [], time.monotonic()
     for number in range(int(rate * SECONDS)):
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
@@ -94,7 +94,7 @@ async def _read_directly(url: str) -> Ages:
 
 
 async def _post(url: str, path: str, document: dict, *, accept: str):
-    """The lines of the response's body."""
+    """Yields the lines of the response's body."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     body = json.dumps(document).encode()

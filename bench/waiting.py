@@ -1,4 +1,4 @@
-"""Thousands of clients that wait at the same time: threads and memory of the server."""
+"""Threads and memory of the server while thousands of clients wait."""
 
 import threading
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ import psutil
 from bench.processes import GatewayProcess, gateway, model_service, run_load
 from bench.tables import count_failures, print_note, print_table
 
+# Longer than the server needs to accept all requests.
 MODEL_S = 10.0
-"""longer than it takes until the last of them is accepted"""
 CLIENTS = (1000, 5000)
 INTERVALS_SQL = """
     SELECT (julianday(received_at) - 2440587.5) * 86400.0,
@@ -44,7 +44,7 @@ def measure_waiting() -> None:
     )
     print_note(
         "All sent at once, each on a connection of its own; 1000 call slots, so that every batch's"
-        " call is open too. Threads and memory are the server process's most meanwhile. `at once`"
+        " call is open too. Threads and memory are the server process's maximum. `at once`"
         " counts stored rows between acceptance and answer."
     )
 
@@ -53,7 +53,7 @@ def _wait_together(clients: int) -> list[object]:
     with model_service(MODEL_S) as model, gateway(model, MODEL_CALL_SLOTS="1000") as server:
         run_load(server.url, "burst", clients=1)
         idle = _observe(server)
-        with _most_usage(server) as most:
+        with _maximum_usage(server) as most:
             result = run_load(server.url, "burst", clients=clients)
         ((batches,),) = server.query("SELECT count(*) FROM batching_batch WHERE id > 1")
         together = _count_together(server.query(INTERVALS_SQL))
@@ -77,7 +77,7 @@ def _observe(server: GatewayProcess) -> Usage:
 
 
 @contextmanager
-def _most_usage(server: GatewayProcess):
+def _maximum_usage(server: GatewayProcess):
     most, done = Usage(), threading.Event()
 
     def watch() -> None:
