@@ -3,8 +3,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,12 +28,10 @@ class Refused(Unreachable):
 class SmokeTestClient:
     """Calls `on_reply` with each reply as it arrives."""
 
-    def __init__(
-        self, http: httpx2.AsyncClient, name: str, on_reply: Callable[[Reply], None]
-    ) -> None:
+    def __init__(self, http: httpx2.AsyncClient, name: str) -> None:
         self._http = http
-        self._on_reply = on_reply
         self._count = 0
+        self.on_reply: Callable[[Reply], object] | None = None
         self.username = f"{name}-{secrets.token_hex(4)}"
 
     async def read_rules(self) -> dict[str, Rule]:
@@ -79,7 +76,8 @@ class SmokeTestClient:
             reply = Reply(request, 0, code=type(error).__name__)
         else:
             reply = parse_reply(request, response.status_code, _parse_json(response))
-        self._on_reply(reply)
+        if self.on_reply is not None:
+            self.on_reply(reply)
         return reply
 
     async def _ask(self, method: str, body: Any = None) -> Mapping[str, Any]:
@@ -108,17 +106,12 @@ class SmokeTestClient:
         raise Unreachable(f"{what} at {url} returned {response.status_code}: {detail}")
 
 
-@asynccontextmanager
-async def open_client(
-    url: str, *, name: str, api_key: str, timeout_s: float, on_reply: Callable[[Reply], None]
-) -> AsyncIterator[SmokeTestClient]:
+def open_http(url: str, *, api_key: str, timeout_s: float) -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, mounts=NO_PROXY)
+        return httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, mounts=NO_PROXY)
     except (ValueError, httpx2.InvalidURL) as error:
         raise Unreachable(f"--url or --api-key cannot be used: {error}.") from None
-    async with http:
-        yield SmokeTestClient(http, name, on_reply)
 
 
 def parse_rules(document: Mapping[str, Any]) -> dict[str, Rule]:

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.smoke_test.client import SmokeTestClient, Unreachable, open_client
+from batching.smoke_test.client import SmokeTestClient, Unreachable, open_http
 from batching.smoke_test.rules import Reply, describe_other_traffic
 
 COLUMNS = ("request", "priority", "batch", "size", "waited", "answered after", "status")
@@ -50,18 +50,9 @@ class SmokeTestCommand(BaseCommand):
 
     async def _run(self, options: dict[str, Any]) -> list[str]:
         _cancel_on_signals()
-        key, timeout_s = options["api_key"], options["timeout"]
-        async with open_client(
-            options["url"],
-            name=self.name,
-            api_key=key,
-            timeout_s=timeout_s,
-            on_reply=self.handle_reply,
-        ) as client:
-            return await self.run_test(client, options)
-
-    def handle_reply(self, reply: Reply) -> None:
-        """Called with each reply as it arrives."""
+        url, key, timeout_s = options["url"], options["api_key"], options["timeout"]
+        async with open_http(url, api_key=key, timeout_s=timeout_s) as http:
+            return await self.run_test(SmokeTestClient(http, self.name), options)
 
     @abstractmethod
     async def run_test(self, client: SmokeTestClient, options: dict[str, Any]) -> list[str]:

@@ -167,14 +167,10 @@ def _check_reply(reply: Reply, replies: Sequence[Reply]) -> list[str]:
             f"{request.id} of {request.username} got the answer of {answer.request_id} of"
             f" {answer.username}."
         ]
-    if request.word in answer.text:
+    others = [r.request.id for r in replies if r.request.word in answer.text]
+    if not others or request.id in others:
         return []
-    others = [r.request for r in replies if r.request is not request]
-    return [
-        f"{request.id} got an answer with the word of {other.id}."
-        for other in others
-        if other.word in answer.text
-    ][:1]
+    return [f"{request.id} got an answer with the word of {others[0]}."]
 
 
 def _check_members(batch: SentBatch, rules: Mapping[str, Rule]) -> list[str]:

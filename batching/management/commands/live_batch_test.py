@@ -1,13 +1,12 @@
 """Runs scenarios against a running gateway, and checks each by its rules."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from tqdm import tqdm
 
 from batching.management.progress import progress_bar
 from batching.smoke_test.client import Refused, SmokeTestClient, Unreachable
@@ -20,68 +19,33 @@ from batching.smoke_test.rules import (
     group_batches,
 )
 
-BURST = 60
-MIXED = ["HIGH", "MEDIUM", "HIGH", "LOW"] * 8
+MIXED_PAUSE_S = 0.05
 CHANGED_WINDOW_S, CHANGED_MAX = 0.5, 2
 # Processes of a fleet read changed settings within a second.
 SETTLE_S = 1.5
 RESTORE_TRIES, RESTORE_PAUSE_S = 3, 0.5
 
 Rules = Mapping[str, Rule]
-Outcome = tuple[list[Reply], list[str]]
-Scenario = Callable[[SmokeTestClient, Rules], Awaitable[Outcome]]
+
+# The priorities of the requests of each scenario. They are sent at once, except in "mixed load".
+SCENARIOS: dict[str, Callable[[Rules], list[str]]] = {
+    # One request less than a full batch: it leaves when its window ends.
+    "window only": lambda rules: ["HIGH"] * max(1, rules["HIGH"].capacity - 1),
+    # Exactly a full batch: it leaves at once, before its window ends.
+    "size only": lambda rules: ["MEDIUM"] * rules["MEDIUM"].capacity,
+    # One more than two full batches: the rest waits for its own window.
+    "overflow": lambda rules: ["HIGH"] * (2 * rules["HIGH"].capacity + 1),
+    # All priorities, one request every 50 ms: no batch mixes them or leaves before it is due.
+    "mixed load": lambda rules: ["HIGH", "MEDIUM", "HIGH", "LOW"] * 8,
+    # Many requests at once: they leave in full batches.
+    "burst": lambda rules: ["HIGH"] * 60,
+    # The next batch obeys a changed window and size; the old values are restored.
+    "settings change": lambda rules: ["HIGH"] * (CHANGED_MAX + 1),
+}
 
 
 class NotRestored(Unreachable):
     """The settings could not be restored; the message names their old values."""
-
-
-async def window_only(client: SmokeTestClient, rules: Rules) -> Outcome:
-    """One request less than a full batch: it leaves when its window ends."""
-    return await _send_at_once(client, rules, "HIGH", max(1, rules["HIGH"].capacity - 1))
-
-
-async def size_only(client: SmokeTestClient, rules: Rules) -> Outcome:
-    """Exactly a full batch: it leaves at once, before its window ends."""
-    rule = rules["MEDIUM"]
-    replies, findings = await _send_at_once(client, rules, "MEDIUM", rule.capacity)
-    waited_s = max((batch.waited_s for batch in group_batches(replies)), default=0.0)
-    own = not findings and not describe_other_traffic(replies)
-    if own and rule.capacity == rule.max_batch and waited_s >= rule.window_s > 0:
-        findings.append(f"A full batch waited {waited_s:.2f} s instead of leaving at once.")
-    return replies, findings
-
-
-async def overflow(client: SmokeTestClient, rules: Rules) -> Outcome:
-    """One more than two full batches: the rest waits for its own window."""
-    return await _send_at_once(client, rules, "HIGH", 2 * rules["HIGH"].capacity + 1)
-
-
-async def mixed_load(client: SmokeTestClient, rules: Rules) -> Outcome:
-    """All priorities, one request every 50 ms: no batch mixes them or leaves before it is due."""
-    replies = await client.send(MIXED, pause_s=0.05)
-    return replies, check_batches(replies, rules)
-
-
-async def burst(client: SmokeTestClient, rules: Rules) -> Outcome:
-    """Many requests at once: they leave in full batches."""
-    return await _send_at_once(client, rules, "HIGH", BURST)
-
-
-async def settings_change(client: SmokeTestClient, rules: Rules) -> Outcome:
-    """The next batch obeys a changed window and size; the old values are restored."""
-    async with _changed_lane(client, old=rules["HIGH"]) as changed:
-        return await _send_at_once(client, changed, "HIGH", CHANGED_MAX + 1)
-
-
-SCENARIOS: dict[str, tuple[Scenario, Callable[[Rules], int]]] = {
-    "window only": (window_only, lambda rules: max(1, rules["HIGH"].capacity - 1)),
-    "size only": (size_only, lambda rules: rules["MEDIUM"].capacity),
-    "overflow": (overflow, lambda rules: 2 * rules["HIGH"].capacity + 1),
-    "mixed load": (mixed_load, lambda rules: len(MIXED)),
-    "burst": (burst, lambda rules: BURST),
-    "settings change": (settings_change, lambda rules: CHANGED_MAX + 1),
-}
 
 
 class Command(SmokeTestCommand):
@@ -90,7 +54,6 @@ class Command(SmokeTestCommand):
         " if the batches violate the gateway's rules."
     )
     name = "live-batch-test"
-    bar: "tqdm[NoReturn]"
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -99,9 +62,6 @@ class Command(SmokeTestCommand):
             "--no-settings-change", action="store_true", help="leave the settings as they are"
         )
 
-    def handle_reply(self, reply: Reply) -> None:
-        self.bar.update(1)
-
     async def run_test(self, client: SmokeTestClient, options: dict[str, Any]) -> list[str]:
         rules = await client.read_rules()
         names = [options["only"]] if options["only"] else list(SCENARIOS)
@@ -109,29 +69,30 @@ class Command(SmokeTestCommand):
             names = [name for name in names if name != "settings change"]
         if not names:
             raise CommandError("--only names the scenario that --no-settings-change leaves out.")
-        total = sum(SCENARIOS[name][1](rules) for name in names)
+        total = sum(len(SCENARIOS[name](rules)) for name in names)
         self.stdout.write(f"{total} requests as {client.username} to {options['url']}")
         findings: list[str] = []
-        with progress_bar("Testing", total=total, unit="requests") as self.bar:
+        with progress_bar("Testing", total=total, unit="requests") as bar:
+            client.on_reply = lambda reply: bar.update(1)
             for name in names:
-                findings += await self._run_scenario(name, client, rules)
+                try:
+                    replies, found = await _run_scenario(name, client, rules)
+                except Refused as error:
+                    if name != "settings change":
+                        raise
+                    bar.clear()
+                    self.stdout.write(self.style.WARNING(f"{name:16} left out. {error}"))
+                    continue
+                bar.clear()
+                self._write_result(name, replies, found)
+                findings += found
         return findings
 
-    async def _run_scenario(self, name: str, client: SmokeTestClient, rules: Rules) -> list[str]:
-        scenario = SCENARIOS[name][0]
-        try:
-            replies, findings = await scenario(client, rules)
-        except Refused as error:
-            if name != "settings change":
-                raise
-            self.bar.clear()
-            self.stdout.write(self.style.WARNING(f"{name:16} left out. {error}"))
-            return []
+    def _write_result(self, name: str, replies: list[Reply], findings: list[str]) -> None:
         batches = len(group_batches(replies))
         slowest = max((r.answer.latency_ms for r in replies if r.answer), default=0)
         verdict = "VIOLATES the rules" if findings else "obeys the rules"
         style = self.style.ERROR if findings else self.style.SUCCESS
-        self.bar.clear()
         self.stdout.write(
             f"{name:16} {len(replies):3} requests, {batches:2} batches, slowest {slowest:5,} ms: "
             + style(verdict)
@@ -139,14 +100,30 @@ class Command(SmokeTestCommand):
         if findings:
             self.write_table(replies)
         self.write_findings(replies, findings)
-        return findings
 
 
-async def _send_at_once(
-    client: SmokeTestClient, rules: Rules, priority: str, count: int
-) -> Outcome:
-    replies = await client.send([priority] * count)
-    return replies, check_batches(replies, rules)
+async def _run_scenario(
+    name: str, client: SmokeTestClient, rules: Rules
+) -> tuple[list[Reply], list[str]]:
+    priorities = SCENARIOS[name](rules)
+    if name == "settings change":
+        async with _changed_lane(client, old=rules["HIGH"]) as changed:
+            replies = await client.send(priorities)
+        return replies, check_batches(replies, changed)
+    replies = await client.send(priorities, pause_s=MIXED_PAUSE_S if name == "mixed load" else 0)
+    findings = check_batches(replies, rules)
+    if name == "size only" and not findings:
+        findings = _check_wait(replies, rules["MEDIUM"])
+    return replies, findings
+
+
+def _check_wait(replies: list[Reply], rule: Rule) -> list[str]:
+    waited_s = max((batch.waited_s for batch in group_batches(replies)), default=0.0)
+    if describe_other_traffic(replies) or rule.capacity < rule.max_batch:
+        return []
+    if not waited_s >= rule.window_s > 0:
+        return []
+    return [f"A full batch waited {waited_s:.2f} s instead of leaving at once."]
 
 
 @asynccontextmanager
