@@ -1,6 +1,7 @@
 """The base of every view that waits on the event loop, and its JSON responses."""
 
 import json
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -45,9 +46,9 @@ class AsyncAPIView(APIView):
             response = self.respond_error(error)
         return response
 
-    async def admit(self, request: HttpRequest) -> Principal | None:
+    def admit(self, request: HttpRequest) -> Awaitable[Principal | None]:
         """Raises what REST framework raises for a caller that it refuses."""
-        return await check_access(request, staff=self.staff_only)
+        return check_access(request, staff=self.staff_only)
 
     def parse(self, request: HttpRequest) -> Any:
         """The document of the body; raises ParseError or UnsupportedMediaType."""
