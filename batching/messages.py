@@ -38,24 +38,16 @@ _get_values = attrgetter(*_ITEM_FIELDS)
 Send = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
-class Sender:
-    """Sends messages over the channel layer. It logs a message that is lost and goes on."""
-
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
-
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._layer.send(channel, message)
-        except Exception as error:
-            # The layer may be full, unreachable or slow. No caller depends on the message.
-            logger.warning(
-                "A message to %s was lost (%s).",
-                channel,
-                type(error).__name__,
-                extra={"chat_ids": list_chat_ids(message)},
-            )
+async def send_message(layer: Any, channel: str, message: dict[str, Any]) -> None:
+    """Sends a message over the channel layer; logs a message that is lost and goes on."""
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await layer.send(channel, message)
+    except Exception as error:
+        # The layer may be full, unreachable or slow. No caller depends on the message.
+        extra = {"chat_ids": list_chat_ids(message)}
+        cause = type(error).__name__
+        logger.warning("A message to %s was lost (%s).", channel, cause, extra=extra)
 
 
 def accepted_message(items: Iterable[QueuedItem], *, process: str, clock: float) -> dict[str, Any]:

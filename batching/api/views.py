@@ -23,7 +23,7 @@ from batching.api.base import AsyncAPIView, charge_key, respond_json
 from batching.api.serializers import AnalyticsParameters, parse_plain_query, parse_query
 from batching.api.sse import EventStream
 from batching.gateway.admission import Query
-from batching.messages import Sender
+from batching.messages import send_message
 from batching.process.runtime import get_runtime
 from batching.store.cancellation import cancel_queued
 from batching.store.queue import estimate_wait_s, find_request, queue_position
@@ -95,9 +95,8 @@ class QueryStateView(APIView):
 
     def delete(self, request: Request, request_id: str) -> Response:
         chat = find_requested_chat(request, request_id)
-        send = Sender(get_channel_layer()).send
         for channel, message in cancel_queued(chat):
-            async_to_sync(send)(channel, message)
+            async_to_sync(send_message)(get_channel_layer(), channel, message)
         return Response(describe_state(find_requested_chat(request, request_id)))
 
 

@@ -6,8 +6,9 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from channels.layers import get_channel_layer
 from django.conf import settings
@@ -17,22 +18,28 @@ from prometheus_client.core import GaugeMetricFamily
 from batching.engine.capacity import Capacity
 from batching.engine.errors import ShuttingDown
 from batching.gateway.gateway import Gateway
+from batching.live.feed import Feed
 from batching.live.relay import Relay
 from batching.llm.access import ModelState, model_state, read_access
 from batching.llm.lazy import LazyGeminiModel
-from batching.messages import Sender
+from batching.messages import send_message
 from batching.models import ALIVE_S
-from batching.process.maintenance import Maintenance
+from batching.process import maintenance
+from batching.process.maintenance import every
 from batching.process.supervisor import Supervisor
 from batching.sockets.registry import SocketRegistry
-from batching.store.fleet_status import FleetStatus
+from batching.store.fleet_status import (
+    REPORT_INTERVAL_S,
+    FleetStatus,
+    read_fleet_status,
+    report_worker,
+)
 from batching.store.threads import DatabaseThreads
+from batching.telemetry.exposition import report_numbers
 from batching.telemetry.metrics import watch_lag
 from batching.worker.consumer import BatchConsumer
+from settings_app.access.api_keys import KEY_CACHE
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
-
-if TYPE_CHECKING:
-    from batching.live.feed import Feed
 
 logger = logging.getLogger("batching")
 
@@ -55,11 +62,7 @@ class Runtime:
     consumer: BatchConsumer
 
     def __init__(
-        self,
-        *,
-        name: str = "",
-        takes_requests: bool = True,
-        runs_batches: bool = True,
+        self, *, name: str = "", takes_requests: bool = True, runs_batches: bool = True
     ) -> None:
         self.takes_requests = takes_requests
         self.runs_batches = runs_batches
@@ -67,14 +70,15 @@ class Runtime:
         self.process = f"waiters.{secrets.token_hex(8)}"
         self.shared = bool(settings.REDIS_URL)
         self.layer = get_channel_layer()
-        self.sender = Sender(self.layer)
+        self.send = partial(send_message, self.layer)
         self.model = _make_model(runs_batches=runs_batches)
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
         self.sockets = SocketRegistry()
         # The live feed; created when the first watcher connects.
         self.feed: Feed | None = None
-        self._maintenance = Maintenance(self.database)
+        # The status of the whole fleet as it was read last; None before the first reading.
+        self._fleet_status: FleetStatus | None = None
         self._hurried = False
 
     async def start(self) -> None:
@@ -82,7 +86,7 @@ class Runtime:
         if self.takes_requests:
             self.gateway = Gateway(
                 layer=self.layer,
-                send=self.sender.send,
+                send=self.send,
                 database=self.database,
                 process=self.process,
                 fleet_status=self.fleet_status,
@@ -90,13 +94,11 @@ class Runtime:
         if self.runs_batches:
             self.consumer = BatchConsumer(
                 layer=self.layer,
-                send=self.sender.send,
+                send=self.send,
                 database=self.database,
                 model=self.model,
                 process=self.process,
                 name=self.name,
-                shared=self.shared,
-                slots=settings.MODEL_CALL_SLOTS,
             )
         tasks = self._list_tasks()
         for name, body in tasks.items():
@@ -111,11 +113,9 @@ class Runtime:
         if self.runs_batches:
             tasks |= self._worker_tasks()
         if self.shared:
-            relay = Relay(layer=self.layer, send=self.sender.send)
+            relay = Relay(layer=self.layer, send=self.send)
             tasks |= {"live watchers": relay.receive_watchers, "live relay": relay.run}
-            tasks["metrics report"] = partial(
-                self._maintenance.report_numbers, self.name, self.gauges
-            )
+            tasks["metrics report"] = every(maintenance.NUMBERS_INTERVAL_S, self._report_numbers)
         return tasks
 
     def _gateway_tasks(self) -> Tasks:
@@ -125,10 +125,14 @@ class Runtime:
             "release": self.gateway.release,
             "reread": self.gateway.reread,
             "locate": self.gateway.locate,
-            "key use": self._maintenance.write_last_used,
+            "key use": every(
+                maintenance.LAST_USED_INTERVAL_S, self.database.run, KEY_CACHE.write_last_used
+            ),
             "socket guard": self.sockets.guard,
         }
-        return tasks | ({"fleet status": self._maintenance.watch_fleet} if self.shared else {})
+        if self.shared:
+            tasks["fleet status"] = every(maintenance.WATCH_INTERVAL_S, self._watch_fleet)
+        return tasks
 
     def _worker_tasks(self) -> Tasks:
         consumer = self.consumer
@@ -141,21 +145,31 @@ class Runtime:
             "claimer": consumer.claimer.run,
             "recorder": consumer.recorder.run,
             "delta relay": consumer.delta_relay.run,
-            "roll-up": self._maintenance.roll_up,
-            "retention": self._maintenance.delete_old_rows,
+            "roll-up": every(maintenance.ROLL_UP_INTERVAL_S, maintenance.roll_up, self.database),
+            "retention": partial(maintenance.delete_old_rows, self.database),
         }
         if self.shared:
-            tasks["worker report"] = partial(
-                self._maintenance.report_worker,
-                consumer.owner,
-                lambda: consumer.dispatcher.slots.capacity,
-            )
+            tasks["worker report"] = every(REPORT_INTERVAL_S, self._report_worker)
         return tasks
+
+    async def _report_numbers(self) -> None:
+        """Stores this process's metrics, so that every web process can include them in /metrics."""
+        await self.database.run(report_numbers, self.name, self.gauges())
+
+    async def _report_worker(self) -> None:
+        """Reports to the web processes that this worker is alive, and its capacity."""
+        capacity = self.consumer.dispatcher.slots.capacity
+        await self.database.run(report_worker, self.consumer.owner, capacity)
+
+    async def _watch_fleet(self) -> None:
+        """Reads the settings, the workers and the queue that other processes changed."""
+        await self.database.run(refresh_if_stale)
+        self._fleet_status = await self.database.run(read_fleet_status)
 
     def fleet_status(self) -> FleetStatus:
         """The last reading of the whole fleet; in a process of its own the consumer's state."""
         if self.shared:
-            return self._maintenance.fleet_status or FleetStatus()
+            return self._fleet_status or FleetStatus()
         planner, slots = self.consumer.dispatcher.planner, self.consumer.dispatcher.slots
         return FleetStatus(slots.capacity, planner.depths)
 
@@ -189,28 +203,26 @@ class Runtime:
         await self.supervisor.stop()
         if self.shared:
             owner = self.consumer.owner if self.runs_batches else None
-            await self._maintenance.sign_off(name=self.name, owner=owner)
+            await maintenance.sign_off(self.database, name=self.name, owner=owner)
         await self.model.close()
         await self.database.close()
 
     def gauges(self) -> list[Metric]:
         """The gauges of this process for /metrics. Call it on the event loop."""
-        found: list[Metric] = []
-
-        def add(name: str, text: str, value: float) -> None:
-            found.append(GaugeMetricFamily(f"llmbatch_{name}", text, value=value))
-
+        rows: list[tuple[str, str, float]] = []
         if self.takes_requests:
-            add("waiting_clients", "Clients that wait for an answer.", len(self.gateway.waiters))
+            waiting = len(self.gateway.waiters)
+            rows.append(("waiting_clients", "Clients that wait for an answer.", waiting))
         if self.runs_batches:
             slots = self.consumer.dispatcher.slots
-            add("call_slots", "Model calls that may run at once.", slots.total)
-            add("call_slots_used", "Model calls that run.", slots.running)
-            text = "1 while the circuit breaker lets no model call start."
-            add("breaker_open", text, slots.breaker.is_open)
-            text = "Seconds until a model call may start again."
-            add("breaker_pause_seconds", text, slots.capacity.paused_s)
-        return found
+            is_open, pause_s = slots.breaker.is_open, slots.capacity.paused_s
+            rows += [
+                ("call_slots", "Model calls that may run at once.", slots.total),
+                ("call_slots_used", "Model calls that run.", slots.running),
+                ("breaker_open", "1 while the circuit breaker lets no model call start.", is_open),
+                ("breaker_pause_seconds", "Seconds until a model call may start again.", pause_s),
+            ]
+        return [GaugeMetricFamily(f"llmbatch_{name}", text, value=v) for name, text, v in rows]
 
     async def test_model_key(self) -> str:
         """Asks the model service; returns why the key or the model do not work, "" if they do."""
@@ -228,7 +240,7 @@ class Runtime:
         if self.supervisor.failures:
             return ", ".join(f"{k}: {v}" for k, v in self.supervisor.failures.items())
         if not self.runs_batches:
-            status = self._maintenance.fleet_status
+            status = self._fleet_status
             alone = status is not None and status.capacity is None
             return f"no batch worker was seen for {ALIVE_S:.0f} s" if alone else ""
         silent_s = asyncio.get_running_loop().time() - self.consumer.dispatcher.alive_at
@@ -243,14 +255,14 @@ def _make_model(*, runs_batches: bool) -> Any:
     return GeminiModel(read_access)
 
 
+@dataclass
 class _CurrentRuntime:
     """The one runtime of this process, and what it is started with."""
 
-    def __init__(self) -> None:
-        self.name = ""
-        self.runs_batches = True
-        self.started: Runtime | None = None
-        self.starting: asyncio.Task[Runtime] | None = None
+    name: str = ""
+    runs_batches: bool = True
+    started: Runtime | None = None
+    starting: asyncio.Task[Runtime] | None = None
 
     async def start(self) -> Runtime:
         runtime = Runtime(name=self.name, runs_batches=self.runs_batches)

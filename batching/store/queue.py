@@ -1,7 +1,7 @@
 """Reads the queue: the chats that wait for a batch."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -18,42 +18,35 @@ from chats.models import Chat, Status
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingChat:
-    """A queued chat and when it was read. `as_item` moves its times to the monotonic clock."""
-
-    chat: Chat
-    read_at: datetime
-
-    def as_item(self, *, now: float, rules: Mapping[Priority, LaneRule]) -> QueuedItem:
-        chat, rule = self.chat, rules[Priority(self.chat.priority)]
-        accepted = now - max(0.0, (self.read_at - chat.received_at).total_seconds())
-        return QueuedItem(
-            id=chat.pk,
-            priority=rule.priority,
-            accepted=accepted,
-            due=accepted + (chat.due_at - chat.received_at).total_seconds(),
-            deadline=accepted + (chat.deadline - chat.received_at).total_seconds(),
-            target=accepted + rule.latency_s,
-            input_tokens=estimate_tokens(chat.prompt),
-            output_tokens=rule.tokens,
-            client=chat.client_id or OPEN_ACCESS_CLIENT_ID,  # the stubs call it nullable
-            username=chat.username,
-            request_id=chat.request_id,
-            generation=chat.generation,
-        )
-
-
 def list_queued_ids(*, limit: int = 50_000) -> list[int]:
     queued = Chat.objects.filter(status=Status.QUEUED).order_by("id")
     return list(queued.values_list("id", flat=True)[:limit])
 
 
-def read_waiting(ids: Sequence[int]) -> list[WaitingChat]:
-    """The chats of `ids` that are still queued, oldest first."""
-    now = datetime.now(UTC)
+def read_waiting(ids: Sequence[int], *, rules: Mapping[Priority, LaneRule]) -> list[QueuedItem]:
+    """The chats of `ids` that are still queued, oldest first, with their times on the monotonic
+    clock."""
     queued = Chat.objects.filter(pk__in=ids, status=Status.QUEUED).order_by("id")
-    return [WaitingChat(chat, read_at=now) for chat in queued]
+    return [_make_item(chat, rules[Priority(chat.priority)]) for chat in queued]
+
+
+def _make_item(chat: Chat, rule: LaneRule) -> QueuedItem:
+    age_s = (datetime.now(UTC) - chat.received_at).total_seconds()
+    accepted = time.monotonic() - max(0.0, age_s)
+    return QueuedItem(
+        id=chat.pk,
+        priority=rule.priority,
+        accepted=accepted,
+        due=accepted + (chat.due_at - chat.received_at).total_seconds(),
+        deadline=accepted + (chat.deadline - chat.received_at).total_seconds(),
+        target=accepted + rule.latency_s,
+        input_tokens=estimate_tokens(chat.prompt),
+        output_tokens=rule.tokens,
+        client=chat.client_id or OPEN_ACCESS_CLIENT_ID,  # the stubs call it nullable
+        username=chat.username,
+        request_id=chat.request_id,
+        generation=chat.generation,
+    )
 
 
 def find_request(request_id: str, *, client_id: int | None, username: str | None) -> Chat:

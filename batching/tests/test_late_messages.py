@@ -44,7 +44,7 @@ async def test_late_cancel_message_does_not_end_a_request_sent_again(harness: Ha
     again = asyncio.create_task(harness.ask(request_id="r", priority="MEDIUM"))
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     for channel, message in messages:
-        await harness.runtime.sender.send(channel, message)
+        await harness.runtime.send(channel, message)
     assert (await first).json()["code"] == "cancelled"
     await harness.release()
     assert (await again).json()["text"] == answer_prompt("Why?")

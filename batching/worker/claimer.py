@@ -46,16 +46,14 @@ class Claimer:
             del self._pending[: len(group)]
             if not self._pending:
                 self._arrived.clear()
+            requests = [request for request, _ in group]
             claims: Sequence[Claim] = [Claim()] * len(group)
             try:
                 claims = await self._database.run(
-                    claim_batches,
-                    [request for request, _ in group],
-                    owner=self._owner,
-                    now=datetime.now(UTC),
+                    claim_batches, requests, owner=self._owner, now=datetime.now(UTC)
                 )
             except DatabaseError:
-                items = [item for request, _ in group for item in request.planned.items]
+                items = [item for request in requests for item in request.planned.items]
                 logger.exception(
                     "Batches could not be claimed. The sweep will find their requests again.",
                     extra={"request_ids": [item.request_id for item in items]},

@@ -5,10 +5,11 @@ import contextvars
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError
 
 from batching.engine.dispatcher import Dispatcher
@@ -63,35 +64,27 @@ class BatchConsumer:
         model: Model,
         process: str,
         name: str,
-        shared: bool,
-        slots: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._layer = layer
         self._send = send
         self._database = database
         self._process = process
-        self._shared = shared
+        self._shared = bool(settings.REDIS_URL)
         self.owner = f"{name}#{process}"[-MAX_OWNER_LENGTH:]
-        self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: set[int] = set()
         self.rules: Mapping[Priority, LaneRule] = current_rules()
         self.dispatcher = Dispatcher(
             planner=Planner(self.rules, budget=DEFAULT_BUDGET),
-            slots=slots,
+            slots=settings.MODEL_CALL_SLOTS,
             start=self._start_batch,
             expire=self._start_expiry,
-            clock=clock,
+            clock=time.monotonic,
         )
         self.delta_relay = DeltaRelay(send)
         self.claimer = Claimer(database=database, owner=self.owner)
         self.recorder = DatabaseRecorder(
-            database=database,
-            owner=self.owner,
-            send=send,
-            relay_delta=self.delta_relay.add,
-            clock=clock,
+            database=database, owner=self.owner, send=send, relay_delta=self.delta_relay.add
         )
         self.leases = LeaseKeeper(
             database=database,
@@ -99,14 +92,13 @@ class BatchConsumer:
             name=name,
             owner=self.owner,
             cancel_batches=self._cancel_tasks,
-            clock=clock,
         )
         self._runner = BatchRunner(
             model=model,
             recorder=self.recorder,
             slots=self.dispatcher.slots,
             rng=random.Random(),
-            clock=clock,
+            clock=time.monotonic,
         )
 
     @property
@@ -162,14 +154,13 @@ class BatchConsumer:
             await self._push_queued(lost[start : start + MAX_ROWS])
 
     async def _push_queued(self, ids: Sequence[int]) -> None:
-        rows = await self._database.run(queue.read_waiting, ids)
-        self.dispatcher.push([row.as_item(now=self._clock(), rules=self.rules) for row in rows])
+        self.dispatcher.push(await self._database.run(queue.read_waiting, ids, rules=self.rules))
 
     async def _handle_message(self, message: Mapping[str, Any]) -> None:
         match message["type"]:
             case "requests.accepted":
                 self.dispatcher.push(
-                    parse_accepted(message, process=self._process, clock=self._clock())
+                    parse_accepted(message, process=self._process, clock=time.monotonic())
                 )
             case "requests.cancelled":
                 for chat_id in message["ids"]:
@@ -232,7 +223,7 @@ class BatchConsumer:
                 self.recorder.close(claim.batch)
 
     def _open_requests(self, planned: Batch, claim: Claim, batch: RunnableBatch) -> None:
-        now = self._clock()
+        now = time.monotonic()
         queued = {item.id: item for item in planned.items}
         for item in batch.items:
             request = RunningRequest(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -19,25 +20,15 @@ logger = logging.getLogger("batching")
 MAX_START_PAUSE_S = 0.5
 
 
+@dataclass(frozen=True, kw_only=True)
 class LeaseKeeper:
     """The leases of one worker. `cancel_batches` cancels its running batches."""
 
-    def __init__(
-        self,
-        *,
-        database: DatabaseThreads,
-        recorder: DatabaseRecorder,
-        name: str,
-        owner: str,
-        cancel_batches: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._database = database
-        self._recorder = recorder
-        self._name = name
-        self._owner = owner
-        self._cancel_batches = cancel_batches
-        self._clock = clock
+    database: DatabaseThreads
+    recorder: DatabaseRecorder
+    name: str
+    owner: str
+    cancel_batches: Callable[[], None]
 
     async def renew(self) -> None:
         """Renews the leases until it is cancelled.
@@ -45,28 +36,28 @@ class LeaseKeeper:
         If renewal fails until the leases expire, running batches are cancelled, because another
         worker will claim them.
         """
-        held_until = self._clock() + settings.LEASE_S
+        held_until = time.monotonic() + settings.LEASE_S
         while True:
             await asyncio.sleep(settings.LEASE_S / 4)
             try:
-                began = self._clock()
+                began = time.monotonic()
                 async with asyncio.timeout(held_until - began):  # The database may also hang.
-                    await self._database.run(
+                    await self.database.run(
                         renew_leases,
-                        list(self._recorder.open_chats),
-                        owner=self._owner,
+                        list(self.recorder.open_chats),
+                        owner=self.owner,
                         until=datetime.now(UTC) + timedelta(seconds=settings.LEASE_S),
                     )
                 held_until = began + settings.LEASE_S
             except (DatabaseError, TimeoutError):
-                extra = self._recorder.log_fields
+                extra = self.recorder.log_fields
                 logger.exception("The leases could not be renewed.", extra=extra)
-            if self._clock() >= held_until:
-                extra = self._recorder.log_fields
+            if time.monotonic() >= held_until:
+                extra = self.recorder.log_fields
                 logger.error("The leases expired: running batches are cancelled.", extra=extra)
-                self._cancel_batches()
+                self.cancel_batches()
                 # Batches that are claimed from now on have new leases.
-                held_until = self._clock() + settings.LEASE_S
+                held_until = time.monotonic() + settings.LEASE_S
 
     async def recover(self) -> None:
         """Requeues the chats of dead processes until it is cancelled.
@@ -74,16 +65,15 @@ class LeaseKeeper:
         After a start, it also requeues the chats of an earlier process with this name, whose
         leases need not have expired.
         """
-        began = self._clock()
+        began = time.monotonic()
         while True:
             pause_s = settings.LEASE_S / 4
-            if self._clock() < began + settings.LEASE_S:
-                _log_recovery(
-                    await self._database.run(take_back_earlier, self._name, own=self._owner)
-                )
+            if time.monotonic() < began + settings.LEASE_S:
+                recovery = await self.database.run(take_back_earlier, self.name, own=self.owner)
+                _log_recovery(recovery)
                 pause_s = min(MAX_START_PAUSE_S, pause_s)
-            busy = self._recorder.open_chats
-            _log_recovery(await self._database.run(take_back_expired, own=self._owner, busy=busy))
+            busy = self.recorder.open_chats
+            _log_recovery(await self.database.run(take_back_expired, own=self.owner, busy=busy))
             await asyncio.sleep(pause_s)
 
 

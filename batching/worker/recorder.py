@@ -49,13 +49,11 @@ class DatabaseRecorder:
         owner: str,
         send: Send,
         relay_delta: Callable[[str, TextDelta], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._owner = owner
         self._send = send
         self._relay_delta = relay_delta
-        self._clock = clock
         # By batch id and chat id, because a recovered chat may return in another batch.
         self._requests: dict[tuple[int, int], RunningRequest] = {}
         self._pending = PendingWrites()
@@ -82,9 +80,8 @@ class DatabaseRecorder:
     @property
     def log_fields(self) -> dict[str, Any]:
         """The log fields of all running requests."""
-        return format_log_fields(
-            self._requests.values(), {batch_id for batch_id, _ in self._requests}
-        )
+        batch_ids = {batch_id for batch_id, _ in self._requests}
+        return format_log_fields(self._requests.values(), batch_ids)
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
         now = datetime.now(UTC)
@@ -161,7 +158,7 @@ class DatabaseRecorder:
             "status": str(status),
             "lease_until": None,
             "completed_at": datetime.now(UTC),
-            "latency_ms": round((self._clock() - request.accepted) * 1000),
+            "latency_ms": round((time.monotonic() - request.accepted) * 1000),
             "queue_ms": round((request.dispatched - request.accepted) * 1000),
         }
 
@@ -170,7 +167,7 @@ class DatabaseRecorder:
     ) -> None:
         item = request.item
         finish = Finish(item.id, self._owner, item.attempts, values)
-        self._pending.completions[item.id] = Completion(finish, request, outcome, self._clock())
+        self._pending.completions[item.id] = Completion(finish, request, outcome, time.monotonic())
         self._urgent.set()
         self._wake()
 
@@ -202,7 +199,7 @@ class DatabaseRecorder:
         await self._notify_requesters(pending, finished)
         try:
             # In a thread, because the steps write files.
-            await self._database.run(_report_steps, pending, finished, now=self._clock())
+            await self._database.run(_report_steps, pending, finished, now=time.monotonic())
         except Exception:
             extra = pending.log_fields
             logger.exception("%s entries could not be logged.", len(pending), extra=extra)
@@ -223,15 +220,9 @@ class DatabaseRecorder:
 
 
 def _describe_usage(answer: Answer) -> dict[str, int | bool]:
-    usage = answer.usage
-    document: dict[str, int | bool] = {
-        "prompt_tokens": usage.prompt,
-        "output_tokens": usage.output,
-        "thoughts_tokens": usage.thoughts,
-        "cached_tokens": usage.cached,
-        "total_tokens": usage.total,
-    }
-    return document | ({"estimated": True} if answer.estimated else {})
+    kinds = ("prompt", "output", "thoughts", "cached", "total")
+    tokens = {f"{kind}_tokens": getattr(answer.usage, kind) for kind in kinds}
+    return tokens | ({"estimated": True} if answer.estimated else {})
 
 
 def _store(pending: PendingWrites) -> set[int]:

@@ -148,7 +148,7 @@ async def test_lost_message_names_its_chats(harness: Harness, lines: _Lines) -> 
     accepted = accepted_message([item], process="here", clock=0.0)
     messages = [accepted, dispatched_message([7]), finished_message({7: {"error": {}}})]
     for message in messages:
-        await harness.runtime.sender.send("no channel!", message)
+        await harness.runtime.send("no channel!", message)
     lost = [line["chat_ids"] for line in lines.documents if "was lost" in line["message"]]
     assert lost == [[7]] * len(messages)
 

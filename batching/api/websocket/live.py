@@ -17,7 +17,7 @@ async def watch(socket: Socket) -> None:
 def find_feed(runtime: Runtime) -> Feed:
     """Returns the process's one feed; the first watcher starts it."""
     if runtime.feed is None:
-        fleet = LiveChannel(layer=runtime.layer, send=runtime.sender.send)
+        fleet = LiveChannel(layer=runtime.layer, send=runtime.send)
         runtime.feed = Feed(
             database=runtime.database,
             capacity=lambda: runtime.fleet_status().capacity,

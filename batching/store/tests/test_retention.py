@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -200,9 +201,8 @@ async def test_running_gateway_deletes_old_rows(
     )
     await Batch.objects.aupdate(created_at=long_ago, rolled_up=True)
     await ModelCall.objects.aupdate(rolled_up=True)
-    harness.runtime.supervisor.start(
-        "retention now", maintenance.Maintenance(harness.runtime.database).delete_old_rows
-    )
+    body = partial(maintenance.delete_old_rows, harness.runtime.database)
+    harness.runtime.supervisor.start("retention now", body)
     async with asyncio.timeout(LIMIT_S):
         while await ModelCall.objects.aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
