@@ -19,17 +19,8 @@ from settings_app.models import Priority
 
 @admin.register(Batch)
 class BatchAdmin(RecordAdmin):
-    list_display = [
-        "id",
-        "created_at",
-        "priority",
-        "trigger",
-        "size",
-        "outcome",
-        "lateness_ms",
-        "model",
-        "finished_at",
-    ]
+    list_display = ["id", "created_at", "priority", "trigger", "size", "outcome", "lateness_ms"]
+    list_display += ["model", "finished_at"]
     list_filter = ["priority", "trigger", "outcome"]
     fields = [
         ("priority", "outcome", "trigger", "size"),
@@ -75,20 +66,8 @@ class LaneFilter(admin.SimpleListFilter):
 
 @admin.register(ModelCall)
 class ModelCallAdmin(RecordAdmin):
-    list_display = [
-        "id",
-        "started_at",
-        "batch_link",
-        "priority",
-        "kind",
-        "attempt",
-        "plain_status",
-        "finish_reason",
-        "error_code",
-        "prompt_tokens",
-        "output_tokens",
-        "duration_ms",
-    ]
+    list_display = ["id", "started_at", "batch_link", "priority", "kind", "attempt", "plain_status"]
+    list_display += ["finish_reason", "error_code", "prompt_tokens", "output_tokens", "duration_ms"]
     list_filter = [LaneFilter, "status", "kind", "perhaps_billed"]
     date_hierarchy = "started_at"
     number_search = ["id", "batch_id"]
@@ -110,15 +89,7 @@ class ModelCallAdmin(RecordAdmin):
 @admin.register(DailyStat)
 class DailyStatAdmin(RecordAdmin):
     change_list_template = "admin/change_list.html"
-    list_display = [
-        "day",
-        "priority",
-        "requests",
-        "answered",
-        "in_time",
-        "batches",
-        "model_calls",
-    ]
+    list_display = ["day", "priority", "requests", "answered", "in_time", "batches", "model_calls"]
     list_filter = ["priority"]
     date_hierarchy = "day"
     ordering = ["-day", "-priority"]

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -22,17 +23,7 @@ BATCHING_CHANNEL = settings.BATCHING_CHANNEL
 SEND_TIMEOUT_S = 1.0
 _ITEM_TIMES = ("accepted", "due", "deadline", "target")
 # The fields of an item that "requests.accepted" carries; `id` is the first.
-_ITEM_FIELDS = (
-    "id",
-    "priority",
-    *_ITEM_TIMES,
-    "input_tokens",
-    "output_tokens",
-    "client",
-    "username",
-    "request_id",
-    "generation",
-)
+_ITEM_FIELDS = [field.name for field in fields(QueuedItem) if field.name != "exchange"]
 _get_values = attrgetter(*_ITEM_FIELDS)
 
 Send = Callable[[str, dict[str, Any]], Awaitable[None]]

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from django.db import DatabaseError
 
@@ -60,7 +60,7 @@ class Watcher:
 
     async def send(self) -> None:
         """Sends frames until the socket is closed."""
-        try:
+        with suppress(SocketClosed):
             while True:
                 await self._wake.wait()
                 if self._stale:
@@ -70,8 +70,6 @@ class Watcher:
                     await self._socket.send_text(self._frames.popleft())
                 else:
                     self._wake.clear()
-        except SocketClosed:
-            pass
 
 
 class Feed:
@@ -83,12 +81,10 @@ class Feed:
         database: DatabaseThreads,
         capacity: Callable[[], Capacity | None],
         source: LiveChannel | LocalEvents,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._capacity = capacity
         self._source = source
-        self._clock = clock
         self._watchers: set[Watcher] = set()
         self._watched = asyncio.Event()
         self._board: Board | None = None
@@ -128,14 +124,14 @@ class Feed:
                     self._watched.set()
 
     async def _send_frame(self) -> None:
-        now = self._clock()
+        now = time.monotonic()
         await self._source.announce(now)
         model_changed = await self._update_model(now)
         first, reread = self._board is None, await self._update_board(now)
         if self._board is None:
             return  # The database is away.
         events = self._source.take(MAX_EVENTS + 1)
-        applied = [self._board.apply(event, self._clock()) for event in events]
+        applied = [self._board.apply(event, time.monotonic()) for event in events]
         if model_changed:
             applied.append({"kind": "model", "model": self._model})
         rules, self._rules = self._rules, current_rules()
@@ -155,7 +151,7 @@ class Feed:
 
     def _describe(self) -> str:
         board = self._board or Board()
-        state = board.describe(self._clock(), current_rules())
+        state = board.describe(time.monotonic(), current_rules())
         return json.dumps({"type": "state", "model": self._model, **state})
 
     async def _update_board(self, now: float) -> bool:

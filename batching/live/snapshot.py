@@ -52,9 +52,8 @@ def _read_running(to_clock: ToClock) -> dict[int, RunningBatch]:
         for key, priority, trigger, created in reversed(batches.values_list(*columns))
     }
     chats = Chat.objects.filter(batch__in=list(running)).order_by("id")
-    for key, name, batch, status, code in chats.values_list(
-        "id", "username", "batch", "status", "error_code"
-    ):
+    rows = chats.values_list("id", "username", "batch", "status", "error_code")
+    for key, name, batch, status, code in rows:
         running[batch].items[key] = name
         if status != Status.RUNNING:
             running[batch].ended[key] = code

@@ -17,20 +17,9 @@ from chats.models import FINAL_STATUSES, Chat, Status
 from chats.services import count_attempt
 from settings_app.snapshot import current_snapshot
 
-_END_CALL_COLUMNS = [
-    "status",
-    "reply",
-    "finish_reason",
-    "error_code",
-    "error_detail",
-    "perhaps_billed",
-    "prompt_tokens",
-    "output_tokens",
-    "thoughts_tokens",
-    "cached_tokens",
-    "first_token_ms",
-    "duration_ms",
-]
+_TOKEN_COLUMNS = ["prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"]
+_END_CALL_COLUMNS = ["status", "reply", "finish_reason", "error_code", "error_detail"]
+_END_CALL_COLUMNS += ["perhaps_billed", *_TOKEN_COLUMNS, "first_token_ms", "duration_ms"]
 _INSERT_CALL = BulkInsert(ModelCall)
 _END_CALL = BulkUpdate(ModelCall, assign=_END_CALL_COLUMNS, where=["id", "status"])
 _END_BATCH = BulkUpdate(Batch, assign=["outcome", "finished_at"], where=["id", "outcome"])
@@ -70,17 +59,15 @@ def end_calls(reports: Sequence[CallReport]) -> None:
 
 def end_batches(batch_ids: Sequence[int], *, now: datetime) -> None:
     """Closes those of the batches whose chats have all ended."""
+    if not batch_ids:
+        return
     statuses: dict[int, list[str]] = {batch_id: [] for batch_id in batch_ids}
     chats = Chat.objects.filter(batch_id__in=batch_ids).values_list("batch_id", "status")
-    for batch_id, status in chats if batch_ids else ():
+    for batch_id, status in chats:
         statuses[batch_id].append(status)
-    _END_BATCH.run(
-        [
-            (_find_outcome(found), now, batch_id, Outcome.RUNNING)
-            for batch_id, found in statuses.items()
-            if all(status in FINAL_STATUSES for status in found)
-        ]
-    )
+    final = set(FINAL_STATUSES)
+    ended = [(pk, found) for pk, found in statuses.items() if final.issuperset(found)]
+    _END_BATCH.run([(_find_outcome(found), now, pk, Outcome.RUNNING) for pk, found in ended])
 
 
 def _find_outcome(statuses: Sequence[str]) -> Outcome:

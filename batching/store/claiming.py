@@ -68,12 +68,9 @@ def _list_claimable(request: ClaimRequest, rows: Mapping[int, QueuedRow]) -> lis
         row = rows[item.id]
         return request.rule.group_of(row.client_id, row.requester.username)
 
-    items = [item for item in request.planned.items if _is_queued(item, rows.get(item.id))]
+    queued = [item for item in request.planned.items if item.id in rows]
+    items = [item for item in queued if item.generation == rows[item.id].requester.generation]
     return [item for item in items if find_group(item) == find_group(items[0])]
-
-
-def _is_queued(item: QueuedItem, row: QueuedRow | None) -> bool:
-    return row is not None and item.generation == row.requester.generation
 
 
 def _may_leave(request: ClaimRequest, items: Sequence[QueuedItem]) -> bool:

@@ -38,9 +38,7 @@ def give_up(ended_calls: Mapping[int, int], *, owner: str) -> None:
     """Puts the running chats of this process back. `ended_calls` counts ended calls per chat."""
     with transaction.atomic():
         hand_back_chats(ended_calls, owner=owner)
-        _close_calls({owner})
-        running = Batch.objects.filter(owner=owner, outcome=Outcome.RUNNING)
-        running.update(outcome=Outcome.FAILED, finished_at=datetime.now(UTC))
+        _close_batches({owner}, now=datetime.now(UTC))
 
 
 def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
@@ -52,16 +50,13 @@ def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
         )
         dead = (recovery.owners | set(owners)) - {own}  # this process's other batches still run
         if dead:
-            _close_calls(dead)
-            Batch.objects.filter(owner__in=dead, outcome=Outcome.RUNNING).update(
-                outcome=Outcome.FAILED, finished_at=now
-            )
+            _close_batches(dead, now=now)
     report_dropped(recovery.exhausted, code=error.code)
     return recovery
 
 
-def _close_calls(owners: Collection[str]) -> None:
-    """Ends the calls of dead processes. The model service may have counted them."""
+def _close_batches(owners: Collection[str], *, now: datetime) -> None:
+    """Ends the batches of dead processes, and their calls, which the model may have counted."""
     batches = Batch.objects.filter(owner__in=owners, outcome=Outcome.RUNNING)
     ModelCall.objects.filter(batch__in=batches, status=CallStatus.STARTED).update(
         status=CallStatus.FAILED,
@@ -69,3 +64,4 @@ def _close_calls(owners: Collection[str]) -> None:
         error_code="died",
         error_detail="The process that made this call died before its end.",
     )
+    batches.update(outcome=Outcome.FAILED, finished_at=now)

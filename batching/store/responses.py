@@ -9,15 +9,8 @@ from batching.engine.errors import error_from_code
 from chats.models import FINAL_STATUSES, Chat, Status
 from chats.timestamps import format_time
 
-ANSWER_COLUMNS = [
-    "text",
-    "tokens_used",
-    "latency_ms",
-    "completed_at",
-    "queue_ms",
-    "finish_reason",
-    "usage",
-]
+ANSWER_COLUMNS = ["text", "tokens_used", "latency_ms", "completed_at", "queue_ms"]
+ANSWER_COLUMNS += ["finish_reason", "usage"]
 
 
 def describe_request(chat: Chat) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -113,9 +114,8 @@ def scrub_calls(chat_ids: Iterable[int] | None) -> Iterator[int]:
     """
     wanted = None if chat_ids is None else frozenset(chat_ids)
     texts = ModelCall.objects.exclude(status=CallStatus.STARTED).exclude(prompt="", reply="")
-    last = 0
-    while page := _list_calls(after=last):
-        last = page[-1][0]
+    calls = ModelCall.objects.values_list("pk", "item_ids")
+    for page in _read_pages(calls, size=SCANNED_AT_ONCE):
         ids = [pk for pk, items in page if wanted is None or not wanted.isdisjoint(items)]
         for start in range(0, len(ids), CHUNK):
             part = ids[start : start + CHUNK]
@@ -123,19 +123,15 @@ def scrub_calls(chat_ids: Iterable[int] | None) -> Iterator[int]:
         yield len(page)
 
 
-def _list_calls(*, after: int) -> list[tuple[int, list[int]]]:
-    calls = ModelCall.objects.filter(pk__gt=after).order_by("pk")
-    return list(calls.values_list("pk", "item_ids")[:SCANNED_AT_ONCE])
-
-
 def scrub_chats() -> Iterator[int]:
     """Blanks the prompts of all chats that have ended; yields the number, page by page."""
-    last = 0
-    while page := _list_chat_ids(after=last):
-        last = page[-1]
-        yield blank_prompts(page)
+    for page in _read_pages(Chat.objects.values_list("pk"), size=CHUNK):
+        yield blank_prompts([pk for (pk,) in page])
 
 
-def _list_chat_ids(*, after: int) -> list[int]:
-    chats = Chat.objects.filter(pk__gt=after).order_by("pk")
-    return list(chats.values_list("pk", flat=True)[:CHUNK])
+def _read_pages(rows: QuerySet[Any, Any], *, size: int) -> Iterator[list[Any]]:
+    """Yields the rows in pages, in the order of the key, which is their first column."""
+    page = list(rows.order_by("pk")[:size])
+    while page:
+        yield page
+        page = list(rows.filter(pk__gt=page[-1][0]).order_by("pk")[:size])

@@ -21,8 +21,7 @@ class Claimer:
     def __init__(self, *, database: DatabaseThreads, owner: str) -> None:
         self._database = database
         self._owner = owner
-        self._pending: list[tuple[ClaimRequest, asyncio.Future[Claim]]] = []
-        self._arrived = asyncio.Event()
+        self._pending: asyncio.Queue[tuple[ClaimRequest, asyncio.Future[Claim]]] = asyncio.Queue()
         # The ids of the chats that a pending or running transaction will claim.
         self.claiming: set[int] = set()
 
@@ -31,8 +30,7 @@ class Claimer:
         claimed: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         ids = {item.id for item in request.planned.items}
         self.claiming |= ids
-        self._pending.append((request, claimed))
-        self._arrived.set()
+        self._pending.put_nowait((request, claimed))
         try:
             return await claimed
         finally:
@@ -41,11 +39,9 @@ class Claimer:
     async def run(self) -> None:
         """Claims until it is cancelled."""
         while True:
-            await self._arrived.wait()
-            group = self._pending[:MAX_GROUP]
-            del self._pending[: len(group)]
-            if not self._pending:
-                self._arrived.clear()
+            group = [await self._pending.get()]
+            while len(group) < MAX_GROUP and not self._pending.empty():
+                group.append(self._pending.get_nowait())
             requests = [request for request, _ in group]
             claims: Sequence[Claim] = [Claim()] * len(group)
             try:

@@ -90,29 +90,18 @@ class DatabaseRecorder:
         return call
 
     def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None:
-        request = self._requests.pop((batch.id, item.id), None)
-        if request is None:
-            return  # Another process runs it by now.
-        values = self._end_values(request, Status.DONE) | {
+        columns = {
             "text": answer.text,
             "tokens_used": answer.usage.total,
             "finish_reason": answer.finish_reason,
             "usage": _describe_usage(answer),
         }
-        document = describe_answer(values, batch_id=batch.id, batch_size=len(batch.items))
-        self._complete(request, values, {"answer": document})
+        self._complete(batch, item, Status.DONE, columns)
 
     def fail(self, batch: RunnableBatch, item: BatchItem, error: GatewayError) -> None:
-        request = self._requests.pop((batch.id, item.id), None)
-        if request is None:
-            return  # Another process runs it by now.
-        values = self._end_values(request, Status.FAILED) | {
-            "error_code": error.code,
-            "error_detail": str(error),
-        }
+        columns = {"error_code": error.code, "error_detail": str(error)}
         document = describe_error(error.code, str(error), error.retry_after_s)
-        generation = request.requester.generation
-        self._complete(request, values, {"error": document, "generation": generation})
+        self._complete(batch, item, Status.FAILED, columns, error=document)
 
     def suspect(self, batch: RunnableBatch, item: BatchItem, reason: str) -> None:
         steps.answer_suspected(batch, item, reason)
@@ -152,22 +141,32 @@ class DatabaseRecorder:
         """Returns when everything that was recorded is stored and the requesters are notified."""
         await self._idle.wait()
 
-    def _end_values(self, request: RunningRequest, status: Status) -> dict[str, Any]:
-        """The columns that every ended request sets."""
-        return {
+    def _complete(
+        self,
+        batch: RunnableBatch,
+        item: BatchItem,
+        status: Status,
+        columns: dict[str, Any],
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        request = self._requests.pop((batch.id, item.id), None)
+        if request is None:
+            return  # Another process runs it by now.
+        now = time.monotonic()
+        values = columns | {
             "status": str(status),
             "lease_until": None,
             "completed_at": datetime.now(UTC),
-            "latency_ms": round((time.monotonic() - request.accepted) * 1000),
+            "latency_ms": round((now - request.accepted) * 1000),
             "queue_ms": round((request.dispatched - request.accepted) * 1000),
         }
-
-    def _complete(
-        self, request: RunningRequest, values: dict[str, Any], outcome: dict[str, Any]
-    ) -> None:
-        item = request.item
+        if error is None:
+            answer = describe_answer(values, batch_id=batch.id, batch_size=len(batch.items))
+            outcome: dict[str, Any] = {"answer": answer}
+        else:
+            outcome = {"error": error, "generation": request.requester.generation}
         finish = Finish(item.id, self._owner, item.attempts, values)
-        self._pending.completions[item.id] = Completion(finish, request, outcome, time.monotonic())
+        self._pending.completions[item.id] = Completion(finish, request, outcome, now)
         self._urgent.set()
         self._wake()
 
