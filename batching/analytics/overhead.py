@@ -5,7 +5,6 @@ request in the prompt and in the reply. `estimate_tokens` counts their tokens, a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -19,20 +18,13 @@ SAMPLE_KEY = "0123456789"
 Lane = TypeVar("Lane", bound=int)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Estimated tokens of a call's instruction, and of one key with its quotes."""
-
-    instruction: int
-    key: int
-
-
 @lru_cache(maxsize=8)
-def measure_frame(style: str) -> Frame:
+def estimate_frame(style: str) -> tuple[int, int]:
+    """Estimates the tokens of a call's instruction, and of one key with its quotes."""
     prompt = combine(
         [""], model="", style=style, output_tokens=1, draw=lambda: SAMPLE_KEY, budget=TokenBudget()
     )
-    return Frame(estimate_tokens(prompt.system), estimate_tokens(prompt.contents))
+    return estimate_tokens(prompt.system), estimate_tokens(prompt.contents)
 
 
 def estimate_overhead(stats: Mapping[Lane, DailyStat]) -> dict[Lane, int]:
@@ -40,10 +32,8 @@ def estimate_overhead(stats: Mapping[Lane, DailyStat]) -> dict[Lane, int]:
 
     The estimate is slightly too low after retries, because it counts a retried request once.
     """
-    rules = current_rules()
-    frames = {lane: measure_frame(rules[Priority(lane)].style) for lane in stats}
-    return {
-        lane: stat.model_calls * frames[lane].instruction
-        + 2 * stat.batched_requests * frames[lane].key
-        for lane, stat in stats.items()
-    }
+    rules, overhead = current_rules(), {}
+    for lane, stat in stats.items():
+        instruction, key = estimate_frame(rules[Priority(lane)].style)
+        overhead[lane] = stat.model_calls * instruction + 2 * stat.batched_requests * key
+    return overhead

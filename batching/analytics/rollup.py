@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from typing import TypeVar
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import JSONField, PositiveBigIntegerField, QuerySet
 
 from batching.analytics.histogram import add_value, merge
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
@@ -15,23 +15,11 @@ from settings_app.models import Lane
 # Chats, batches and calls of one transaction each, so that it stays short.
 CHUNK = 200
 
-COUNTERS = (
-    "requests",
-    "answered",
-    "in_time",
-    "batches",
-    "batched_requests",
-    "fill_requests",
-    "fill_capacity",
-    "model_calls",
-    "prompt_tokens",
-    "output_tokens",
-    "thoughts_tokens",
-    "cached_tokens",
-    "latency_ms_sum",
-    "queue_ms_sum",
-)
-COUNTS_BY_KEY = ("latency_hist", "queue_hist", "failures")
+# The columns of DailyStat that hold one count, and those that hold a count for each of their keys.
+COLUMNS = DailyStat._meta.local_fields
+COUNTERS = [field.name for field in COLUMNS if isinstance(field, PositiveBigIntegerField)]
+COUNTS_BY_KEY = [field.name for field in COLUMNS if isinstance(field, JSONField)]
+TOKENS = ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens")
 
 DayAndLane = tuple[date, int]
 Row = TypeVar("Row", Chat, Batch, ModelCall)
@@ -85,9 +73,8 @@ def _pending_batches() -> QuerySet[Batch]:
 
 
 def _pending_calls() -> QuerySet[ModelCall]:
-    tokens = ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens")
     pending = ModelCall.objects.filter(rolled_up=False).exclude(status=CallStatus.STARTED)
-    return pending.only(*tokens, "started_at", "batch_id", "priority")
+    return pending.only(*TOKENS, "started_at", "priority")
 
 
 def _lock(rows: QuerySet[Row], *, size: int) -> list[Row]:
@@ -100,17 +87,13 @@ def measure_rows(
 ) -> dict[DayAndLane, DailyStat]:
     """The counts of finished rows by day and lane, as unsaved DailyStat rows."""
     batch_ids = {chat.batch_id for chat in chats if chat.batch_id is not None}
-    batch_ids |= {call.batch_id for call in calls}
-    origins = Batch.objects.only("priority", "settings").in_bulk(batch_ids)
+    origins = Batch.objects.only("settings").in_bulk(batch_ids)
     targets = dict(Lane.objects.values_list("priority", "latency_ms"))
     added: dict[DayAndLane, DailyStat] = {}
     for batch in batches:
         _add_batch(_stat_of(added, batch.created_at, batch.priority), batch)
     for call in calls:
-        lane = origins[call.batch_id].priority
-        _add_call(_stat_of(added, call.started_at, lane), call)
-        if call.priority != lane:  # stored by an earlier version, which did not set the lane
-            ModelCall.objects.filter(pk=call.pk).update(priority=lane)
+        _add_call(_stat_of(added, call.started_at, call.priority), call)
     for chat in chats:
         stat = _stat_of(added, chat.received_at, chat.priority)
         origin = origins.get(chat.batch_id) if chat.batch_id is not None else None
@@ -151,10 +134,8 @@ def _add_chat(stat: DailyStat, chat: Chat, *, target_ms: int) -> None:
 
 def _add_call(stat: DailyStat, call: ModelCall) -> None:
     stat.model_calls += 1
-    stat.prompt_tokens += call.prompt_tokens or 0
-    stat.output_tokens += call.output_tokens or 0
-    stat.thoughts_tokens += call.thoughts_tokens or 0
-    stat.cached_tokens += call.cached_tokens or 0
+    for name in TOKENS:
+        setattr(stat, name, getattr(stat, name) + (getattr(call, name) or 0))
 
 
 def count_rows(added: dict[DayAndLane, DailyStat]) -> None:

@@ -6,12 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from batching.models import Batch, ModelCall
-from batching.pages.charts import format_number
+from batching.pages.figures import format_number
 from batching.pages.timeline import Timeline, draw_timeline
 from chats.models import Chat
 
-# Longer texts are cut on the page of a batch.
-MAX_SHOWN_CHARACTERS = 20_000
 TOKEN_KINDS = ("prompt", "output", "thoughts", "cached")
 
 Facts = Sequence[tuple[str, Any]]
@@ -20,8 +18,6 @@ Facts = Sequence[tuple[str, Any]]
 @dataclass(frozen=True)
 class ItemDetail:
     chat: Chat
-    prompt: str
-    answer: str
     facts: Facts
     calls: Sequence[ModelCall]
 
@@ -29,8 +25,6 @@ class ItemDetail:
 @dataclass(frozen=True)
 class CallDetail:
     call: ModelCall
-    prompt: str
-    reply: str
     facts: Facts
 
 
@@ -55,8 +49,6 @@ def describe_batch(batch: Batch, *, now: datetime) -> BatchDetail:
 def _describe_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemDetail:
     return ItemDetail(
         chat=chat,
-        prompt=shorten(chat.prompt),
-        answer=shorten(chat.text or ""),
         facts=[
             ("in queue", format_number(chat.queue_ms, unit="ms")),
             ("latency", format_number(chat.latency_ms, unit="ms")),
@@ -81,8 +73,6 @@ def _format_tokens(chat: Chat) -> str:
 def _describe_call(call: ModelCall) -> CallDetail:
     return CallDetail(
         call=call,
-        prompt=shorten(call.prompt) or "Not stored.",
-        reply=shorten(call.reply) or "Not stored.",
         facts=[
             ("first token", format_number(call.first_token_ms, unit="ms")),
             ("duration", format_number(call.duration_ms, unit="ms")),
@@ -95,10 +85,3 @@ def _describe_call(call: ModelCall) -> CallDetail:
             ("items", ", ".join(map(str, call.item_ids)) or "–"),
         ],
     )
-
-
-def shorten(text: str) -> str:
-    left = len(text) - MAX_SHOWN_CHARACTERS
-    if left <= 0:
-        return text
-    return f"{text[:MAX_SHOWN_CHARACTERS]}\n… {left:,} more characters, which its own page shows"

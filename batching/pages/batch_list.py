@@ -1,39 +1,17 @@
 """Lists batches page by page by descending id, each with the outcome of its requests."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.db.models import Count
 
-from batching.models import Batch, ModelCall, Outcome
+from batching.models import Batch, ModelCall
 from chats.id_ranges import MAX_ID, find_id_range, within
 from chats.models import Chat, Status
-from settings_app.models import Priority
 
 PAGE_SIZE = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchFilter:
-    """None does not narrow. `created_until` is exclusive."""
-
-    priority: Priority | None = None
-    outcome: Outcome | None = None
-    created_from: datetime | None = None
-    created_until: datetime | None = None
-
-    @property
-    def exact(self) -> dict[str, Any]:
-        return _without_none({"priority": self.priority, "outcome": self.outcome})
-
-    @property
-    def created(self) -> dict[str, Any]:
-        return _without_none(
-            {"created_at__gte": self.created_from, "created_at__lt": self.created_until}
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +38,17 @@ class BatchPage:
     older: int | None
 
 
-def list_batches(batch_filter: BatchFilter, *, before: int = MAX_ID) -> BatchPage:
-    """The newest batches below the id `before`."""
-    matching = Batch.objects.filter(**batch_filter.exact)
-    if batch_filter.created:
-        id_range = find_id_range(Batch.objects.filter(**batch_filter.created))
-        matching = matching.filter(within(id_range), **batch_filter.created)
+def list_batches(conditions: Mapping[str, Any], *, before: int = MAX_ID) -> BatchPage:
+    """The newest batches below the id `before` that match all `conditions`."""
+    matching = Batch.objects.filter(**conditions)
+    created = {name: at for name, at in conditions.items() if name.startswith("created_at")}
+    if created:
+        matching = matching.filter(within(find_id_range(Batch.objects.filter(**created))))
     below = matching.filter(pk__lt=before).order_by("-pk")
     found = list(below[: PAGE_SIZE + 1])
     shown = found[:PAGE_SIZE]
     older = shown[-1].pk if len(found) > len(shown) else None
     return BatchPage(_describe(shown), matching.count(), older)
-
-
-def _without_none(conditions: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in conditions.items() if value is not None}
 
 
 def _describe(batches: Sequence[Batch]) -> list[ListedBatch]:

@@ -1,26 +1,23 @@
-"""The columns and bars of charts, in per cent of the chart's frame; the templates draw them.
+"""The charts of the document of GET /v1/analytics, positioned in per cent of the chart's frame."""
 
-`name` is the number's path in the document of GET /v1/analytics, such as `tokens.prompt`.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from batching.pages.figures import Figure, Summary, format_number
+from batching.pages.links import RowLinks
+from settings_app.models import Priority
+from settings_app.snapshot import LaneSettings
 
 # The share of a day's width that is empty between two days.
 GAP = 0.2
-
-
-@dataclass(frozen=True)
-class Cell:
-    """`link` leads to the rows behind the value."""
-
-    name: str
-    value: float
-    link: str = ""
-
-    @property
-    def text(self) -> str:
-        return format_number(self.value)
+SHOWN_PERCENTILES = ("p50", "p95", "p99")
+TOKEN_LABELS = {
+    "prompt": "Prompt",
+    "output": "Output",
+    "thoughts": "Thoughts",
+    "cached": "Cached (part of prompt)",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Series:
 
     label: str
     css: str
-    cells: Sequence[Cell]
+    cells: Sequence[Figure]
 
 
 @dataclass(frozen=True)
@@ -50,29 +47,20 @@ class Columns:
     labels: Sequence[str]
     series: Sequence[Series]
     columns: Sequence[Column]
-    rows: Sequence[tuple[str, Sequence[Cell]]]
+    rows: Sequence[tuple[str, Sequence[Figure]]]
     highest: str
     lowest: str
     zero_y: float
     template = "charts/columns.html"
 
 
-@dataclass(frozen=True)
-class Bar:
-    """`target` draws a mark, `link` leads to the rows behind the value, `scale` fills the width."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar(Figure):
+    """`target` draws a mark, `scale` fills the width."""
 
-    label: str
-    name: str
-    value: float | None
     css: str
-    unit: str = ""
     target: float | None = None
-    link: str = ""
     scale: float = 1
-
-    @property
-    def text(self) -> str:
-        return format_number(self.value, unit=self.unit)
 
     @property
     def width(self) -> float:
@@ -91,29 +79,44 @@ class Bars:
     template = "charts/bars.html"
 
 
-def format_number(value: float | None, *, unit: str = "") -> str:
-    """1,234 or 3.25; a dash for None."""
-    if value is None:
-        return "–"
-    if isinstance(value, float) and abs(value) >= 10:
-        value = round(value)  # the numbers with more digits are estimates
-    text = f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
-    return f"{text} {unit}".strip()
+def draw_charts(
+    summary: Summary, *, lanes: Mapping[int, LaneSettings], links: RowLinks
+) -> list[Columns | Bars]:
+    batch_days, days = summary["request_count_over_time"], summary["by_day"]
+    return [
+        _draw_days(
+            "Batches per day",
+            "request_count_over_time",
+            batch_days,
+            [("count", "batches", "tone-1")],
+            links.find_daily("batches", batch_days),
+        ),
+        _draw_days(
+            "Model calls made and saved per day",
+            "by_day",
+            days,
+            [("model_calls", "model calls", "tone-2"), ("calls_saved", "calls saved", "tone-3")],
+            links.find_daily("calls", days),
+        ),
+        _draw_priorities(summary, links),
+        *(_draw_lane(summary, priority, lanes[priority], links) for priority in Priority),
+        _draw_tokens(summary, links),
+        _draw_failures(summary, links),
+    ]
 
 
 def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series]) -> Columns:
-    values = [cell.value for one in series for cell in one.cells]
+    values = [cell.value or 0 for one in series for cell in one.cells]
     top, bottom = max([0, *values]), min([0, *values])
     span = (top - bottom) or 1
-    zero_y = round(top / span * 100, 2)
     step = 100 / max(1, len(labels))
     width = step * (1 - GAP) / max(1, len(series))
     columns = [
         Column(
             x=round(day * step + step * GAP / 2 + index * width, 3),
-            y=round((top - max(cell.value, 0)) / span * 100, 2),
+            y=round((top - max(cell.value or 0, 0)) / span * 100, 2),
             width=round(width, 3),
-            height=round(abs(cell.value) / span * 100, 2),
+            height=round(abs(cell.value or 0) / span * 100, 2),
             css=one.css,
             text=f"{labels[day]}: {cell.text} {one.label}",
         )
@@ -128,7 +131,7 @@ def draw_columns(title: str, *, labels: Sequence[str], series: Sequence[Series])
         rows=[(label, [one.cells[day] for one in series]) for day, label in enumerate(labels)],
         highest=format_number(top),
         lowest=format_number(bottom) if bottom else "0",
-        zero_y=zero_y,
+        zero_y=round(top / span * 100, 2),
     )
 
 
@@ -137,3 +140,85 @@ def draw_bars(title: str, *, bars: Sequence[Bar], note: str = "") -> Bars:
     ends = [end for bar in bars for end in (bar.value, bar.target) if end]
     scale = max(ends, default=0) or 1
     return Bars(title, [replace(bar, scale=scale) for bar in bars], note)
+
+
+def _draw_days(
+    title: str,
+    path: str,
+    days: Sequence[Mapping[str, Any]],
+    columns: Sequence[tuple[str, str, str]],
+    daily_links: Sequence[str],
+) -> Columns:
+    """A series for each of `columns`: its name in a day's document, its label and its CSS class."""
+    linked = list(enumerate(zip(days, daily_links, strict=True)))
+    series = [
+        Series(
+            label,
+            css,
+            [
+                Figure(f"{path}.{index}.{column}", label, day[column], link=link)
+                for index, (day, link) in linked
+            ],
+        )
+        for column, label, css in columns
+    ]
+    return draw_columns(title, labels=[day["date"] for day in days], series=series)
+
+
+def _draw_priorities(summary: Summary, links: RowLinks) -> Bars:
+    bars = [
+        Bar(
+            f"priority_distribution.{index}.value",
+            row["name"],
+            row["value"],
+            link=links.find("batches", priority=Priority[row["name"].upper()]),
+            css=f"lane-{row['name'].lower()}",
+        )
+        for index, row in enumerate(summary["priority_distribution"])
+    ]
+    return draw_bars("Batches by priority", bars=bars)
+
+
+def _draw_tokens(summary: Summary, links: RowLinks) -> Bars:
+    link = links.find("calls")
+    bars = [
+        Bar(f"tokens.{kind}", label, summary["tokens"][kind], link=link, css="tone-1")
+        for kind, label in TOKEN_LABELS.items()
+    ]
+    return draw_bars("Tokens by kind", bars=bars, note="The counts of the model service.")
+
+
+def _draw_failures(summary: Summary, links: RowLinks) -> Bars:
+    by_count = sorted(summary["failures"].items(), key=lambda item: (-item[1], item[0]))
+    bars = [
+        Bar(f"failures.{code}", code, count, link=links.find("failed", error_code=code), css="bad")
+        for code, count in by_count
+    ]
+    note = "" if bars else "No request failed."
+    return draw_bars("Failed requests by cause", bars=bars, note=note)
+
+
+def _draw_lane(summary: Summary, priority: Priority, lane: LaneSettings, links: RowLinks) -> Bars:
+    """Waits and latencies on one scale. The mark at the latencies is today's target."""
+    times = summary["by_priority"][priority.name]
+    link = links.find("answered", priority=priority)
+    bars = [
+        Bar(
+            f"by_priority.{priority.name}.{kind}.{percent}",
+            f"{label} {percent}",
+            times[kind][percent],
+            "ms",
+            link,
+            css=css,
+            target=target,
+        )
+        for kind, label, css, target in (
+            ("queue_ms", "Wait", "tone-2", None),
+            ("latency_ms", "Latency", f"lane-{priority.label.lower()}", lane.latency_ms),
+        )
+        for percent in SHOWN_PERCENTILES
+    ]
+    share = format_number(times["slo_attainment"], unit="%")
+    target = format_number(lane.latency_ms, unit="ms")
+    note = f"The mark is the target now, {target}. Answered within the target of the time: {share}."
+    return draw_bars(f"{priority.label}: waits and latencies", bars=bars, note=note)

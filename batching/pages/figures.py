@@ -5,9 +5,8 @@ All of them come from the document of GET /v1/analytics; here they are only comp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from batching.pages.charts import format_number
 from batching.pages.links import RowLinks, Rows
 from settings_app.models import Priority
 
@@ -69,26 +68,23 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
+    """`name` is its path in the document; `link` leads to the rows behind it."""
+
     name: str
     label: str
-    value: Any
-    text: str
+    value: float | None
+    unit: str = ""
     link: str = ""
     delta: Delta | None = None
 
+    @property
+    def text(self) -> str:
+        return format_number(self.value, unit=self.unit)
 
-@dataclass(frozen=True, slots=True)
-class FigureRow:
+
+class FigureRow(NamedTuple):
     label: str
     figures: Sequence[Figure]
-
-
-@dataclass(frozen=True, slots=True)
-class Savings:
-    """What batching saved and cost: in a sentence, and in a row for the total and for each lane."""
-
-    sentence: str
-    rows: Sequence[FigureRow]
 
 
 def find_value(summary: Any, name: str) -> Any:
@@ -98,16 +94,22 @@ def find_value(summary: Any, name: str) -> Any:
     return summary
 
 
-def format_figure(value: Any, unit: str) -> str:
-    if unit == "%" and value is not None:
+def format_number(value: float | None, *, unit: str = "") -> str:
+    """1,234 or 3.25; 50.0 % for a share of 0.5; a dash for None."""
+    if value is None:
+        return "–"
+    if unit == "%":
         return f"{value * 100:.1f} %"
-    return format_number(value, unit=unit)
+    if isinstance(value, float) and abs(value) >= 10:
+        value = round(value)  # the numbers with more digits are estimates
+    text = f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+    return f"{text} {unit}".strip()
 
 
 def list_figures(summary: Summary, *, before: Summary | None, links: RowLinks) -> list[Figure]:
     """The figures at the top of a page, over all lanes."""
-    by_name = {metric.name: metric for metric in METRICS}
-    return [_make_figure(by_name[name], summary, links, before=before) for name in TOP_METRICS]
+    top = [metric for metric in METRICS if metric.name in TOP_METRICS]
+    return [_make_figure(metric, summary, links, before=before) for metric in top]
 
 
 def compare_lanes(summary: Summary, *, before: Summary | None, links: RowLinks) -> list[FigureRow]:
@@ -124,17 +126,15 @@ def compare_lanes(summary: Summary, *, before: Summary | None, links: RowLinks) 
     ]
 
 
-def summarize_savings(summary: Summary, *, links: RowLinks) -> Savings:
-    return Savings(
-        sentence=_describe_savings(summary),
-        rows=[
-            FigureRow(
-                "All lanes" if priority is None else priority.label,
-                [_make_figure(metric, summary, links, priority=priority) for metric in SAVINGS],
-            )
-            for priority in (None, *Priority)
-        ],
-    )
+def list_savings(summary: Summary, *, links: RowLinks) -> list[FigureRow]:
+    """What batching saved and cost, in a row for the total and for each lane."""
+    return [
+        FigureRow(
+            "All lanes" if priority is None else priority.label,
+            [_make_figure(metric, summary, links, priority=priority) for metric in SAVINGS],
+        )
+        for priority in (None, *Priority)
+    ]
 
 
 def compare(value: float | None, before: float | None, metric: Metric) -> Delta:
@@ -173,13 +173,13 @@ def _make_figure(
         name=name,
         label=metric.label,
         value=value,
-        text=format_figure(value, metric.unit),
+        unit=metric.unit,
         link=links.find(metric.rows, priority=priority) if value else "",
         delta=None if before is None else compare(value, find_value(before, name), metric),
     )
 
 
-def _describe_savings(summary: Summary) -> str:
+def describe_savings(summary: Summary) -> str:
     saved, calls = summary["calls_saved"], summary["model_calls"]
     if not calls:
         return "No model call was made in this period."

@@ -1,11 +1,12 @@
 """The timeline of a batch: its bars, positioned in per cent, and the same as a list of events."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from batching.models import Batch, CallStatus, ModelCall, Trigger
-from batching.pages.charts import format_number
+from batching.pages.figures import format_number
 from chats.models import Chat, Status
 
 MIN_SPAN_S = 0.001
@@ -13,8 +14,7 @@ MIN_SPAN_S = 0.001
 MIN_WIDTH = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     css: str
     x: float
     width: float
@@ -31,9 +31,7 @@ class Track:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    at: datetime
+class Event(NamedTuple):
     offset: str
     text: str
 
@@ -44,8 +42,7 @@ class Timeline:
     length: str
     claim_x: float
     claim_text: str
-    items: Sequence[Track]
-    calls: Sequence[Track]
+    tracks: Sequence[Track]
     events: Sequence[Event]
 
 
@@ -71,37 +68,34 @@ def draw_timeline(
 ) -> Timeline:
     """From the first arrival to the last end. Whatever has not ended is drawn until `now`."""
     starts = [batch.created_at, *(chat.received_at for chat in chats)]
-    ends = [batch.finished_at or now, *_list_ends(chats, calls, now=now)]
-    span_s = (max(ends) - min(starts)).total_seconds()
+    ends = [batch.finished_at, *(c.completed_at for c in chats), *(_end_of(c) for c in calls)]
+    span_s = (max(end or now for end in ends) - min(starts)).total_seconds()
     scale = _Scale(min(starts), max(span_s, MIN_SPAN_S))
     return Timeline(
         start=scale.start,
         length=f"{scale.span_s:.3f} s",
         claim_x=scale.position(batch.created_at),
         claim_text=_explain_trigger(batch),
-        items=[_draw_item(scale, batch, chat, now=now) for chat in chats],
-        calls=[_draw_call(scale, call, now=now) for call in calls],
+        tracks=[
+            *(_draw_item(scale, batch, chat, now=now) for chat in chats),
+            *(_draw_call(scale, call, now=now) for call in calls),
+        ],
         events=_list_events(scale, batch, chats, calls),
     )
 
 
-def _list_ends(
-    chats: Iterable[Chat], calls: Iterable[ModelCall], *, now: datetime
-) -> Iterable[datetime]:
-    yield from (chat.completed_at or now for chat in chats)
-    yield from (_end_of(call) or now for call in calls)
-
-
 def _end_of(call: ModelCall) -> datetime | None:
-    if call.duration_ms is not None:
-        return call.started_at + timedelta(milliseconds=call.duration_ms)
-    return None if call.status == CallStatus.STARTED else call.started_at
+    if call.duration_ms is None and call.status != CallStatus.STARTED:
+        return call.started_at
+    return _find_time(call, call.duration_ms)
 
 
 def _first_token_of(call: ModelCall) -> datetime | None:
-    if call.first_token_ms is None:
-        return None
-    return call.started_at + timedelta(milliseconds=call.first_token_ms)
+    return _find_time(call, call.first_token_ms)
+
+
+def _find_time(call: ModelCall, after_ms: int | None) -> datetime | None:
+    return None if after_ms is None else call.started_at + timedelta(milliseconds=after_ms)
 
 
 def _explain_trigger(batch: Batch) -> str:
@@ -146,9 +140,8 @@ def _draw_call(scale: _Scale, call: ModelCall, *, now: datetime) -> Track:
     segments = [scale.segment(css, first_token or start, end, _describe_status(call))]
     text = f"{_count(len(call.item_ids), 'item')}, started at {scale.offset(start)}"
     if first_token:
-        segments.insert(
-            0, scale.segment("tone-2", start, first_token, "waiting for the first token")
-        )
+        waiting = scale.segment("tone-2", start, first_token, "waiting for the first token")
+        segments.insert(0, waiting)
         text += f", first token at {scale.offset(first_token)}"
     text += f", {_describe_status(call)} at {scale.offset(end)}" if _end_of(call) else ", running"
     return Track(f"Call {call.pk}, attempt {call.attempt}", f"call-{call.pk}", segments, text)
@@ -181,4 +174,4 @@ def _list_events(
         events.append((_end_of(call), f"Call {call.pk} ended: {_describe_status(call)}"))
     events.append((batch.finished_at, f"The batch ended: {batch.get_outcome_display()}"))
     known = sorted(((at, text) for at, text in events if at), key=lambda event: event[0])
-    return [Event(at, scale.offset(at), text) for at, text in known]
+    return [Event(scale.offset(at), text) for at, text in known]

@@ -18,9 +18,9 @@ from batching.analytics.summary import summarize, summarize_now
 from batching.engine.lanes import GRACE_S
 from batching.models import Batch, Outcome
 from batching.pages.batch_detail import describe_batch
-from batching.pages.batch_list import BatchFilter, BatchPage, list_batches
-from batching.pages.dashboard_charts import draw_charts
-from batching.pages.figures import compare_lanes, list_figures, summarize_savings
+from batching.pages.batch_list import BatchPage, list_batches
+from batching.pages.charts import draw_charts
+from batching.pages.figures import compare_lanes, describe_savings, list_figures, list_savings
 from batching.pages.links import RowLinks
 from batching.pages.periods import DAY_CHOICES, Period, PeriodForm
 from batching.process.runtime import get_runtime
@@ -61,7 +61,8 @@ def describe_period(
         "lane_rows": compare_lanes(summary, before=earlier, links=links),
         "lane_labels": [priority.label for priority in Priority],
         "lane_targets": [(lanes[lane].latency_ms, links.find_lane(lane)) for lane in Priority],
-        "savings": summarize_savings(summary, links=links),
+        "savings": describe_savings(summary),
+        "savings_rows": list_savings(summary, links=links),
     }
 
 
@@ -102,6 +103,15 @@ async def test_key(request: HttpRequest) -> HttpResponse:
     return redirect("admin:settings_app_gatewaysettings_change", 1)
 
 
+# The conditions on batches, by their parameters.
+LOOKUPS = {
+    "priority": "priority",
+    "outcome": "outcome",
+    "from": "created_at__gte",
+    "to": "created_at__lt",
+}
+
+
 class BatchParameters(QueryParameters):
     priority = PriorityField(required=False)
     outcome = serializers.ChoiceField(Outcome.choices, required=False)
@@ -112,15 +122,10 @@ class BatchParameters(QueryParameters):
         return super().get_fields() | {"from": TimestampParameter(required=False)}
 
     @property
-    def batch_filter(self) -> BatchFilter:
+    def conditions(self) -> dict[str, Any]:
+        """The lookups of the batches that match."""
         data = self.validated_data
-        outcome = data.get("outcome")
-        return BatchFilter(
-            priority=data.get("priority"),
-            outcome=Outcome(outcome) if outcome else None,
-            created_from=data.get("from"),
-            created_until=data.get("to"),
-        )
+        return {lookup: data[name] for name, lookup in LOOKUPS.items() if name in data}
 
     @property
     def form(self) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def batch_list(request: HttpRequest) -> HttpResponse:
     parameters = BatchParameters(data=request.GET)
     if parameters.is_valid():
         before = parameters.validated_data.get("before", MAX_ID)
-        page = list_batches(parameters.batch_filter, before=before)
+        page = list_batches(parameters.conditions, before=before)
     else:
         page = BatchPage([], 0, None)
     context = {

@@ -1,4 +1,4 @@
-"""Template filters that format figures and codes."""
+"""Template filters that format figures, codes and texts."""
 
 import json
 from typing import Any
@@ -7,7 +7,10 @@ from django import template
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from batching.pages.charts import format_number
+from batching.pages.figures import format_number
+
+# Longer texts are cut on the page of a batch.
+MAX_SHOWN_CHARACTERS = 20_000
 
 register = template.Library()
 
@@ -27,3 +30,11 @@ def breakable(name: str) -> str:
 def amount(value: float | None, unit: str = "") -> str:
     """1,234 ms; a dash for None."""
     return format_number(value, unit=unit)
+
+
+@register.filter
+def shorten(text: str) -> str:
+    left = len(text) - MAX_SHOWN_CHARACTERS
+    if left <= 0:
+        return text
+    return f"{text[:MAX_SHOWN_CHARACTERS]}\n… {left:,} more characters, which its own page shows"

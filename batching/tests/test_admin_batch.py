@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from batching.analytics.rollup import roll_up_pending
 from batching.models import CallKind, CallStatus
-from batching.pages.batch_detail import MAX_SHOWN_CHARACTERS, shorten
+from batching.templatetags.figures import MAX_SHOWN_CHARACTERS, shorten
 from batching.tests.admin_pages import open_list, open_record
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status

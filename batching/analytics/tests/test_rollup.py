@@ -263,12 +263,3 @@ def test_on_postgres_a_roll_up_skips_rows_that_another_has_locked():
     assert set(Chat.objects.filter(rolled_up=True)) == {free}
     roll_up_pending()
     assert stat().requests == 2
-
-
-@pytest.mark.django_db
-def test_call_stored_without_its_lane_gets_it_when_it_is_counted():
-    call = make_call(make_batch(Priority.HIGH), priority=Priority.MEDIUM)
-    roll_up_pending()
-    call.refresh_from_db()
-    assert call.priority == Priority.HIGH
-    assert DailyStat.objects.get(model_calls=1).priority == Priority.HIGH

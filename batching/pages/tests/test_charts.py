@@ -2,12 +2,13 @@
 
 import pytest
 
-from batching.pages.charts import Bar, Cell, Series, draw_bars, draw_columns, format_number
+from batching.pages.charts import Bar, Series, draw_bars, draw_columns
+from batching.pages.figures import Figure, format_number
 from batching.templatetags.figures import breakable
 
 
 def test_negative_columns_start_at_the_axis():
-    series = Series("saved", "tone-1", [Cell("a", 3), Cell("b", -1)])
+    series = Series("saved", "tone-1", [Figure("a", "saved", 3), Figure("b", "saved", -1)])
     chart = draw_columns("Saved", labels=["Mon", "Tue"], series=[series])
     up, down = chart.columns
     assert (chart.zero_y, chart.highest, chart.lowest) == (75, "3", "-1")
@@ -16,15 +17,16 @@ def test_negative_columns_start_at_the_axis():
 
 
 def test_columns_of_zeros_have_no_height():
-    chart = draw_columns("None", labels=["Mon"], series=[Series("n", "c", [Cell("a", 0)])])
+    series = Series("n", "c", [Figure("a", "n", 0)])
+    chart = draw_columns("None", labels=["Mon"], series=[series])
     assert [(column.y, column.height) for column in chart.columns] == [(0, 0)]
 
 
 def test_bars_share_one_scale_with_their_targets():
     bars = [
-        Bar("p50", "a", 100.0, "c", target=400),
-        Bar("p95", "b", 200.0, "c"),
-        Bar("p99", "d", None, "c"),
+        Bar("a", "p50", 100.0, css="c", target=400),
+        Bar("b", "p95", 200.0, css="c"),
+        Bar("d", "p99", None, css="c"),
     ]
     chart = draw_bars("Latency", bars=bars)
     assert [(bar.width, bar.mark) for bar in chart.bars] == [(25, 100), (50, None), (0, None)]

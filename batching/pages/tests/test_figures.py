@@ -11,8 +11,7 @@ from batching.analytics.rollup import roll_up_pending
 from batching.analytics.summary import summarize
 from batching.models import CallStatus
 from batching.pages import views
-from batching.pages.figures import METRICS, Metric, compare, find_value, summarize_savings
-from batching.pages.links import RowLinks
+from batching.pages.figures import METRICS, Metric, compare, describe_savings, find_value
 from batching.pages.periods import Period
 from batching.tests.rows import make_batch, make_call
 from chats.models import Status
@@ -21,7 +20,6 @@ from settings_app.models import Priority
 
 TODAY = date(2026, 3, 12)
 NOW = datetime(2026, 3, 12, 9, tzinfo=UTC)
-LINKS = RowLinks(Period(TODAY, TODAY))
 COUNT = Metric("requests", "Requests", "chats")
 LATENCY = Metric("latency_ms.p95", "Latency", "answered", "ms", better="less")
 SHARE = Metric("fill", "Fill", "batches", "%", better="more")
@@ -176,7 +174,7 @@ def test_reader_without_an_account_gets_only_links_that_open(client):
 @pytest.mark.usefixtures("two_weeks")
 def test_savings_and_their_costs_come_from_the_same_document(client):
     summary = summarize(first=date(2026, 3, 6), last=TODAY)
-    sentence = summarize_savings(summary, links=LINKS).sentence
+    sentence = describe_savings(summary)
     assert "would have been 6 calls. Batching saved 2 of them (33 %)." in sentence
     each = summary["combining"]["overhead_tokens"] // 2
     assert (
@@ -194,12 +192,9 @@ def test_savings_and_their_costs_come_from_the_same_document(client):
 
 @pytest.mark.django_db
 def test_savings_of_an_empty_period_and_of_a_bad_day_are_explained():
-    assert (
-        summarize_savings(summarize(), links=LINKS).sentence
-        == "No model call was made in this period."
-    )
+    assert describe_savings(summarize()) == "No model call was made in this period."
     batch = make_batch()
     for _ in range(2):
         make_call(batch, status=CallStatus.FAILED)
     roll_up_pending()
-    assert summarize_savings(summarize(), links=LINKS).sentence.startswith("No call was saved")
+    assert describe_savings(summarize()).startswith("No call was saved")

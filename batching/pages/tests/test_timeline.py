@@ -42,7 +42,7 @@ def draw(recorded, *, now=None):
 
 def test_bars_are_at_the_positions_of_their_times(recorded):
     line = draw(recorded)
-    positions = [[(s.css, s.x, s.width) for s in t.segments] for t in (*line.items, *line.calls)]
+    positions = [[(s.css, s.x, s.width) for s in t.segments] for t in line.tracks]
     assert positions == [
         [("tone-2", 0, 40), ("tone-3", 40, 10)],
         [("tone-2", 20, 20), ("bad", 40, 40)],
@@ -79,19 +79,19 @@ def test_running_batch_is_drawn_until_now():
     chat = make_chat(Status.RUNNING, batch=batch)
     call = make_call(batch, status=CallStatus.STARTED, item_ids=[chat.pk])
     line = draw((batch, [chat], [call]), now=after(2))
-    assert [(s.css, s.x, s.width) for s in line.items[0].segments] == [
+    assert [(s.css, s.x, s.width) for s in line.tracks[0].segments] == [
         ("tone-2", 0, 50),
         ("tone-1", 50, 50),
     ]
-    assert line.calls[0].text.endswith(", running")
-    assert "no answer yet" in line.items[0].text
+    assert line.tracks[1].text.endswith(", running")
+    assert "no answer yet" in line.tracks[0].text
     assert len(line.events) == 3
 
 
 def test_segment_without_a_duration_can_still_be_seen():
     batch = make_batch(finished_at=NOON)
     call = make_call(batch, status=CallStatus.FAILED)
-    [segment] = draw((batch, [], [call])).calls[0].segments
+    [segment] = draw((batch, [], [call])).tracks[0].segments
     assert segment.width == MIN_WIDTH
     assert segment.x + segment.width <= 100
 
