@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from llmbatch.tests.fixtures.model_thread import ModelThread
-from llmbatch.tests.fixtures.server import ROOT, Server
+from llmbatch.tests.fixtures.server import PATIENT, ROOT, Server
 
 pytestmark = pytest.mark.server
 
 EXAMPLES = ROOT / "examples"
+# Six requests of one program reach the server within this window on a busy machine, too.
+PATIENT_HIGH = f"{PATIENT}; UPDATE settings_app_lane SET window_s = 3 WHERE priority = 2"
 PROGRAMS = {".py": sys.executable, ".sh": "bash", ".mjs": "node"}
 EXPECTED = {
     "ask.py": ["capital of Oman", "of 6:"],
@@ -37,7 +39,9 @@ async def test_examples_print_what_they_promise(model: ModelThread, tmp_path: Pa
     missing = [name for name in ("curl", "node") if not shutil.which(name)]
     if missing and not os.environ.get("CI"):
         pytest.skip(f"not installed: {', '.join(missing)}")
-    with Server(tmp_path, GEMINI_BASE_URL=model.url, API_ACCESS="key") as server:
+    with Server(
+        tmp_path, prepare=PATIENT_HIGH, GEMINI_BASE_URL=model.url, API_ACCESS="key"
+    ) as server:
         key = (await asyncio.to_thread(server.manage, "create_api_key", "examples")).split()[-1]
         known = {"LLMBATCH_URL": server.url, "LLMBATCH_API_KEY": key}
         outputs = await asyncio.gather(*(run_example(name, known) for name in EXPECTED))
