@@ -1,7 +1,6 @@
-"""Estimates the tokens that combining adds; the model service reports only the tokens of a call.
+"""Estimates the tokens that combining adds: an instruction per call, and two keys per request.
 
-Besides the prompts, a call carries the instruction with the lane's style once, and a key for each
-request in the prompt and in the reply. `estimate_tokens` counts their tokens, and rather too many.
+The model service reports only the tokens of a whole call.
 """
 
 from collections.abc import Mapping

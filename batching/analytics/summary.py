@@ -6,7 +6,7 @@ from typing import Any
 
 from batching.analytics.histogram import count_values, percentile
 from batching.analytics.overhead import estimate_overhead
-from batching.analytics.rollup import add_stat, roll_up_pending
+from batching.analytics.rollup import TOKENS, add_stat, roll_up_pending
 from batching.models import DailyStat
 from settings_app.models import Priority
 
@@ -102,12 +102,7 @@ def _describe(stat: DailyStat) -> dict[str, Any]:
         "calls_saved": stat.batched_requests - stat.model_calls,
         "mean_batch_size": _ratio(stat.batched_requests, stat.batches),
         "fill": _ratio(stat.fill_requests, stat.fill_capacity),
-        "tokens": {
-            "prompt": stat.prompt_tokens,
-            "output": stat.output_tokens,
-            "thoughts": stat.thoughts_tokens,
-            "cached": stat.cached_tokens,
-        },
+        "tokens": {name.removesuffix("_tokens"): getattr(stat, name) for name in TOKENS},
         "latency_ms": _describe_times(stat.latency_hist, total=stat.latency_ms_sum),
         "queue_ms": _describe_times(stat.queue_hist, total=stat.queue_ms_sum),
         "slo_attainment": _ratio(stat.in_time, stat.answered),

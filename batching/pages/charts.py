@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from batching.pages.figures import Figure, Summary, format_number
 from batching.pages.links import RowLinks
@@ -29,8 +29,7 @@ class Series:
     cells: Sequence[Figure]
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     x: float
     y: float
     width: float

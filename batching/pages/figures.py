@@ -58,8 +58,7 @@ SAVINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """A change against the period before. `css` is better, worse or plain; the text says it too."""
 
     text: str

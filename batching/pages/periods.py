@@ -68,14 +68,12 @@ class PeriodForm(forms.Form):
         return cleaned
 
     def parse_period(self, *, today: date) -> Period:
-        """The chosen days, or the default ones if the input is invalid.
+        """Returns the default days if the input is invalid.
 
-        Without a first day the period is the thirty days up to the last one. Without a last day it
-        ends today.
+        Without a last day the period ends today; without a first one it has thirty days.
         """
         chosen = self.cleaned_data if self.is_valid() else {}
-        first: date | None = chosen.get("first")
-        last: date | None = chosen.get("last")
+        first, last = chosen.get("first"), chosen.get("last")
         if first is not None:
             return Period(first, last or max(today, first))
         if last is not None:

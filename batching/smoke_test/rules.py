@@ -137,11 +137,8 @@ def check_batches(replies: Sequence[Reply], rules: Mapping[str, Rule]) -> list[s
     slack_s = REACTION_S + max(lags.values(), default=0.0)
     for batch in pure:
         rule = rules[batch.priorities[0]]
-        findings += (
-            _check_lag(batch, rule, lags[batch.id])
-            or _check_early(batch, rule)
-            or _check_left_behind(batch, rule, pure, slack_s=slack_s)
-        )
+        late = _check_lag(batch, rule, lags[batch.id])
+        findings += late or _check_partial(batch, rule, pure, slack_s=slack_s)
     return findings
 
 
@@ -203,30 +200,23 @@ def _check_lag(batch: SentBatch, rule: Rule, lag_s: float) -> list[str]:
     return [f"Batch {batch.id} left late, {lag_s:.2f} s after {why}."]
 
 
-def _check_early(batch: SentBatch, rule: Rule) -> list[str]:
-    early = batch.waited_s < rule.window_s - EARLY_S
-    if not early or batch.size >= rule.capacity or batch.is_shared:
-        return []
-    return [
-        f"Batch {batch.id} left with {batch.size} of {rule.max_batch} after {batch.waited_s:.2f} s,"
-        f" before its window of {rule.window_s:g} s."
-    ]
-
-
-def _check_left_behind(
+def _check_partial(
     batch: SentBatch, rule: Rule, batches: Sequence[SentBatch], *, slack_s: float
 ) -> list[str]:
-    """Finds a request that had waited long enough to be in the batch, but was left behind."""
+    """Checks that a batch with free space left after its window, with all requests it could take.
+
+    A request that had waited for `slack_s` when the batch left should have been in it.
+    """
     if batch.size >= rule.capacity or batch.is_shared:
         return []
-    for other in batches:
-        if other.priorities != batch.priorities or other is batch:
-            continue
-        for request, answer in other.answers:
-            if answer.left > batch.left and answer.accepted < batch.left - slack_s:
-                waited_s = batch.left - answer.accepted
-                return [
-                    f"Batch {batch.id} left with {batch.size} of {rule.max_batch} although"
-                    f" {request.id} had waited for {waited_s:.2f} s."
-                ]
-    return []
+    left = f"Batch {batch.id} left with {batch.size} of {rule.max_batch}"
+    if batch.waited_s < rule.window_s - EARLY_S:
+        window = f"before its window of {rule.window_s:g} s"
+        return [f"{left} after {batch.waited_s:.2f} s, {window}."]
+    return [
+        f"{left} although {request.id} had waited for {batch.left - answer.accepted:.2f} s."
+        for other in batches
+        if other.priorities == batch.priorities
+        for request, answer in other.answers
+        if answer.left > batch.left and answer.accepted < batch.left - slack_s
+    ][:1]

@@ -30,7 +30,8 @@ def recorded_dates(cl: ChangeList) -> dict[str, Any] | None:
     Django itself would search every row of the table for them.
     """
     names = [f"{cl.date_hierarchy}__{part}" for part in ("year", "month", "day")]
-    chosen = tuple(int(cl.params[name]) for name in names if _is_number(cl.params.get(name)))
+    values = [str(cl.params.get(name) or "") for name in names]
+    chosen = tuple(int(value) for value in values if value.isdecimal())
     days = DailyStat.objects.order_by("day").values_list("day", flat=True).distinct()
     parts = [(day.year, day.month, day.day) for day in days]
     choices = _list_choices(
@@ -46,10 +47,6 @@ def recorded_dates(cl: ChangeList) -> dict[str, Any] | None:
         "back": link_to(chosen[:-1]) if chosen else None,
         "choices": [link_to(part) for part in choices if len(part) > len(chosen)],
     }
-
-
-def _is_number(value: Any) -> bool:
-    return str(value or "").isdecimal()
 
 
 def _list_choices(parts: list[tuple[int, ...]], *, depth: int) -> list[tuple[int, ...]]:

@@ -119,9 +119,8 @@ async def _run_scenario(
 
 def _check_wait(replies: list[Reply], rule: Rule) -> list[str]:
     waited_s = max((batch.waited_s for batch in group_batches(replies)), default=0.0)
-    if describe_other_traffic(replies) or rule.capacity < rule.max_batch:
-        return []
-    if not waited_s >= rule.window_s > 0:
+    cannot_judge = describe_other_traffic(replies) or rule.capacity < rule.max_batch
+    if cannot_judge or not waited_s >= rule.window_s > 0:
         return []
     return [f"A full batch waited {waited_s:.2f} s instead of leaving at once."]
 

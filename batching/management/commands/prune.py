@@ -42,16 +42,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
 
-    def handle(
-        self,
-        *args: Any,
-        days: int | None,
-        username: str | None,
-        prompts: bool,
-        dry_run: bool,
-        **options: Any,
-    ) -> None:
-        if prompts:
+    def handle(self, *args: Any, **options: Any) -> None:
+        days, username, dry_run = options["days"], options["username"], options["dry_run"]
+        if options["prompts"]:
             if dry_run or username is not None or days is not None:
                 raise CommandError("--prompts takes no other option.")
             return self._blank_all()
@@ -83,19 +76,20 @@ class Command(BaseCommand):
 
     def _scrub(self, extent: Extent) -> None:
         ids = set(extent.deletable_chats.values_list("pk", flat=True))
-        with progress_bar("Blanking", total=ModelCall.objects.count(), unit="calls") as bar:
-            for looked_at in self._give_way(scrub_calls(ids) if ids else ()):
-                bar.update(looked_at)
+        self._blank("calls", scrub_calls(ids) if ids else (), total=ModelCall.objects.count())
 
     def _blank_all(self) -> None:
-        with progress_bar("Blanking", total=Chat.objects.count(), unit="chats") as bar:
-            blanked = 0
-            for number in self._give_way(scrub_chats()):
-                blanked += number
-                bar.update(number)
-        for _ in self._give_way(scrub_calls(None)):
-            pass
+        blanked = self._blank("chats", scrub_chats(), total=Chat.objects.count())
+        self._blank("calls", scrub_calls(None), total=ModelCall.objects.count())
         self.stdout.write(f"Blanked {blanked:,} prompts, and the texts of all ended model calls.")
+
+    def _blank(self, unit: str, chunks: Iterable[int], *, total: int) -> int:
+        done = 0
+        with progress_bar("Blanking", total=total, unit=unit) as bar:
+            for number in self._give_way(chunks):
+                done += number
+                bar.update(number)
+        return done
 
     def _give_way(self, chunks: Iterable[T]) -> Iterator[T]:
         """Pauses as long as each chunk took, so that a running server can use the database."""
