@@ -26,9 +26,8 @@ class RecordAdmin(ReadOnlyAdmin):
     list_per_page = 50
     list_max_show_all = 0
     ordering = ["-id"]
-    sortable_by: ClassVar[list[str] | None] = [
-        "id"
-    ]  # sorting by another column would sort a million rows
+    # Sorting by another column would sort a million rows.
+    sortable_by: ClassVar[list[str] | None] = ["id"]
     change_list_template = "admin/record_list.html"
     number_search: list[str] = []
     # A list does not show these columns, so it does not read them.

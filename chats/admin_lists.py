@@ -9,11 +9,11 @@ from django.contrib.admin.utils import build_q_object_from_lookup_parameters
 from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Expression, Q, QuerySet
+from django.db.models import Expression, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from chats.id_ranges import find_id_range, within
+from chats.id_ranges import find_id_range
 
 MAX_LISTED = 10_000
 # Links to the rows after the last counted one carry one of these parameters.
@@ -63,12 +63,11 @@ class RecordList(ChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         """Adds a range of ids to a condition on dates."""
         rows = super().get_queryset(request, exclude_parameters)
-        return rows.filter(self._find_id_range()) if self._dated else rows
-
-    def _find_id_range(self) -> Q:
+        if not self._dated:
+            return rows
         with _refuse_bad_timestamps():
-            condition = build_q_object_from_lookup_parameters(self._dated)
-            return within(find_id_range(self.model._default_manager.filter(condition)))
+            dated = build_q_object_from_lookup_parameters(self._dated)
+            return rows.filter(pk__range=find_id_range(self.model._default_manager.filter(dated)))
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Expression | str]:
         """Ignores an address that sorts by a column which is not in `sortable_by`."""

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,16 +41,12 @@ async def stream_chats(which: ChatFilter, form: str) -> AsyncIterator[bytes]:
     async and reads each page in a database thread.
     """
     file, pages = FORMATS[form], walk_chats(which)
-    read = database_sync_to_async(_next_page)
+    read = database_sync_to_async(next)
     prefix = file.start
-    while chats := await read(pages):
+    while chats := await read(pages, None):
         yield _encode(prefix + file.format_page(chats))
         prefix = file.separator
     yield _encode((file.start if prefix is file.start else "") + file.end)
-
-
-def _next_page(pages: Iterator[list[Chat]]) -> list[Chat]:
-    return next(pages, [])
 
 
 def _encode(text: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from django.db.models import Max, Min, Q, QuerySet
+from django.db.models import Max, Min, QuerySet
 
 MAX_ID = 2**63 - 1
 
@@ -23,7 +23,3 @@ def find_id_range(dated: QuerySet[Any]) -> IdRange:
     """
     ends = dated.order_by().aggregate(oldest=Min("pk"), newest=Max("pk"))
     return IdRange(ends["oldest"] or 0, ends["newest"] or 0)
-
-
-def within(ids: IdRange) -> Q:
-    return Q(pk__range=ids)

@@ -3,12 +3,18 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connection
 from django.db.models import Q, QuerySet
 
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
+
+# The values that return a running chat to the queue.
+REQUEUED: dict[str, Any] = {
+    **{"status": Status.QUEUED, "owner": "", "lease_until": None, "batch": None}
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +53,18 @@ def recover_chats(
     rows = list(lock_available(held).values_list("pk", "attempt", "owner", "request_id"))
     exhausted = [pk for pk, attempt, *_ in rows if attempt >= max_attempts]
     requeued = [pk for pk, attempt, *_ in rows if attempt < max_attempts]
-    Chat.objects.filter(pk__in=requeued).update(
-        status=Status.QUEUED, owner="", lease_until=None, batch=None
-    )
-    Chat.objects.filter(pk__in=exhausted).update(
-        status=Status.FAILED,
-        completed_at=now,
-        lease_until=None,
-        error_code=code,
-        error_detail=detail,
-    )
-    drop_prompts(exhausted)
+    Chat.objects.filter(pk__in=requeued).update(**REQUEUED)
+    end_chats(exhausted, Status.FAILED, now=now, code=code, detail=detail)
     owners, request_ids = {row[2] for row in rows}, [row[3] for row in rows]
     return Recovery(requeued, exhausted, owners, request_ids)
+
+
+def end_chats(ids: Sequence[int], status: Status, *, now: datetime, code: str, detail: str) -> None:
+    """Ends locked chats with an error."""
+    Chat.objects.filter(pk__in=ids).update(
+        status=status, completed_at=now, lease_until=None, error_code=code, error_detail=detail
+    )
+    drop_prompts(ids)
 
 
 def lock_available(rows: QuerySet[Chat]) -> QuerySet[Chat]:

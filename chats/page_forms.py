@@ -1,7 +1,6 @@
 """The filter form of the page of chats: the parameters of GET /v1/chat and an error code."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,13 +8,11 @@ from django.http import QueryDict
 from rest_framework import serializers
 
 from chats.models import Status
-from chats.selectors import ANY_ERROR, ChatFilter
+from chats.selectors import ANY_ERROR
 from chats.serializers import ChatParameters, QueryParameters
 from settings_app.models import Priority
 
 PAGE_SIZE = 50
-CURSORS = ("before", "after")
-PAGING = (*CURSORS, "limit")
 
 
 class PageParameters(ChatParameters):
@@ -25,10 +22,6 @@ class PageParameters(ChatParameters):
         required=False,
         error_messages={"invalid": "Must be an error code, or any."},
     )
-
-    @property
-    def which(self) -> ChatFilter:
-        return replace(super().which, error_code=self.validated_data.get("error_code"))
 
     @property
     def paging(self) -> dict[str, int]:

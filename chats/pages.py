@@ -11,9 +11,10 @@ from django.views.decorators.http import require_safe
 from chats.export import FORMATS, stream_chats
 from chats.id_ranges import MAX_ID
 from chats.models import Chat
-from chats.page_forms import CURSORS, PAGING, PageParameters, describe_form, format_query
+from chats.page_forms import PageParameters, describe_form, format_query
 from chats.search import search_chats
 from chats.selectors import ChatPage, list_chats
+from chats.serializers import CURSORS, PAGING
 from settings_app.access.page_access import for_readers, for_readers_async, may_administer
 
 MAX_SHOWN_CHARACTERS = 20_000

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from chats.id_ranges import MAX_ID
 from chats.models import Chat
-from chats.selectors import ChatFilter, id_range_of, list_matching
+from chats.selectors import ChatFilter, find_bounds, list_matching
 
 BUDGET_S = 0.2
 FIRST_RANGE = 1000
@@ -40,7 +40,7 @@ def search_chats(
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchPage:
     """Finds the newest matches with an id below `before`; it searches at least one range."""
-    lowest, top = _find_bounds(which, before)
+    lowest, top = find_bounds(which, before)
     matching = list_matching(which).order_by("-pk")
     found: list[Chat] = []
     began, size = clock(), FIRST_RANGE
@@ -63,16 +63,6 @@ def _next_size(size: int, *, took_s: float, left_s: float) -> int:
     if took_s <= 0:
         return size * MAX_GROWTH
     return max(1, min(size * MAX_GROWTH, int(size * left_s / 2 / took_s)))
-
-
-def _find_bounds(which: ChatFilter, before: int) -> tuple[int, int]:
-    """Returns the lowest id that may match, and the highest plus one."""
-    stored = Chat.objects.order_by("pk").values_list("pk", flat=True)
-    first, last = stored.first(), stored.last()
-    if first is None or last is None:
-        return 0, 0
-    ids = id_range_of(which)
-    return max(first, ids.oldest), min(before, last + 1, ids.newest + 1)
 
 
 def _received_at(pk: int) -> datetime | None:

@@ -25,7 +25,7 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
-from chats.id_ranges import MAX_ID, IdRange, find_id_range, within
+from chats.id_ranges import MAX_ID, IdRange, find_id_range
 from chats.models import OPEN_STATUSES, Chat, Status
 from chats.row_count import count_in_subquery, count_stored
 from settings_app.models import Priority
@@ -116,11 +116,9 @@ def walk_chats(which: ChatFilter, *, page: int = EXPORT_PAGE) -> Iterator[list[C
 
     Chats that arrive meanwhile are not included.
     """
-    ids = id_range_of(which)
-    last = Chat.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-    before = min(ids.newest, last) + 1
+    lowest, before = find_bounds(which)
     listed = list_matching(which).order_by("-pk")
-    while chats := list(listed.filter(pk__range=(ids.oldest, before - 1))[:page]):
+    while chats := list(listed.filter(pk__range=(lowest, before - 1))[:page]):
         yield chats
         before = chats[-1].pk
 
@@ -180,10 +178,15 @@ def _contains(search: str) -> Q:
     return found
 
 
-def id_range_of(which: ChatFilter) -> IdRange:
-    """Returns a range that contains the ids of all matches; it is narrow for a time range."""
+def find_bounds(which: ChatFilter, before: int = MAX_ID) -> tuple[int, int]:
+    """Returns the lowest id below `before` that may match, and the highest plus one."""
+    stored = Chat.objects.order_by("pk").values_list("pk", flat=True)
+    first, last = stored.first(), stored.last()
+    if first is None or last is None:
+        return 0, 0
     times = _times(which)
-    return find_id_range(Chat.objects.filter(**times)) if times else ALL_IDS
+    ids = find_id_range(Chat.objects.filter(**times)) if times else ALL_IDS
+    return max(first, ids.oldest), min(before, last + 1, ids.newest + 1)
 
 
 def _times(which: ChatFilter) -> dict[str, datetime]:
@@ -217,8 +220,8 @@ def _count(which: ChatFilter, upto: int | None = None) -> _Count:
 
 def _count_upto(which: ChatFilter, upto: int) -> _Count:
     """Counts at most `upto` matches, because with a time range each of its rows is read."""
-    ids = id_range_of(which)
-    count = list_matching(which).filter(within(ids))[: upto + 1].count()
+    ids = find_id_range(Chat.objects.filter(**_times(which)))
+    count = list_matching(which).filter(pk__range=ids)[: upto + 1].count()
     return _Count(min(count, upto), ids, count > upto)
 
 

@@ -13,6 +13,8 @@ from chats.timestamps import format_time
 from settings_app.fields import PriorityField, TimestampField
 
 MAX_SEARCH_LENGTH = 200
+CURSORS = ("before", "after")
+PAGING = (*CURSORS, "limit")
 # The pages show these labels in place of the parameters' names.
 LABELS = {"batch_id": "batch", "error_code": "error"}
 
@@ -82,18 +84,14 @@ class ChatParameters(QueryParameters):
 
     @property
     def which(self) -> ChatFilter:
-        given = self.validated_data
-        same = ("username", "priority", "status", "batch_id", "search")
-        return ChatFilter(
-            **{name: given.get(name) for name in same},
-            received_from=given.get("from"),
-            received_until=given.get("to"),
-        )
+        names = {"from": "received_from", "to": "received_until"}
+        given = {k: v for k, v in self.validated_data.items() if k not in PAGING}
+        return ChatFilter(**{names.get(name, name): value for name, value in given.items()})
 
     @property
     def paging(self) -> dict[str, int]:
         """`limit`, and `before` or `after` if one was given."""
-        return {k: v for k, v in self.validated_data.items() if k in ("limit", "before", "after")}
+        return {k: v for k, v in self.validated_data.items() if k in PAGING}
 
 
 def describe_chat(chat: Chat) -> dict[str, Any]:

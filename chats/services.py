@@ -11,7 +11,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 
 from chats.bulk_sql import BulkUpdate
-from chats.leases import lock_available
+from chats.leases import REQUEUED, end_chats, lock_available
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
 from chats.timestamps import count_microseconds
@@ -142,7 +142,7 @@ def settle_shares(shares: Sequence[tuple[int, int, int, int, int]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The wait that a chat was allowed in one `generation`; a `generation` of 0 is unknown."""
+    """The wait that a chat was allowed in one generation."""
 
     generation: int
     length: timedelta
@@ -150,7 +150,7 @@ class Wait:
     def is_over(self, received_at: datetime, deadline: datetime) -> bool:
         """Returns False if the row began another generation or a joined client prolonged it."""
         # The lengths are compared, because the deadline has a tolerance of a whole clock step.
-        same = self.generation in (count_microseconds(received_at), 0)
+        same = self.generation == count_microseconds(received_at)
         return same and deadline - received_at <= self.length + ROUNDING
 
 
@@ -164,10 +164,7 @@ def expire_chats(waits: Mapping[int, Wait], *, now: datetime, code: str, detail:
             for pk, *times in over.values_list("pk", "received_at", "deadline")
             if waits[pk].is_over(*times)
         ]
-        Chat.objects.filter(pk__in=expired).update(
-            status=Status.EXPIRED, completed_at=now, error_code=code, error_detail=detail
-        )
-        drop_prompts(expired)
+        end_chats(expired, Status.EXPIRED, now=now, code=code, detail=detail)
     return expired
 
 
@@ -178,10 +175,7 @@ def cancel_chats(ids: Sequence[int], *, now: datetime, code: str, detail: str) -
     """
     queued = Chat.objects.select_for_update().filter(pk__in=ids, status=Status.QUEUED)
     cancelled = list(queued.values_list("pk", flat=True))
-    Chat.objects.filter(pk__in=cancelled).update(
-        status=Status.CANCELLED, completed_at=now, error_code=code, error_detail=detail
-    )
-    drop_prompts(cancelled)
+    end_chats(cancelled, Status.CANCELLED, now=now, code=code, detail=detail)
     return cancelled
 
 
@@ -213,11 +207,10 @@ def hand_back_chats(ended_calls: Mapping[int, int], *, owner: str) -> int:
     `ended_calls` maps chats to the number of their calls that have ended. An attempt whose call has
     not ended is not counted.
     """
-    back = {"status": Status.QUEUED, "owner": "", "lease_until": None, "batch": None}
     held = Chat.objects.filter(status=Status.RUNNING, owner=owner)
     count = 0
     for ended in set(ended_calls.values()):
         ids = [chat_id for chat_id, number in ended_calls.items() if number == ended]
-        count += held.filter(pk__in=ids).update(**back, attempt=ended)
+        count += held.filter(pk__in=ids).update(**REQUEUED, attempt=ended)
     rest = held.filter(attempt__gte=1)  # These were claimed, but no call of them had begun.
-    return count + rest.update(**back, attempt=F("attempt") - 1)
+    return count + rest.update(**REQUEUED, attempt=F("attempt") - 1)

@@ -15,26 +15,13 @@ RequestKey = tuple[int | None, str, str]
 
 MAX_WAITERS = 32_000  # The column holds at most 32 767.
 _INSERT = BulkInsert(Chat)
-# When a request is sent again, its row takes these values from the new request ...
-_RENEWED = ["prompt", "created_at", "received_at", "due_at", "deadline"]
-_RENEWED += ["origin", "waiters", "streamed"]
-# ... and these columns are reset.
-_CLEARED = {
-    "status": Status.QUEUED,
-    "dispatched_at": None,
-    "completed_at": None,
-    "batch": None,
-    "attempt": 0,
-    "owner": "",
-    "lease_until": None,
-    "latency_ms": None,
-    "queue_ms": None,
-    "error_code": "",
-    "error_detail": "",
-    "prompt_digest": "",
-    "suspect": "",
-    "rolled_up": False,
-}
+# When a request is sent again, its row takes these values from the new chat, which is queued.
+_RENEWED = [
+    *("prompt", "prompt_digest", "created_at", "received_at", "due_at", "deadline", "origin"),
+    *("waiters", "streamed", "status", "dispatched_at", "completed_at", "batch", "attempt"),
+    *("owner", "lease_until", "latency_ms", "queue_ms", "error_code", "error_detail", "suspect"),
+    "rolled_up",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +99,5 @@ def _take_up(held: Chat, chat: Chat) -> bool:
         return False
     for name in _RENEWED:
         setattr(held, name, getattr(chat, name))
-    for name, value in _CLEARED.items():
-        setattr(held, name, value)
-    held.save(update_fields=[*_RENEWED, *_CLEARED])
+    held.save(update_fields=_RENEWED)
     return True

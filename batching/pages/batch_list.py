@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Count
 
 from batching.models import Batch, ModelCall
-from chats.id_ranges import MAX_ID, find_id_range, within
+from chats.id_ranges import MAX_ID, find_id_range
 from chats.models import Chat, Status
 
 PAGE_SIZE = 50
@@ -43,7 +43,7 @@ def list_batches(conditions: Mapping[str, Any], *, before: int = MAX_ID) -> Batc
     matching = Batch.objects.filter(**conditions)
     created = {name: at for name, at in conditions.items() if name.startswith("created_at")}
     if created:
-        matching = matching.filter(within(find_id_range(Batch.objects.filter(**created))))
+        matching = matching.filter(pk__range=find_id_range(Batch.objects.filter(**created)))
     below = matching.filter(pk__lt=before).order_by("-pk")
     found = list(below[: PAGE_SIZE + 1])
     shown = found[:PAGE_SIZE]
