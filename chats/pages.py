@@ -15,7 +15,7 @@ from chats.page_forms import PageParameters, describe_form, format_query
 from chats.search import search_chats
 from chats.selectors import ChatPage, list_chats
 from chats.serializers import CURSORS, PAGING
-from settings_app.access.page_access import for_readers, for_readers_async, may_administer
+from settings_app.access.page_access import for_readers, may_administer
 
 MAX_SHOWN_CHARACTERS = 20_000
 MAX_COUNTED = 50_000
@@ -37,7 +37,7 @@ def chat_list(request: HttpRequest) -> HttpResponse:
     return render(request, "chats.html", context, status=400 if parameters.errors else 200)
 
 
-@for_readers_async
+@for_readers
 async def export_chats(request: HttpRequest, form: str) -> HttpResponseBase:
     """Streams every chat that matches the filter as a file."""
     if request.method not in ("GET", "HEAD"):

@@ -1,1 +1,1 @@
-"""API keys, sessions and rate limits: who may use the API, the pages and the admin."""
+"""API keys, sessions and rate limits: access to the API, the pages and the admin."""

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from django.db import transaction
 from django.db.models import QuerySet
+from rest_framework.exceptions import AuthenticationFailed
 
-from settings_app.history import (
-    Author,
-    record_key_changed,
-    record_key_created,
-    record_key_deleted,
-)
+from settings_app.history import Author, record_key_changed, record_key_created, record_key_deleted
 from settings_app.models import ApiClient, ApiKey
 from settings_app.services import announce_change
 from settings_app.snapshot import Snapshot, current_snapshot
@@ -27,9 +24,18 @@ MAX_CACHED = 10_000
 _KEY_PATTERN = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}")
 
 
+class InvalidKey(AuthenticationFailed):
+    default_detail = "This API key is not valid: it is unknown, revoked or expired."
+    auth_header = "Bearer"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The client that a valid key belongs to, and what the key permits."""
+    """A valid key as `request.auth` and `request.user`: its client, and what it permits."""
+
+    is_authenticated: ClassVar[bool] = True
+    is_active: ClassVar[bool] = True
+    pk: ClassVar[None] = None
 
     prefix: str
     client_id: int
@@ -37,48 +43,41 @@ class Principal:
     requests_per_minute: int | None
     expires_at: datetime | None
 
-
-@dataclass(frozen=True, slots=True)
-class CachedKey:
-    """`principal` is None for an invalid key; `expires_at` is in monotonic seconds."""
-
-    principal: Principal | None
-    expires_at: float
+    def get_username(self) -> str:
+        return f"key {self.prefix}"
 
 
 class KeyCache:
     """Caches keys by digest. It is emptied when any key changes."""
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, CachedKey] = {}
+        # The principal, or None for an invalid key, and until when (in monotonic seconds) it holds.
+        self._keys: dict[bytes, tuple[Principal | None, float]] = {}
         self._snapshot: Snapshot | None = None
         self._last_used: dict[str, datetime] = {}
 
-    def find_cached(self, key: str) -> CachedKey | None:
-        """Reads the cache; None means that the database must be read."""
+    def find_cached(self, key: str) -> Principal | None:
+        """Reads the cache; None means that the database must be read. Raises InvalidKey."""
         if self._snapshot is not current_snapshot():
             return None
-        cached = self._keys.get(_digest(key))
-        if cached is None or cached.expires_at < time.monotonic():
-            return None
-        principal, now = cached.principal, datetime.now(UTC)
-        if principal is None:
-            return cached
-        if principal.expires_at is not None and principal.expires_at <= now:
-            return CachedKey(None, cached.expires_at)
-        self._last_used[principal.prefix] = now
-        return cached
+        principal, until = self._keys.get(_digest(key), (None, 0.0))
+        return None if until < time.monotonic() else self._use(principal)
 
-    def read_principal(self, key: str) -> Principal | None:
-        """Reads the database and caches the result, also for an invalid key."""
+    def read_principal(self, key: str) -> Principal:
+        """Reads the database and caches the result. Raises InvalidKey."""
         # The snapshot is taken before the query, so a change during the query discards the result.
         snapshot = current_snapshot()
         principal = _find_principal(key)
         if self._snapshot is not snapshot or len(self._keys) >= MAX_CACHED:
             self._keys, self._snapshot = {}, snapshot
-        self._keys[_digest(key)] = CachedKey(principal, time.monotonic() + CACHE_S)
-        if principal is not None:
-            self._last_used[principal.prefix] = datetime.now(UTC)
+        self._keys[_digest(key)] = principal, time.monotonic() + CACHE_S
+        return self._use(principal)
+
+    def _use(self, principal: Principal | None) -> Principal:
+        now = datetime.now(UTC)
+        if principal is None or (principal.expires_at is not None and principal.expires_at <= now):
+            raise InvalidKey
+        self._last_used[principal.prefix] = now
         return principal
 
     def write_last_used(self) -> int:

@@ -9,49 +9,26 @@ from django.contrib.auth import get_user
 from django.db import connection
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from settings_app.access.api_keys import KEY_CACHE, Principal
 
 
-class InvalidKey(AuthenticationFailed):
-    default_detail = "This API key is not valid: it is unknown, revoked or expired."
-    auth_header = "Bearer"
-
-
 class LoginRequired(NotAuthenticated):
     auth_header = "Bearer"
 
 
-class KeyHolder:
-    """The `request.user` of a request with an API key."""
-
-    is_authenticated = True
-    is_active = True
-    pk = None
-
-    def __init__(self, principal: Principal) -> None:
-        self.is_staff = principal.is_staff
-        self._prefix = principal.prefix
-
-    def get_username(self) -> str:
-        return f"key {self._prefix}"
-
-
 class BearerKey(BaseAuthentication):
-    """Reads `Authorization: Bearer KEY` and sets `request.auth` to the key's Principal."""
+    """Reads `Authorization: Bearer KEY`; the key's Principal is `request.user` and `.auth`."""
 
-    def authenticate(self, request: Request) -> tuple[KeyHolder, Principal] | None:
+    def authenticate(self, request: Request) -> tuple[Principal, Principal] | None:
         key = parse_bearer(request)
         if key is None:
             return None
-        cached = KEY_CACHE.find_cached(key)
-        principal = cached.principal if cached else KEY_CACHE.read_principal(key)
-        if principal is None:
-            raise InvalidKey
-        return KeyHolder(principal), principal
+        principal = KEY_CACHE.find_cached(key) or KEY_CACHE.read_principal(key)
+        return principal, principal
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -75,12 +52,11 @@ class StaffOrOpenAccess(BasePermission):
         return settings.API_ACCESS == "open" or bool(request.user and request.user.is_staff)
 
 
-class KeyOrOpenAccess(BasePermission):
-    """Allows staff sessions and every key, and everybody under `API_ACCESS=open`."""
+class KeyOrOpenAccess(StaffOrOpenAccess):
+    """Allows every key as well."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        known = isinstance(request.auth, Principal) or bool(request.user and request.user.is_staff)
-        return settings.API_ACCESS == "open" or known
+        return isinstance(request.auth, Principal) or super().has_permission(request, view)
 
 
 class ListedOriginForWrites(BasePermission):
@@ -127,14 +103,7 @@ async def find_principal(request: HttpRequest) -> Principal | None:
     key = parse_bearer(request)
     if key is None:
         return None
-    cached = KEY_CACHE.find_cached(key)
-    if cached:
-        principal = cached.principal
-    else:
-        principal = await sync_to_async(_read_principal, thread_sensitive=False)(key)
-    if principal is None:
-        raise InvalidKey
-    return principal
+    return KEY_CACHE.find_cached(key) or await _read_principal(key)
 
 
 async def check_access(request: HttpRequest, *, staff: bool) -> Principal | None:
@@ -147,7 +116,7 @@ async def check_access(request: HttpRequest, *, staff: bool) -> Principal | None
         return principal
     if principal is not None:
         raise PermissionDenied
-    authenticated = await sync_to_async(_authenticate, thread_sensitive=False)(request)
+    authenticated = await _authenticate(request)
     if authenticated is None:
         raise LoginRequired
     if not authenticated[0].is_staff:
@@ -155,13 +124,15 @@ async def check_access(request: HttpRequest, *, staff: bool) -> Principal | None
     return None
 
 
-def _read_principal(key: str) -> Principal | None:
+@sync_to_async(thread_sensitive=False)
+def _read_principal(key: str) -> Principal:
     try:
         return KEY_CACHE.read_principal(key)
     finally:
         connection.close()
 
 
+@sync_to_async(thread_sensitive=False)
 def _authenticate(request: HttpRequest) -> tuple[Any, Any] | None:
     """Does the work of Django's session and authentication middleware."""
     sessions = import_module(settings.SESSION_ENGINE)

@@ -1,51 +1,26 @@
-"""Checks who may open the HTML pages."""
+"""Checks which users may open the HTML pages."""
 
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.urls import reverse
+from django.contrib.auth.decorators import user_passes_test
+from django.http import HttpRequest
 
-View = Callable[..., HttpResponse]
-AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
+
+def _is_reader(user: Any) -> bool:
+    return settings.API_ACCESS == "open" or bool(user and user.is_staff)
+
+
+# Decorates views, sync or async: it redirects users that may not read the pages to the login.
+for_readers = user_passes_test(_is_reader, login_url="admin:login")
 
 
 def may_read(request: HttpRequest) -> bool:
     """Returns True for staff, and for everybody under `API_ACCESS=open`."""
-    return settings.API_ACCESS == "open" or may_administer(request)
+    return _is_reader(getattr(request, "user", None))
 
 
 def may_administer(request: HttpRequest) -> bool:
-    """Returns True for staff, who may follow links into the admin."""
+    """Returns True for staff: only they may follow links into the admin."""
     user = getattr(request, "user", None)
     return bool(user and user.is_staff)
-
-
-def for_readers(view: View) -> View:
-    """Redirects everybody who may not read the pages to the login."""
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return view(request, *args, **kwargs) if may_read(request) else _ask_to_log_in(request)
-
-    return guarded
-
-
-def for_readers_async(view: AsyncView) -> AsyncView:
-    """The same for async views."""
-
-    @wraps(view)
-    async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if settings.API_ACCESS == "open" or (await request.auser()).is_staff:
-            return await view(request, *args, **kwargs)
-        return _ask_to_log_in(request)
-
-    return guarded
-
-
-def _ask_to_log_in(request: HttpRequest) -> HttpResponse:
-    return redirect_to_login(request.get_full_path(), reverse("admin:login"))

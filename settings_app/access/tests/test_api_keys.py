@@ -1,6 +1,7 @@
 """API keys are stored as hashes, cached, and removed from the cache when they change."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -10,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from settings_app.access.api_keys import KEY_CACHE, KeyCache
+from settings_app.access.api_keys import KEY_CACHE, InvalidKey, KeyCache
 from settings_app.access.rate_limits import MinuteLog
 from settings_app.access.tests.rows import create_api_key
 from settings_app.models import ApiClient, ApiKey
@@ -45,9 +46,7 @@ def test_cached_key_needs_no_query(django_assert_num_queries: Any) -> None:
     principal = cache.read_principal(key)
     with django_assert_num_queries(0):
         cached = cache.find_cached(key)
-    assert cached is not None
-    assert cached.principal is principal
-    assert principal is not None
+    assert cached is principal
     assert (principal.client_id, principal.is_staff) == (row.client_id, True)
     assert principal.requests_per_minute == 7
 
@@ -58,13 +57,14 @@ def test_invalid_key_is_cached_and_malformed_ones_need_no_query(
     _, key = create_api_key(name="a")
     cache = KeyCache()
     wrong = key[:-1] + ("a" if key[-1] != "a" else "b")
-    assert cache.read_principal(wrong) is None
+    with pytest.raises(InvalidKey):
+        cache.read_principal(wrong)
     with django_assert_num_queries(0):
-        cached = cache.find_cached(wrong)
-        assert cached is not None
-        assert cached.principal is None
+        with pytest.raises(InvalidKey):
+            cache.find_cached(wrong)
         for odd in ("", ".", "\x00" * 8 + "." + "a" * 32, "\ud83d", "a" * 10_000, key + " "):
-            assert cache.read_principal(odd) is None
+            with pytest.raises(InvalidKey):
+                cache.read_principal(odd)
 
 
 @pytest.mark.parametrize("change", [{"revoked": True}, {"is_staff": True}])
@@ -80,8 +80,11 @@ def test_changed_key_leaves_the_cache_when_the_settings_are_reread(
     assert admin_client.post(url, form).status_code == 302
     refresh_if_stale()
     assert KEY_CACHE.find_cached(key) is None
-    principal = KEY_CACHE.read_principal(key)
-    assert (principal is None) == ("revoked" in change)
+    if "revoked" in change:
+        with pytest.raises(InvalidKey):
+            KEY_CACHE.read_principal(key)
+    else:
+        assert KEY_CACHE.read_principal(key).is_staff
 
 
 def test_cached_key_expires_on_time() -> None:
@@ -90,12 +93,24 @@ def test_cached_key_expires_on_time() -> None:
     ApiKey.objects.update(expiry_date=soon)
     cache = KeyCache()
     refresh_if_stale()
-    assert cache.read_principal(key) is not None
-    principal = cache._keys[next(iter(cache._keys))].principal
-    assert principal is not None
-    assert principal.expires_at == soon
+    assert cache.read_principal(key).expires_at == soon
     ApiKey.objects.update(expiry_date=datetime.now(UTC) - timedelta(seconds=1))
-    assert cache.read_principal(key) is None
+    with pytest.raises(InvalidKey):
+        cache.read_principal(key)
+
+
+def test_key_that_expires_in_the_cache_is_refused_without_a_query(
+    django_assert_num_queries: Any,
+) -> None:
+    _, key = create_api_key(name="a")
+    ApiKey.objects.update(expiry_date=datetime.now(UTC) + timedelta(seconds=100))
+    cache = KeyCache()
+    refresh_if_stale()
+    principal = cache.read_principal(key)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    cache._keys = {d: (replace(principal, expires_at=past), u) for d, (_, u) in cache._keys.items()}
+    with django_assert_num_queries(0), pytest.raises(InvalidKey):
+        cache.find_cached(key)
 
 
 def test_last_use_is_stored_once_per_call() -> None:
@@ -113,7 +128,7 @@ def test_admin_shows_a_new_key_once(admin_client: Client) -> None:
     form = {"name": "billing", "owner": "Ann", "requests_per_minute": "60"}
     page = admin_client.post("/admin/settings_app/apikey/add/", form, follow=True)
     key = find_text(page.content.decode())
-    assert KEY_CACHE.read_principal(key) is not None
+    assert KEY_CACHE.read_principal(key).prefix == ApiKey.objects.get().prefix
     for path in ("", f"{ApiKey.objects.get().pk}/change/", f"{ApiKey.objects.get().pk}/history/"):
         text = admin_client.get(f"/admin/settings_app/apikey/{path}").content.decode()
         assert key.split(".")[1] not in text
@@ -139,7 +154,6 @@ def test_command_prints_a_key_that_works() -> None:
     out = StringIO()
     call_command("create_api_key", "cli", "--staff", "--per-minute", "5", stdout=out)
     principal = KEY_CACHE.read_principal(out.getvalue().strip())
-    assert principal is not None
     assert (principal.is_staff, principal.requests_per_minute) == (True, 5)
     name = ApiClient.objects.get(pk=principal.client_id).name
     call_command("create_api_key", "second", "--client", name, stdout=out)
