@@ -1,1 +1,1 @@
-"""The settings that staff may change, and who may use the gateway."""
+"""The settings that staff may change, and the access to the gateway."""

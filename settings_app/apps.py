@@ -6,6 +6,4 @@ class SettingsAppConfig(AppConfig):
     verbose_name = "Gateway settings"
 
     def ready(self) -> None:
-        from settings_app.checks import register_checks
-
-        register_checks()
+        from settings_app import checks  # noqa: F401 - registers its checks

@@ -1,24 +1,15 @@
 """The system checks of this app's configuration, for `manage.py check`."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 MIN_PASSPHRASE_LENGTH = 16
 
 
-def register_checks() -> None:
-    register(check_encryption_keys, Tags.security)
-    register(check_stored_secrets, Tags.security, deploy=True)
-    register(check_open_access, Tags.security, deploy=True)
-
-
-def check_encryption_keys(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
+@register(Tags.security)
+def check_encryption_keys(**kwargs: Any) -> list[CheckMessage]:
     return [
         Error(
             f"Entry {position} of SETTINGS_ENCRYPTION_KEYS cannot be used.",
@@ -30,9 +21,8 @@ def check_encryption_keys(
     ]
 
 
-def check_stored_secrets(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
+@register(Tags.security, deploy=True)
+def check_stored_secrets(**kwargs: Any) -> list[CheckMessage]:
     if not settings.SETTINGS_ENCRYPTION_KEYS:
         return [
             Warning(
@@ -53,7 +43,8 @@ def check_stored_secrets(
     ]
 
 
-def check_open_access(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+@register(Tags.security, deploy=True)
+def check_open_access(**kwargs: Any) -> list[CheckMessage]:
     if settings.API_ACCESS != "open" or settings.DEBUG:
         return []
     return [

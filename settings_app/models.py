@@ -1,6 +1,6 @@
 """The settings that staff may change at run time, their history, and the API keys."""
 
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import BaseValidator, MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -8,6 +8,15 @@ from rest_framework_api_key.models import AbstractAPIKey
 
 OPEN_ACCESS_CLIENT_ID = 1
 MAX_RETENTION_DAYS = 36_500
+
+
+def _limits(lowest: int, highest: int) -> list[BaseValidator]:
+    return [MinValueValidator(lowest), MaxValueValidator(highest)]
+
+
+def _within(name: str, field: str, lowest: int, highest: int) -> models.CheckConstraint:
+    condition = Q((f"{field}__gte", lowest), (f"{field}__lte", highest))
+    return models.CheckConstraint(condition=condition, name=name)
 
 
 class Priority(models.IntegerChoices):
@@ -62,21 +71,13 @@ class Lane(models.Model):
     """One priority's batching rules."""
 
     priority = models.SmallIntegerField(primary_key=True, choices=Priority, editable=False)
-    window_s = models.FloatField(
-        "window (s)", validators=[MinValueValidator(0), MaxValueValidator(3600)]
-    )
-    max_batch = models.PositiveIntegerField(
-        "max batch", validators=[MinValueValidator(1), MaxValueValidator(100)]
-    )
-    tokens = models.PositiveIntegerField(
-        "tokens per answer", validators=[MinValueValidator(1), MaxValueValidator(65_536)]
-    )
+    window_s = models.FloatField("window (s)", validators=_limits(0, 3600))
+    max_batch = models.PositiveIntegerField("max batch", validators=_limits(1, 100))
+    tokens = models.PositiveIntegerField("tokens per answer", validators=_limits(1, 65_536))
     latency_ms = models.PositiveIntegerField(
-        "latency target (ms)", validators=[MinValueValidator(1), MaxValueValidator(3_600_000)]
+        "latency target (ms)", validators=_limits(1, 3_600_000)
     )
-    max_queue = models.PositiveIntegerField(
-        "max queue", validators=[MinValueValidator(1), MaxValueValidator(1_000_000)]
-    )
+    max_queue = models.PositiveIntegerField("max queue", validators=_limits(1, 1_000_000))
     batch_scope = models.CharField(max_length=8, choices=BatchScope, default=BatchScope.EVERYONE)
     hold_until_checked = models.BooleanField(
         default=False,
@@ -92,23 +93,11 @@ class Lane(models.Model):
             models.CheckConstraint(
                 condition=Q(priority__in=Priority.values), name="lane_priority_known"
             ),
-            models.CheckConstraint(
-                condition=Q(window_s__gte=0, window_s__lte=3600), name="lane_window_in_range"
-            ),
-            models.CheckConstraint(
-                condition=Q(max_batch__gte=1, max_batch__lte=100), name="lane_max_batch_in_range"
-            ),
-            models.CheckConstraint(
-                condition=Q(tokens__gte=1, tokens__lte=65_536), name="lane_tokens_in_range"
-            ),
-            models.CheckConstraint(
-                condition=Q(latency_ms__gte=1, latency_ms__lte=3_600_000),
-                name="lane_latency_in_range",
-            ),
-            models.CheckConstraint(
-                condition=Q(max_queue__gte=1, max_queue__lte=1_000_000),
-                name="lane_max_queue_in_range",
-            ),
+            _within("lane_window_in_range", "window_s", 0, 3600),
+            _within("lane_max_batch_in_range", "max_batch", 1, 100),
+            _within("lane_tokens_in_range", "tokens", 1, 65_536),
+            _within("lane_latency_in_range", "latency_ms", 1, 3_600_000),
+            _within("lane_max_queue_in_range", "max_queue", 1, 1_000_000),
             models.CheckConstraint(
                 condition=Q(batch_scope__in=BatchScope.values), name="lane_batch_scope_known"
             ),
@@ -182,7 +171,7 @@ class ApiKey(AbstractAPIKey):
     requests_per_minute = models.PositiveIntegerField(
         null=True,
         blank=True,
-        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        validators=_limits(1, 100_000),
         help_text="Prompts that it may send in any minute. Leave empty for no limit.",
     )
     last_used_at = models.DateTimeField(null=True, editable=False)

@@ -24,25 +24,17 @@ class Command(BaseCommand):
         )
         parser.add_argument("--per-minute", type=int, help="maximum prompts in any minute")
 
-    def handle(
-        self,
-        *args: Any,
-        name: str,
-        owner: str,
-        client: str | None,
-        staff: bool,
-        per_minute: int | None,
-        **options: Any,
-    ) -> None:
-        row = ApiKey(name=name, owner=owner, requests_per_minute=per_minute, is_staff=staff)
+    def handle(self, *args: Any, name: str, client: str | None, **options: Any) -> None:
+        row = ApiKey(name=name, owner=options["owner"], is_staff=options["staff"])
+        row.requests_per_minute = options["per_minute"]
         try:
             row.clean_fields(exclude=["id", "prefix", "hashed_key", "client"])
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from None
-        found = ApiClient.objects.filter(name=client).first() if client else None
-        if client and found is None:
-            raise CommandError(f"There is no client named {client!r}.")
-        if found:
+        if client:
+            found = ApiClient.objects.filter(name=client).first()
+            if found is None:
+                raise CommandError(f"There is no client named {client!r}.")
             row.client = found
         self.stdout.write(store_api_key(row, by=COMMAND))
         self.stderr.write(f"The key of {row.name}, client {row.client.name}. It is shown only now.")
