@@ -18,7 +18,7 @@ from rest_framework_api_key.models import APIKey
 from settings_app.access import admin as accounts  # noqa: F401 - registers users and groups
 from settings_app.access.api_keys import change_api_key, delete_api_keys, store_api_key
 from settings_app.admin_base import FixedRowsAdmin, ReadOnlyAdmin
-from settings_app.forms import GatewaySettingsForm, TimestampInput, describe_key
+from settings_app.forms import TIMESTAMP_INPUT, GatewaySettingsForm, describe_key
 from settings_app.history import Author, find_author
 from settings_app.lane_help import EFFECTS, compare_fields, describe_lane, format_effect
 from settings_app.models import ApiClient, ApiKey, GatewaySettings, Lane, SettingsChange, Via
@@ -30,7 +30,7 @@ EMPTY = "(empty)"
 
 
 def author_of(request: HttpRequest) -> Author:
-    return find_author(request.user, Via.ADMIN)
+    return find_author(request.user.get_username(), Via.ADMIN)
 
 
 @admin.register(GatewaySettings)
@@ -66,17 +66,6 @@ class GatewaySettingsAdmin(FixedRowsAdmin):
 
 @admin.register(Lane)
 class LaneAdmin(FixedRowsAdmin):
-    list_display = (
-        "__str__",
-        "window_s",
-        "max_batch",
-        "tokens",
-        "latency_ms",
-        "max_queue",
-        "batch_scope",
-        "hold_until_checked",
-        "updated_at",
-    )
     readonly_fields = ("updated_at",)
 
     class Media:
@@ -103,13 +92,6 @@ class LaneAdmin(FixedRowsAdmin):
                     '<span data-effect="{}" data-field="{}">{}</span>', sentence, name, words
                 )
         return form
-
-    def formfield_for_dbfield(self, *args: Any, **kwargs: Any) -> forms.Field | None:
-        """Adds the shown value to the form, so that only edited fields are written."""
-        field = super().formfield_for_dbfield(*args, **kwargs)
-        if field is not None:
-            field.show_hidden_initial = True
-        return field
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
@@ -139,19 +121,16 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at
     search_fields = ("name", "prefix", "owner")
     readonly_fields = ("prefix", "last_used_at")
 
-    def formfield_for_dbfield(
-        self, db_field: "models.Field[Any, Any]", request: Any, **kwargs: Any
-    ) -> forms.Field | None:
-        if db_field.name != "expiry_date":
-            return super().formfield_for_dbfield(db_field, request, **kwargs)
-        words = format_html(
-            "The key is refused from this time on (<span data-zone>{}</span>). Empty: never.",
-            "UTC",
-        )
-        label = str(db_field.verbose_name).capitalize()
-        return forms.DateTimeField(
-            label=label, required=False, widget=TimestampInput, help_text=words
-        )
+    formfield_overrides = {
+        models.DateTimeField: {
+            "form_class": forms.DateTimeField,
+            "widget": TIMESTAMP_INPUT,
+            "help_text": format_html(
+                "The key is refused from this time on (<span data-zone>{}</span>). Empty: never.",
+                "UTC",
+            ),
+        }
+    }
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         if obj is None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 
@@ -10,6 +11,13 @@ class FixedRowsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic
     """Shows rows that nobody may add or delete in the admin."""
 
     actions = None
+
+    def formfield_for_dbfield(self, *args: Any, **kwargs: Any) -> forms.Field | None:
+        """Adds the shown value to the form, so that only edited fields are written."""
+        field = super().formfield_for_dbfield(*args, **kwargs)
+        if field is not None:
+            field.show_hidden_initial = True
+        return field
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -4,21 +4,21 @@ from typing import Any
 
 from django import forms
 
-from settings_app.model_key import explain_bad_key, explain_bad_model, mask_key
+from settings_app.model_key import mask_key, validate_key, validate_model
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import Snapshot, refresh_if_stale
 
 COLUMNS = ("model", "retention_days", "store_prompts")
 
 
-class TimestampInput(forms.DateTimeInput):
-    """Holds a timestamp in UTC; `times.js` shows it in the time zone of the viewer."""
-
-    input_type = "datetime-local"
-
-    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
-        shown = {"step": "1", "max": "9999-12-31T23:59:59", "data-utc": "", "autocomplete": "off"}
-        super().__init__(attrs=shown | (attrs or {}), format="%Y-%m-%dT%H:%M:%S")
+# Holds a timestamp in UTC; `times.js` shows it in the time zone of the viewer.
+TIMESTAMP_INPUT = forms.DateTimeInput(
+    attrs={
+        "type": "datetime-local",
+        **{"step": "1", "max": "9999-12-31T23:59:59", "data-utc": "", "autocomplete": "off"},
+    },
+    format="%Y-%m-%dT%H:%M:%S",
+)
 
 
 class GatewaySettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -40,26 +40,15 @@ class GatewaySettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not gen
         super().__init__(*args, **kwargs)
         snapshot = refresh_if_stale()
         self.fields["api_key"].help_text = describe_key(snapshot)
-        # The form sends the shown values back, so only fields that were edited are written.
-        for name in COLUMNS:
-            self.fields[name].show_hidden_initial = True
         self.fields["model"].help_text = f"Empty means the default. In use: {snapshot.model}"
+        self.fields["model"].validators.append(validate_model)
 
     def clean_api_key(self) -> str:
         key: str = self.cleaned_data["api_key"]
         if not key or key == mask_key(refresh_if_stale().api_key):
             return ""
-        problem = explain_bad_key(key)
-        if problem:
-            raise forms.ValidationError(problem)
+        validate_key(key)
         return key
-
-    def clean_model(self) -> str:
-        name: str = self.cleaned_data["model"]
-        problem = explain_bad_model(name) if name else ""
-        if problem:
-            raise forms.ValidationError(problem)
-        return name
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -70,8 +59,7 @@ class GatewaySettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not gen
     @property
     def changes(self) -> dict[str, Any]:
         """The edited values except the key."""
-        edited = [name for name in COLUMNS if name in self.changed_data]
-        return {name: self.cleaned_data[name] for name in edited}
+        return {name: self.cleaned_data[name] for name in COLUMNS if name in self.changed_data}
 
     @property
     def new_key(self) -> str | None:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
+
+from django.db.models import Model
 
 from settings_app.crypto import DecryptionFailed, decrypt
 from settings_app.model_key import mask_key
@@ -15,12 +17,6 @@ UNREADABLE = "(cannot be decrypted)"
 KEY_FIELDS = ("name", "owner", "is_staff", "requests_per_minute", "expiry_date", "revoked")
 
 
-class Named(Protocol):
-    """A Django user, or the holder of an API key."""
-
-    def get_username(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Author:
     name: str
@@ -30,28 +26,27 @@ class Author:
 COMMAND = Author("command", Via.COMMAND)
 
 
-def find_author(user: Named, via: Via) -> Author:
-    """Names the user; a Django user without a name has no session and uses open access."""
-    return Author(user.get_username() or ANYONE, via)
+def find_author(username: str, via: Via) -> Author:
+    """A Django user without a name has no session and uses open access."""
+    return Author(username or ANYONE, via)
 
 
 def record_settings_changes(
-    row: GatewaySettings, values: Mapping[str, Any], *, api_key: str | None, by: Author
+    row: GatewaySettings,
+    values: Mapping[str, Any],
+    lanes: Mapping[int, Mapping[str, Any]],
+    *,
+    api_key: str | None,
+    by: Author,
 ) -> None:
-    """Records the changes of settings. Call before the change, with the settings row locked."""
-    before = {name: getattr(row, name) for name in values}
-    changes = _compare(before, values)
+    """Records changes. Call before the change, with the settings row locked."""
+    changes = _compare(row, values)
     if api_key is not None:
         changes |= _compare_keys(row.api_key_encrypted, api_key)
     _store(SETTINGS, changes, by)
-
-
-def record_lane_changes(lanes: Mapping[int, Mapping[str, Any]], *, by: Author) -> None:
-    """Records the changes of lanes. Call before the change, with the settings row locked."""
     rows = Lane.objects.in_bulk(list(lanes))
-    for priority, values in lanes.items():
-        before = {name: getattr(rows[priority], name) for name in values}
-        _store(str(rows[priority]), _compare(before, values), by)
+    for priority, lane in lanes.items():
+        _store(str(rows[priority]), _compare(rows[priority], lane), by)
 
 
 def record_key_created(key: ApiKey, *, by: Author) -> None:
@@ -59,8 +54,8 @@ def record_key_created(key: ApiKey, *, by: Author) -> None:
 
 
 def record_key_changed(old: ApiKey, new: ApiKey, *, by: Author) -> None:
-    before, after = ({name: getattr(key, name) for name in KEY_FIELDS} for key in (old, new))
-    _store(name_key(new), _compare(before, after), by)
+    values = {name: getattr(new, name) for name in KEY_FIELDS}
+    _store(name_key(new), _compare(old, values), by)
 
 
 def record_key_deleted(key: ApiKey, *, by: Author) -> None:
@@ -80,11 +75,11 @@ def _store(subject: str, changes: Mapping[str, tuple[str, str]], by: Author) -> 
     )
 
 
-def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def _compare(row: Model, after: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {
-        name: (_format(before[name]), _format(value))
+        name: (_format(getattr(row, name)), _format(value))
         for name, value in after.items()
-        if before[name] != value
+        if getattr(row, name) != value
     }
 
 
@@ -111,7 +106,5 @@ def _format(value: Any) -> str:
 
 def _describe_key(key: ApiKey) -> str:
     values = {name: _format(getattr(key, name)) for name in KEY_FIELDS}
-    shown = {name: value for name, value in values.items() if value not in ("", "false")}
-    return "\n".join(
-        f"{name}: {value}" for name, value in ({"client": key.client.name} | shown).items()
-    )
+    shown = [f"{name}: {value}" for name, value in values.items() if value not in ("", "false")]
+    return "\n".join([f"client: {key.client.name}", *shown])

@@ -3,7 +3,6 @@
 Placeholders such as {window_s} are filled here, and by `lane_help.js` while the user types.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from settings_app.models import BatchScope, Lane
@@ -32,15 +31,6 @@ HELD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LaneField:
-    """One row of the table that compares the lanes."""
-
-    label: str
-    unit: str
-    values: list[Any]
-
-
 def format_effect(name: str, value: Any) -> str:
     number = f"{value:,}".removesuffix(".0") if isinstance(value, int | float) else value
     return EFFECTS[name].format(**{name: number})
@@ -54,20 +44,20 @@ def describe_lane(lane: Lane) -> list[str]:
     ]
 
 
-def compare_fields(lanes: list[Lane]) -> list[LaneField]:
-    """Lists every setting except the style, with its value in each lane."""
+def compare_fields(lanes: list[Lane]) -> list[tuple[str, str, list[str]]]:
+    """Lists every setting except the style: its label, its unit, and its value in each lane."""
     numbers = [
-        LaneField(
+        (
             str(field.verbose_name).partition(" (")[0],
             UNITS[field.name],
             [f"{getattr(lane, field.name):,}".removesuffix(".0") for lane in lanes],
         )
         for field in Lane._meta.concrete_fields
-        if field.name in EFFECTS
+        if field.name in UNITS
     ]
     held = ["yes" if lane.hold_until_checked else "no" for lane in lanes]
     return [
         *numbers,
-        LaneField("batches hold", "", [lane.get_batch_scope_display() for lane in lanes]),
-        LaneField("hold until checked", "", held),
+        ("batches hold", "", [str(lane.get_batch_scope_display()) for lane in lanes]),
+        ("hold until checked", "", held),
     ]

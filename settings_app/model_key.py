@@ -2,6 +2,8 @@
 
 import re
 
+from django.core.exceptions import ValidationError
+
 MAX_KEY_LENGTH = 200
 MAX_MODEL_LENGTH = 100
 MASK = "***"
@@ -16,21 +18,19 @@ def mask_key(key: str | None) -> str | None:
     return MASK + (key[-_SHOWN:] if len(key) >= 2 * _SHOWN else "")
 
 
-def explain_bad_key(key: str) -> str:
-    """Explains why a key cannot be sent in a header; returns "" for a good key."""
+def validate_key(key: str) -> None:
+    """Raises ValidationError for a key that cannot be sent in a header."""
     if key.startswith(MASK):
-        return "This is the mask of another key."
+        raise ValidationError("This is the mask of another key.")
     if len(key) > MAX_KEY_LENGTH:
-        return f"A key has at most {MAX_KEY_LENGTH} characters."
+        raise ValidationError(f"A key has at most {MAX_KEY_LENGTH} characters.")
     if not re.fullmatch(r"[\x21-\x7e]+", key):
-        return "A key consists of visible ASCII characters without spaces."
-    return ""
+        raise ValidationError("A key consists of visible ASCII characters without spaces.")
 
 
-def explain_bad_model(name: str) -> str:
-    """Explains why a model name cannot be part of a URL; returns "" for a good name."""
+def validate_model(name: str) -> None:
+    """Raises ValidationError for a name that cannot be part of a URL."""
     if len(name) > MAX_MODEL_LENGTH:
-        return f"A model name has at most {MAX_MODEL_LENGTH} characters."
+        raise ValidationError(f"A model name has at most {MAX_MODEL_LENGTH} characters.")
     if ".." in name or not _MODEL_NAME.fullmatch(name):
-        return "This is not a model name."
-    return ""
+        raise ValidationError("This is not a model name.")

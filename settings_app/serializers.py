@@ -1,5 +1,6 @@
 """Describes the settings as a JSON document, and validates a changed document."""
 
+from dataclasses import asdict
 from typing import Any
 
 from rest_framework import serializers
@@ -10,7 +11,7 @@ from settings_app.fields import (
     StrictFloatField,
     StrictIntegerField,
 )
-from settings_app.model_key import explain_bad_key, explain_bad_model, mask_key
+from settings_app.model_key import mask_key, validate_key, validate_model
 from settings_app.models import MAX_RETENTION_DAYS, BatchScope, Priority
 from settings_app.snapshot import Snapshot
 
@@ -19,29 +20,21 @@ LANE_FIELDS = {
     "medium_priority": Priority.MEDIUM,
     "low_priority": Priority.LOW,
 }
-_LANE_VALUES = (
-    "tokens",
-    "latency_ms",
-    "window_s",
-    "max_batch",
-    "max_queue",
-    "batch_scope",
-    "hold_until_checked",
-    "style",
-)
 
 
 def describe_settings(snapshot: Snapshot) -> dict[str, Any]:
-    document: dict[str, Any] = {"api_key": mask_key(snapshot.api_key), "model": snapshot.model}
-    for name, priority in LANE_FIELDS.items():
-        lane = snapshot.lanes[priority]
-        document[name] = {value: getattr(lane, value) for value in _LANE_VALUES}
-    document["retention_days"] = snapshot.retention_days
-    document["store_prompts"] = snapshot.store_prompts
-    document["api_key_source"] = snapshot.key_source
-    if snapshot.key_problem:
-        document["api_key_problem"] = snapshot.key_problem
-    return document
+    lanes = {name: asdict(snapshot.lanes[priority]) for name, priority in LANE_FIELDS.items()}
+    for lane in lanes.values():
+        del lane["priority"]
+    return {
+        "api_key": mask_key(snapshot.api_key),
+        "model": snapshot.model,
+        **lanes,
+        "retention_days": snapshot.retention_days,
+        "store_prompts": snapshot.store_prompts,
+        "api_key_source": snapshot.key_source,
+        **({"api_key_problem": snapshot.key_problem} if snapshot.key_problem else {}),
+    }
 
 
 class KnownFieldsSerializer(serializers.Serializer[Any]):
@@ -85,7 +78,7 @@ class SettingsSerializer(KnownFieldsSerializer):
     api_key = StrictCharField(
         required=False, allow_blank=True, allow_null=True, trim_whitespace=False
     )
-    model = StrictCharField(required=False, allow_blank=True)
+    model = StrictCharField(required=False, allow_blank=True, validators=[validate_model])
     high_priority = LaneSerializer(required=False)
     medium_priority = LaneSerializer(required=False)
     low_priority = LaneSerializer(required=False)
@@ -101,26 +94,12 @@ class SettingsSerializer(KnownFieldsSerializer):
         key = value.strip()
         if key == self.context["mask"]:
             return None
-        _refuse_if(explain_bad_key(key))
+        validate_key(key)
         return key
-
-    def validate_model(self, value: str) -> str:
-        if value:
-            _refuse_if(explain_bad_model(value))
-        return value
 
     @property
     def valid_changes(self) -> dict[str, Any]:
         valid = self.validated_data
-        return {
-            "api_key": valid.get("api_key"),
-            "model": valid.get("model"),
-            "retention_days": valid.get("retention_days"),
-            "store_prompts": valid.get("store_prompts"),
-            "lanes": {LANE_FIELDS[name]: valid[name] for name in LANE_FIELDS if name in valid},
-        }
-
-
-def _refuse_if(problem: str) -> None:
-    if problem:
-        raise serializers.ValidationError(problem)
+        names = ("api_key", "model", "retention_days", "store_prompts")
+        lanes = {LANE_FIELDS[name]: valid[name] for name in LANE_FIELDS if name in valid}
+        return {name: valid.get(name) for name in names} | {"lanes": lanes}

@@ -12,12 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from settings_app.crypto import encrypt
-from settings_app.history import (
-    COMMAND,
-    Author,
-    record_lane_changes,
-    record_settings_changes,
-)
+from settings_app.history import COMMAND, Author, record_settings_changes
 from settings_app.models import GatewaySettings, Lane, Priority
 from settings_app.snapshot import refresh_snapshot
 
@@ -46,8 +41,7 @@ def update_settings(
         # Only changed columns are written, so two people can edit different fields at the same
         # time. Every writer locks this row first.
         row = GatewaySettings.objects.select_for_update().get(pk=1)
-        record_settings_changes(row, values, api_key=api_key, by=by)
-        record_lane_changes(lanes, by=by)
+        record_settings_changes(row, values, lanes, api_key=api_key, by=by)
         _update_gateway(values, api_key=api_key)
         for priority, changes in lanes.items():
             Lane.objects.filter(priority=priority).update(**changes, updated_at=timezone.now())

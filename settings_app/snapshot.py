@@ -11,14 +11,16 @@ from django.conf import settings
 from settings_app.crypto import DecryptionFailed, decrypt
 from settings_app.models import GatewaySettings, Lane
 
+KeySource = Literal["stored", "environment"]
+
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
     priority: int
-    window_s: float
-    max_batch: int
     tokens: int
     latency_ms: int
+    window_s: float
+    max_batch: int
     max_queue: int
     batch_scope: str
     hold_until_checked: bool
@@ -33,7 +35,7 @@ class Snapshot:
     """
 
     api_key: str | None = field(repr=False)
-    key_source: Literal["stored", "environment"] | None
+    key_source: KeySource | None
     key_problem: str
     model: str
     lanes: Mapping[int, LaneSettings]
@@ -95,9 +97,7 @@ def _read_snapshot() -> Snapshot:
     )
 
 
-def _read_key(
-    encrypted: str,
-) -> tuple[str | None, Literal["stored", "environment"] | None, str]:
+def _read_key(encrypted: str) -> tuple[str | None, KeySource | None, str]:
     if encrypted:
         try:
             return decrypt(encrypted), "stored", ""

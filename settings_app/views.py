@@ -24,7 +24,9 @@ class SettingsView(APIView):
         mask = mask_key(refresh_if_stale().api_key)
         serializer = SettingsSerializer(data=request.data, context={"mask": mask})
         serializer.is_valid(raise_exception=True)
-        update_settings(**serializer.valid_changes, by=find_author(request.user, Via.API))
+        update_settings(
+            **serializer.valid_changes, by=find_author(request.user.get_username(), Via.API)
+        )
         return self._respond()
 
     patch = put
