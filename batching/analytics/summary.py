@@ -38,13 +38,13 @@ def summarize(*, first: date | None = None, last: date | None = None) -> dict[st
             {"name": priority.label, "value": stat.batches}
             for priority, stat in by_priority.items()
         ],
-        **_describe(total),
+        **describe_stat(total),
         "combining": _describe_cost(total, overhead=sum(overhead.values())),
         "by_priority": {
-            p.name: _describe(stat) | {"combining": _describe_cost(stat, overhead=overhead[p])}
+            p.name: describe_stat(stat) | {"combining": _describe_cost(stat, overhead=overhead[p])}
             for p, stat in by_priority.items()
         },
-        "by_day": [{"date": stat.day.isoformat(), **_describe(stat)} for stat in days],
+        "by_day": [{"date": stat.day.isoformat(), **describe_stat(stat)} for stat in days],
     }
 
 
@@ -86,7 +86,7 @@ def _batches_over_time(days: list[DailyStat]) -> list[dict[str, Any]]:
     return [{"date": stat.day.isoformat(), "count": stat.batches} for stat in between]
 
 
-def _describe(stat: DailyStat) -> dict[str, Any]:
+def describe_stat(stat: DailyStat) -> dict[str, Any]:
     """`calls_saved` = requests that left in batches - model calls made for them.
 
     Retries count as calls, so the number can be negative. `slo_attainment` = requests answered

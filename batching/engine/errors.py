@@ -127,9 +127,7 @@ class TimedOut(GatewayError):
     code = "timeout"
 
 
-ERRORS_BY_CODE: dict[str, type[GatewayError]] = {
-    error.code: error for error in [GatewayError, *GatewayError.__subclasses__()]
-}
+ERRORS_BY_CODE = {error.code: error for error in GatewayError.__subclasses__()}
 
 
 def error_from_code(code: str, detail: str, retry_after_s: float | None = None) -> GatewayError:

@@ -1,6 +1,6 @@
-"""Attaches the description of an operation to a view."""
+"""Describes operations, and attaches the descriptions to the views."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
@@ -8,11 +8,13 @@ from drf_spectacular.utils import (
     OpenApiExample,
     OpenApiParameter,
     OpenApiResponse,
+    extend_schema,
     extend_schema_view,
 )
 from rest_framework.views import APIView
 
 from llmbatch.openapi import fields  # noqa: F401 - the import registers the extensions
+from llmbatch.openapi.refusals import KEY_ERRORS, describe_refusals
 
 
 class Generator(SchemaGenerator):
@@ -35,22 +37,49 @@ def answer(form: Any, description: str, **examples: Any) -> OpenApiResponse:
     return OpenApiResponse(form, description, named)
 
 
-def answer_header(
-    name: str, description: str, statuses: Sequence[int], *, of: type = str
-) -> OpenApiParameter:
+def answer_header(name: str, description: str, *statuses: int, of: type = str) -> OpenApiParameter:
     """Describes a header that all responses with these statuses have."""
     return OpenApiParameter(
-        name,
-        of,
-        OpenApiParameter.HEADER,
-        required=True,
-        description=description,
-        response=list(statuses),
+        name, of, "header", required=True, description=description, response=list(statuses)
     )
 
 
-def retry_after(*statuses: int) -> OpenApiParameter:
-    return answer_header("Retry-After", "Seconds before the next attempt.", statuses, of=int)
+ERROR_HEADERS = [
+    answer_header("WWW-Authenticate", "Always `Bearer`.", 401),
+    answer_header("Retry-After", "Seconds before the next attempt.", 429, 503, of=int),
+]
 
 
-CHALLENGE = answer_header("WWW-Authenticate", "Always `Bearer`.", [401])
+def operation(
+    tag: str,
+    operation_id: str,
+    summary: str,
+    responses: Mapping[Any, OpenApiResponse],
+    *,
+    errors: Iterable[str] = (),
+    open_to_all: bool = False,
+    as_openai: bool = False,
+    parameters: Iterable[Any] = (),
+    bodies: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Returns an `extend_schema` with the given error codes and those of the access check.
+
+    `bodies` are named examples of the request.
+    """
+    codes = [*errors] if open_to_all else [*KEY_ERRORS, *errors]
+    refusals = describe_refusals(codes, as_openai=as_openai)
+    headers = [*ERROR_HEADERS]
+    if as_openai:
+        about = "Whether OpenAI's clients should try again."
+        headers.append(answer_header("x-should-retry", about, *refusals))
+    return extend_schema(
+        tags=[tag],
+        operation_id=operation_id,
+        summary=summary,
+        parameters=[*parameters, *headers],
+        responses={**responses, **refusals},
+        examples=[OpenApiExample(n, body, request_only=True) for n, body in (bodies or {}).items()],
+        auth=[] if open_to_all else None,
+        **options,
+    )

@@ -1,7 +1,7 @@
 """Describes the error responses of an endpoint from the list of its error codes."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -47,6 +47,8 @@ def _rate_limited() -> exceptions.Throttled:
     return error
 
 
+KEY_ERRORS = ("not_authenticated", "permission_denied")
+BODY_ERRORS = ("invalid", "too_large", "unsupported_media_type")
 _REQUEST_ERRORS: dict[str, Exception] = {
     "invalid": exceptions.ValidationError({"prompt": ["This field is required."]}),
     "not_authenticated": exceptions.NotAuthenticated(),
@@ -71,39 +73,25 @@ class OpenAIErrorSerializer(serializers.Serializer[Any]):
     error = OpenAIFailureSerializer()
 
 
-def describe_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
+def describe_refusals(codes: Iterable[str], *, as_openai: bool) -> dict[int, OpenApiResponse]:
     """Returns one response per status, with the real response of each code as an example."""
-    return _describe(ErrorSerializer, _collect_replies(codes))
-
-
-def describe_openai_refusals(codes: Iterable[str]) -> dict[int, OpenApiResponse]:
-    """Returns the same in the form of OpenAI's clients."""
-    replies = {code: in_openai_form(reply) for code, reply in _collect_replies(codes).items()}
-    return _describe(OpenAIErrorSerializer, replies)
-
-
-def _collect_replies(codes: Iterable[str]) -> dict[str, HttpResponse]:
-    """Adds the error of an unreachable database to endpoints that look up a key."""
     replies = {code: _refuse(code) for code in codes}
+    # Endpoints that look up a key need the database.
     if "not_authenticated" in replies and DatabaseUnavailable.code not in replies:
         replies[DatabaseUnavailable.code] = handle_exception(DatabaseUnavailable())
-    return replies
+    by_status: dict[int, list[OpenApiExample]] = {}
+    for code, reply in replies.items():
+        content = (in_openai_form(reply) if as_openai else reply).content
+        example = OpenApiExample(code, json.loads(content))
+        by_status.setdefault(reply.status_code, []).append(example)
+    form = OpenAIErrorSerializer if as_openai else ErrorSerializer
+    return {
+        status: OpenApiResponse(form, " or ".join(f"`{e.name}`" for e in examples), examples)
+        for status, examples in sorted(by_status.items())
+    }
 
 
 def _refuse(code: str) -> HttpResponse:
     response = handle_exception(_REQUEST_ERRORS.get(code) or error_from_code(code, ""))
     assert json.loads(response.content)["code"] == code, f"no error has the code {code}"
     return response
-
-
-def _describe(
-    form: type[serializers.Serializer[Any]], replies: Mapping[str, HttpResponse]
-) -> dict[int, OpenApiResponse]:
-    by_status: dict[int, list[OpenApiExample]] = {}
-    for code, response in replies.items():
-        example = OpenApiExample(code, json.loads(response.content))
-        by_status.setdefault(response.status_code, []).append(example)
-    return {
-        status: OpenApiResponse(form, " or ".join(f"`{e.name}`" for e in examples), examples)
-        for status, examples in sorted(by_status.items())
-    }

@@ -46,7 +46,7 @@ def describe_completion(
     choice = {"index": 0, "message": message, "logprobs": None}
     cut = len(text) < len(answer["text"])
     return {
-        **_describe_head(requested, answer, model=model, kind="chat.completion"),
+        **describe_head(requested, answer, model=model, kind="chat.completion"),
         "choices": [choice | {"finish_reason": _format_finish_reason(answer, cut=cut)}],
         "usage": describe_usage(answer["usage"]),
     }
@@ -64,7 +64,7 @@ def describe_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _describe_head(
+def describe_head(
     requested: CompletionRequest, request: Mapping[str, Any], *, model: str, kind: str
 ) -> dict[str, Any]:
     return {
@@ -93,7 +93,7 @@ class CompletionStream(EventStream):
     ) -> None:
         super().__init__(events)
         kind = "chat.completion.chunk"
-        self._head = _describe_head(requested, accepted, model=model, kind=kind)
+        self._head = describe_head(requested, accepted, model=model, kind=kind)
         self._requested = requested
         self._sent = ""
         self._whole = ""

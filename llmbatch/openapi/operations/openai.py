@@ -1,23 +1,27 @@
 """Describes the endpoints for OpenAI's clients."""
 
-import json
+from functools import partial
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiSerializerExtension
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
-from batching.api.openai.requests import IDEMPOTENCY_HEADER, IGNORED, ROLES, TIERS
+from batching.api.openai.requests import (
+    IDEMPOTENCY_HEADER,
+    IGNORED,
+    ROLES,
+    TIERS,
+    parse_completion,
+)
+from batching.api.openai.responses import describe_completion, describe_head
+from batching.api.sse import format_frame
 from chats.models import MAX_NAME_LENGTH
-from llmbatch.openapi.describe import CHALLENGE, answer, answer_header, retry_after
+from llmbatch.openapi.describe import answer, operation
 from llmbatch.openapi.fields import NOT_BLANK
 from llmbatch.openapi.forms import COUNT, TEXT, Schema, one_of_these, server_sent, whole
-from llmbatch.openapi.operations.queries import FAILURES, REQUEST_ID
-from llmbatch.openapi.refusals import describe_openai_refusals
+from llmbatch.openapi.operations.queries import ANSWER, FAILURES
 
-TAGS = ["OpenAI"]
-STATUSES = [400, 401, 403, 404, 409, 413, 415, 429, 502, 503, 504]
-RETRY = answer_header("x-should-retry", "Whether OpenAI's clients should try again.", STATUSES)
 PART = whole(type=one_of_these("text"), text=TEXT)
 MESSAGE = whole(
     role=one_of_these(*ROLES), content={"anyOf": [TEXT, {"type": "array", "items": PART}]}
@@ -120,99 +124,64 @@ QUESTION = {
     "messages": [{"role": "user", "content": "Why is the sky blue?"}],
     "service_tier": "priority",
 }
-EXAMPLE_HEADER = {
-    "id": f"chatcmpl-{REQUEST_ID}",
-    "object": "chat.completion",
-    "created": 1795394894,
-    "model": "gemini-3.8-flash",
-    "service_tier": "priority",
-}
-ANSWER_TEXT = "Because air scatters blue light more than red."
-EXAMPLE_CHOICE = {
-    "index": 0,
-    "message": {"role": "assistant", "content": ANSWER_TEXT, "refusal": None},
-    "logprobs": None,
-    "finish_reason": "stop",
-}
-EXAMPLE_USAGE = {
-    "prompt_tokens": 164,
-    "completion_tokens": 60,
-    "total_tokens": 224,
-    "prompt_tokens_details": {"cached_tokens": 0},
-    "completion_tokens_details": {"reasoning_tokens": 24},
-}
-DELTAS: list[tuple[dict[str, Any], str | None]] = [
-    ({"role": "assistant", "content": ANSWER_TEXT}, None),
+MODEL_NAME = "gemini-3.8-flash"
+_REQUESTED = parse_completion(QUESTION, request_id=None)
+_HEAD = describe_head(_REQUESTED, ANSWER, model=MODEL_NAME, kind="chat.completion.chunk")
+_DELTAS: list[tuple[dict[str, str], str | None]] = [
+    ({"role": "assistant", "content": ANSWER["text"]}, None),
     ({}, "stop"),
 ]
 CHUNKS = [
-    {
-        **EXAMPLE_HEADER,
-        "object": "chat.completion.chunk",
-        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
-    }
-    for delta, reason in DELTAS
+    {**_HEAD, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]}
+    for delta, reason in _DELTAS
 ]
-FRAMES = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in CHUNKS) + "data: [DONE]\n\n"
-EXAMPLE_MODEL = {"id": "gemini-3.8-flash", "object": "model", "created": 0, "owned_by": "google"}
+FRAMES = b"".join(format_frame(chunk) for chunk in CHUNKS).decode() + "data: [DONE]\n\n"
+EXAMPLE_MODEL = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "google"}
 ANSWERED = "The answer; with `stream`, chunks while the model writes it."
 
-COMPLETE = extend_schema(
-    tags=TAGS,
-    operation_id="create_chat_completion",
-    summary="Send a prompt with a client of OpenAI's",
+_operation = partial(operation, "OpenAI", as_openai=True)
+
+COMPLETE = _operation(
+    "create_chat_completion",
+    "Send a prompt with a client of OpenAI's",
+    {
+        (200, "application/json"): answer(
+            COMPLETION,
+            ANSWERED,
+            answer=describe_completion(_REQUESTED, ANSWER, model=MODEL_NAME),
+        ),
+        (200, "text/event-stream"): answer(EVENT, ANSWERED, frames=FRAMES),
+    },
     description="Waits and batches as POST /v1/query does. docs/openai.md lists every parameter.",
     request=CompletionSerializer,
-    examples=[OpenApiExample("question", QUESTION, request_only=True)],
+    bodies={"question": QUESTION},
     parameters=[
         OpenApiParameter(
             IDEMPOTENCY_HEADER,
             {"type": "string", "maxLength": MAX_NAME_LENGTH},
             OpenApiParameter.HEADER,
             description="The `request_id`. Repeating it joins the request or replays its answer.",
-        ),
-        retry_after(429, 503),
-        RETRY,
-        CHALLENGE,
+        )
     ],
-    responses={
-        (200, "application/json"): answer(
-            COMPLETION,
-            ANSWERED,
-            answer={**EXAMPLE_HEADER, "choices": [EXAMPLE_CHOICE], "usage": EXAMPLE_USAGE},
-        ),
-        (200, "text/event-stream"): answer(EVENT, ANSWERED, frames=FRAMES),
-        **describe_openai_refusals(FAILURES),
-    },
+    errors=FAILURES,
 )
 
-_REFUSALS = ["not_authenticated", "permission_denied"]
-
-LIST = extend_schema(
-    tags=TAGS,
-    operation_id="list_models",
-    summary="List the model that answers",
-    parameters=[RETRY, CHALLENGE, retry_after(503)],
-    responses={
+LIST = _operation(
+    "list_models",
+    "List the model that answers",
+    {
         200: answer(
             MODELS, "A list with one model.", models={"object": "list", "data": [EXAMPLE_MODEL]}
         ),
-        **describe_openai_refusals(_REFUSALS),
     },
 )
 
-SHOW = extend_schema(
-    tags=TAGS,
-    operation_id="get_model",
-    summary="Get the model by its name",
+SHOW = _operation(
+    "get_model",
+    "Get the model by its name",
+    {200: answer(MODEL, "The model.", model=EXAMPLE_MODEL)},
     parameters=[
-        OpenApiParameter("name", str, OpenApiParameter.PATH, description="May contain `/`."),
-        RETRY,
-        CHALLENGE,
-        retry_after(503),
+        OpenApiParameter("name", str, OpenApiParameter.PATH, description="May contain `/`.")
     ],
-    responses={
-        200: answer(MODEL, "The model.", model=EXAMPLE_MODEL),
-        **describe_openai_refusals([*_REFUSALS, "not_found"]),
-    },
+    errors=["not_found"],
 )

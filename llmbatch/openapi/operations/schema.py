@@ -1,21 +1,19 @@
 """Describes /v1/schema."""
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter
 
-from llmbatch.openapi.describe import answer
-from llmbatch.openapi.refusals import describe_refusals
+from llmbatch.openapi.describe import answer, operation
 
-READ = extend_schema(
-    tags=["Schema"],
-    operation_id="get_schema",
-    summary="Get this document",
+FORMATS = ("json", "yaml")
+
+READ = operation(
+    "Schema",
+    "get_schema",
+    "Get this document",
+    {(200, f"application/{name}"): answer(OpenApiTypes.OBJECT, "OpenAPI 3.1.") for name in FORMATS},
     description="JSON, or YAML if `format` or `Accept` asks for it. Open to everybody.",
-    auth=[],
-    parameters=[OpenApiParameter("format", {"type": "string", "enum": ["json", "yaml"]})],
-    responses={
-        (200, "application/json"): answer(OpenApiTypes.OBJECT, "OpenAPI 3.1."),
-        (200, "application/yaml"): answer(OpenApiTypes.OBJECT, "OpenAPI 3.1."),
-        **describe_refusals(["invalid"]),
-    },
+    parameters=[OpenApiParameter("format", enum=FORMATS)],
+    errors=["invalid"],
+    open_to_all=True,
 )
