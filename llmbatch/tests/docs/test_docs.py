@@ -8,6 +8,7 @@ import pytest
 
 from batching.api.websocket.routes import SOCKETS
 from batching.engine.errors import ERRORS_BY_CODE
+from llmbatch.routes import ROUTES
 from llmbatch.tests.docs.variables import ROOT, variables
 from llmbatch.tests.fixtures.scrape import promtool_mark, run_promtool
 
@@ -27,6 +28,11 @@ def test_every_variable_is_in_the_document_and_in_the_example() -> None:
     documented = re.findall(r"^\| `([A-Z_]+)` \|", read("docs/configuration.md"), re.M)
     assert set(documented) == found
     assert set(re.findall(r"^# ([A-Z_]+)=", read(".env.example"), re.M)) == found
+
+
+def test_every_route_is_in_the_document_of_the_api() -> None:
+    table = read("docs/api.md")
+    assert {route.path for route in ROUTES if f"`{route.path}`" not in table} == set()
 
 
 def test_every_socket_is_in_the_document_of_the_api() -> None:
