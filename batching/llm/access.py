@@ -37,9 +37,9 @@ class ModelState(enum.StrEnum):
 
 @lru_cache(maxsize=1)
 def _simulated_transport() -> SimulatedTransport:
-    from batching.llm.simulated.transport import SimulatedTransport
+    from batching.llm.simulated.transport import Responder, SimulatedTransport
 
-    return SimulatedTransport(kept_calls=0)  # Kept calls hold whole prompts; only tests read them.
+    return SimulatedTransport(Responder())
 
 
 def read_access() -> ModelAccess:

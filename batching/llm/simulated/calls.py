@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-GENERATE = ("generateContent", "streamGenerateContent")
-
 _PATH = re.compile(r"/models(?:/(?P<model>[^/:]+))?(?::(?P<action>\w+))?$")
 
 
@@ -24,7 +22,6 @@ class SimulatedCall:
     """
 
     number: int
-    method: str
     path: str
     model: str
     action: str
@@ -42,15 +39,17 @@ class SimulatedCall:
 
     @property
     def generates(self) -> bool:
-        return self.action in GENERATE
-
-    @property
-    def streams(self) -> bool:
         return self.action == "streamGenerateContent"
+
+    def end(self, state: str, now: float) -> None:
+        """Only the first end counts."""
+        if self.ended is None:
+            self.ended = now
+            self.state = state
 
 
 def parse_call(
-    number: int, *, method: str, target: str, headers: Mapping[str, str], content: bytes
+    number: int, *, target: str, headers: Mapping[str, str], content: bytes
 ) -> SimulatedCall:
     """Parses whatever was sent; `target` is the path with its query. Never raises."""
     path = unquote(urlsplit(target).path)
@@ -60,7 +59,6 @@ def parse_call(
     body, problem = _parse_body(content)
     call = SimulatedCall(
         number=number,
-        method=method,
         path=path,
         model=model,
         action=action if match else "",
@@ -77,13 +75,16 @@ def parse_call(
 
 
 def _parse_body(content: bytes) -> tuple[dict[str, Any], str]:
-    if not content:
-        return {}, ""
+    body = _parse_object(content or b"{}")
+    return ({}, "Invalid JSON payload received.") if body is None else (body, "")
+
+
+def _parse_object(text: str | bytes) -> dict[str, Any] | None:
     try:
-        body = json.loads(content)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        return {}, "Invalid JSON payload received."
-    return (body, "") if isinstance(body, dict) else ({}, "Invalid JSON payload received.")
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _parse_request(call: SimulatedCall) -> None:
@@ -112,10 +113,5 @@ def _join_texts(content: Any) -> str:
 
 def _parse_prompts(text: str, keys: tuple[str, ...]) -> dict[str, str]:
     """Returns the prompt of each key; it is the whole text for a key that the text lacks."""
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        given = {}
-    if not isinstance(given, dict):
-        given = {}
+    given = _parse_object(text) or {}
     return {key: str(given.get(key, text)) for key in keys}

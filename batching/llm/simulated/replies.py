@@ -3,7 +3,6 @@
 import itertools
 import json
 import random
-from typing import Any
 
 from batching.llm.simulated.answers import answer_prompt, count_tokens
 from batching.llm.simulated.calls import SimulatedCall
@@ -15,7 +14,6 @@ from batching.llm.simulated.wire import (
     make_error,
     make_json_reply,
     make_stream_reply,
-    merge_events,
 )
 
 REJECTED_KEY = "rejected-key"
@@ -55,12 +53,8 @@ def _refuse(call: SimulatedCall) -> Reply | None:
 
 
 def _describe(call: SimulatedCall) -> Reply:
-    models = [_describe_model(call.model or "gemini-3.8-flash")]
-    return make_json_reply(200, models[0] if call.action == "get" else {"models": models})
-
-
-def _describe_model(name: str) -> dict[str, Any]:
-    return {
+    name = call.model or "gemini-3.8-flash"
+    model = {
         "name": f"models/{name}",
         "version": "simulated",
         "displayName": f"{name} (simulated)",
@@ -69,6 +63,7 @@ def _describe_model(name: str) -> dict[str, Any]:
         "supportedGenerationMethods": ["generateContent", "countTokens"],
         "thinking": True,
     }
+    return make_json_reply(200, model if call.action == "get" else {"models": [model]})
 
 
 def _generate(call: SimulatedCall, fault: Fault, *, seed: int, pace: Pace) -> Reply:
@@ -78,9 +73,7 @@ def _generate(call: SimulatedCall, fault: Fault, *, seed: int, pace: Pace) -> Re
     pieces = _cut_text(text, rng)
     events = fault.events(_format_events(call, pieces, finish_reason), call)
     times = pace.schedule([count_tokens(_visible_text(event)) for event in events])
-    if call.streams:
-        return make_stream_reply(events, times=times, seed=f"{seed}:{call.number}:bytes")
-    return make_json_reply(200, merge_events(events), at_s=times[-1])
+    return make_stream_reply(events, times=times, seed=f"{seed}:{call.number}:bytes")
 
 
 def _format_text(call: SimulatedCall, fault: Fault, rng: random.Random, *, seed: int) -> str:
@@ -117,14 +110,18 @@ def _format_events(call: SimulatedCall, pieces: list[str], finish_reason: str) -
     prompt_tokens = count_tokens(call.system) + count_tokens(json.dumps([*call.prompts.items()]))
     events: list[Event] = []
     chars = 0
-    for piece in pieces:
+    for position, piece in enumerate(pieces, start=1):
         chars += len(piece)
-        usage = _count_usage(prompt_tokens, (chars + 3) // 4)
-        candidate = {"index": 0, "content": {"role": "model", "parts": [{"text": piece}]}}
-        events.append({"candidates": [candidate], "usageMetadata": usage} | _identify(call))
-    last = events[-1]
-    assert isinstance(last, dict)
-    last["candidates"][0]["finishReason"] = finish_reason
+        end = {"finishReason": finish_reason} if position == len(pieces) else {}
+        content = {"role": "model", "parts": [{"text": piece}]}
+        events.append(
+            {
+                "candidates": [{"index": 0, "content": content, **end}],
+                "usageMetadata": _count_usage(prompt_tokens, (chars + 3) // 4),
+                "modelVersion": call.model,
+                "responseId": f"simulated-{call.number}",
+            }
+        )
     return events
 
 
@@ -137,10 +134,6 @@ def _count_usage(prompt_tokens: int, output_tokens: int) -> dict[str, int]:
         "totalTokenCount": prompt_tokens + output_tokens + THOUGHT_TOKENS,
     }
     return {kind: count for kind, count in usage.items() if count}
-
-
-def _identify(call: SimulatedCall) -> dict[str, str]:
-    return {"modelVersion": call.model, "responseId": f"simulated-{call.number}"}
 
 
 def _visible_text(event: Event) -> str:

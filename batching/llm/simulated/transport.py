@@ -7,150 +7,118 @@ the gateway's engine.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import httpx2
 
 from batching.llm.simulated.calls import SimulatedCall, parse_call
-from batching.llm.simulated.faults import NO_FAULT, Fault, Script
+from batching.llm.simulated.faults import NO_FAULT, Script
 from batching.llm.simulated.replies import make_reply
-from batching.llm.simulated.wire import Ending, Pace, Piece, Reply, hang, play
+from batching.llm.simulated.wire import Ending, Pace, Piece, Reply, play
 
-KEPT_CALLS = 1000
 USUAL_PACE = Pace()
 
 
 class Responder:
-    """Makes the reply to each call and keeps the last calls, the oldest first; sends nothing.
+    """Makes the reply to each call; sends and keeps nothing.
 
-    `script` is a function that returns the fault of a call or None, or an iterable with one entry
-    per call. Equal seeds lead to equal bytes for equal calls.
+    `script` returns the fault of a call or None. Equal seeds lead to equal bytes for equal calls.
     """
 
     def __init__(
         self,
-        script: Script | Iterable[Fault | None] | None = None,
+        script: Script = lambda call: None,
         *,
         seed: int = 0,
         pace: Pace = USUAL_PACE,
         clock: Callable[[], float] = time.monotonic,
-        kept_calls: int = KEPT_CALLS,
     ) -> None:
-        self.calls: list[SimulatedCall] = []
         self.count = 0
-        self.running = 0
-        self.most_running = 0
-        faults = iter(()) if script is None or callable(script) else iter(script)
-        self._script = script if callable(script) else lambda call: next(faults, None)
-        self._seed = seed
         self.pace = pace
-        self._clock = clock
-        self._kept_calls = kept_calls
+        self.clock = clock
+        self._script = script
+        self._seed = seed
 
     def respond(
-        self, *, method: str, target: str, headers: Mapping[str, str], content: bytes
+        self, *, target: str, headers: Mapping[str, str], content: bytes
     ) -> tuple[SimulatedCall, Reply]:
-        """Returns the call and its reply; the call runs until `end` is called."""
         self.count += 1
-        call = parse_call(
-            self.count, method=method, target=target, headers=headers, content=content
-        )
-        call.started = self._clock()
-        self._remember(call)
+        call = parse_call(self.count, target=target, headers=headers, content=content)
+        call.started = self.clock()
         fault = self._script(call) or NO_FAULT
         call.fault = fault.name
         return call, make_reply(call, fault=fault, seed=self._seed, pace=self.pace)
 
-    def end(self, call: SimulatedCall, state: str) -> None:
-        """Only the first end counts."""
-        if call.ended is None:
-            call.ended = self._clock()
-            call.state = state
-            self.running -= 1
-
-    def _remember(self, call: SimulatedCall) -> None:
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        self.calls.append(call)
-        if len(self.calls) > 2 * self._kept_calls:
-            del self.calls[: len(self.calls) - self._kept_calls]
-
 
 class SimulatedTransport(httpx2.AsyncBaseTransport):
-    """The SDK's transport: `async_client_args={"transport": SimulatedTransport()}`."""
+    """The SDK's transport: `async_client_args={"transport": SimulatedTransport(Responder())}`."""
 
     def __init__(
-        self,
-        script: Script | Iterable[Fault | None] | None = None,
-        *,
-        seed: int = 0,
-        pace: Pace = USUAL_PACE,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        kept_calls: int = KEPT_CALLS,
+        self, responder: Responder, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
-        self._responder = Responder(
-            script=script, seed=seed, pace=pace, clock=clock, kept_calls=kept_calls
-        )
+        self._responder = responder
         self._sleep = sleep
-        self._clock = clock
-
-    @property
-    def calls(self) -> list[SimulatedCall]:
-        return self._responder.calls
-
-    @property
-    def most_running(self) -> int:
-        """The largest number of calls that ran at once."""
-        return self._responder.most_running
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         call, reply = self._responder.respond(
-            method=request.method,
             target=request.url.raw_path.decode("ascii", "replace"),
             headers=request.headers,
             content=await request.aread(),
         )
-        stream = _Stream(self._stream_body(request, call, reply), on_close=self._close_call(call))
+        body = _Body(request, call, reply, sleep=self._sleep, clock=self._responder.clock)
         try:
-            await self._wait_for_headers(request, call, reply)
+            await body.wait_for_headers()
         except BaseException:
-            await stream.aclose()
+            await body.aclose()
             raise
         headers = {"x-simulated-call": str(call.number)} | reply.headers
-        return httpx2.Response(reply.status, headers=headers, stream=stream, request=request)
+        return httpx2.Response(reply.status, headers=headers, stream=body, request=request)
 
-    def _close_call(self, call: SimulatedCall) -> Callable[[], None]:
-        return lambda: self._responder.end(call, "abandoned")
 
-    async def _wait_for_headers(
-        self, request: httpx2.Request, call: SimulatedCall, reply: Reply
+class _Body(httpx2.AsyncByteStream):
+    """Sends the reply to one call."""
+
+    def __init__(
+        self,
+        request: httpx2.Request,
+        call: SimulatedCall,
+        reply: Reply,
+        *,
+        sleep: Callable[[float], Awaitable[None]],
+        clock: Callable[[], float],
     ) -> None:
+        self._request = request
+        self._call = call
+        self._reply = reply
+        self._sleep = sleep
+        self._clock = clock
+
+    async def wait_for_headers(self) -> None:
         """Waits until the headers are sent, which is with the first bytes of the body."""
-        if reply.silent:
-            await self._end(request, call, reply)
-        elif reply.pieces:
-            empty = Piece(b"", reply.pieces[0].at_s)
-            async for _ in self._play(call, [empty]):
+        if self._reply.silent:
+            await self._end()
+        elif self._reply.pieces:
+            async for _ in self._play([Piece(b"", self._reply.pieces[0].at_s)]):
                 pass
 
-    async def _stream_body(
-        self, request: httpx2.Request, call: SimulatedCall, reply: Reply
-    ) -> AsyncIterator[bytes]:
-        async for data in self._play(call, reply.pieces):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for data in self._play(self._reply.pieces):
             yield data
-        await self._end(request, call, reply)
+        await self._end()
 
-    def _play(self, call: SimulatedCall, pieces: list[Piece]) -> AsyncIterator[bytes]:
-        return play(pieces, started=call.started, sleep=self._sleep, clock=self._clock)
+    async def aclose(self) -> None:
+        self._call.end("abandoned", self._clock())
 
-    async def _end(self, request: httpx2.Request, call: SimulatedCall, reply: Reply) -> None:
+    def _play(self, pieces: Sequence[Piece]) -> AsyncIterator[bytes]:
+        return play(pieces, started=self._call.started, sleep=self._sleep, clock=self._clock)
+
+    async def _end(self) -> None:
         """Returns if the reply is complete, else raises what a broken network would."""
-        if reply.ending is Ending.HANG:
-            await _hang_until_read_timeout(request)
-        complete = reply.ending is Ending.COMPLETE
-        self._responder.end(call, "complete" if complete else "broken")
-        match reply.ending:
+        request, ending = self._request, self._reply.ending
+        if ending is Ending.HANG:
+            await self._hang_until_read_timeout()
+        self._call.end("complete" if ending is Ending.COMPLETE else "broken", self._clock())
+        match ending:
             case Ending.RESET:
                 raise httpx2.ReadError("Connection reset by peer", request=request)
             case Ending.EARLY_CLOSE:
@@ -160,25 +128,11 @@ class SimulatedTransport(httpx2.AsyncBaseTransport):
             case Ending.CANCELLED:
                 raise asyncio.CancelledError
 
-
-async def _hang_until_read_timeout(request: httpx2.Request) -> None:
-    """Ends by the client's read timeout, as on a network, or by cancellation."""
-    limits = request.extensions.get("timeout") or {}
-    try:
-        async with asyncio.timeout(limits.get("read")):
-            await hang()
-    except TimeoutError:
-        raise httpx2.ReadTimeout("", request=request) from None
-
-
-class _Stream(httpx2.AsyncByteStream):
-    def __init__(self, pieces: AsyncIterator[bytes], *, on_close: Callable[[], None]) -> None:
-        self._pieces = pieces
-        self._on_close = on_close
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._pieces:
-            yield piece
-
-    async def aclose(self) -> None:
-        self._on_close()
+    async def _hang_until_read_timeout(self) -> None:
+        """Ends by the client's read timeout, as on a network, or by cancellation."""
+        limits = self._request.extensions.get("timeout") or {}
+        try:
+            async with asyncio.timeout(limits.get("read")):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            raise httpx2.ReadTimeout("", request=self._request) from None

@@ -1,6 +1,5 @@
 """The REST and SSE wire format of Gemini: replies are bytes that are sent at given times."""
 
-import asyncio
 import enum
 import json
 import random
@@ -70,11 +69,9 @@ class Pace:
         return times
 
 
-def make_json_reply(status: int, document: Any, *, at_s: float = 0.0) -> Reply:
-    content = json.dumps(document).encode()
-    return Reply(
-        status, {"content-type": "application/json; charset=UTF-8"}, [Piece(content, at_s)]
-    )
+def make_json_reply(status: int, document: Any) -> Reply:
+    headers = {"content-type": "application/json; charset=UTF-8"}
+    return Reply(status, headers, [Piece(json.dumps(document).encode(), at_s=0.0)])
 
 
 def make_error(
@@ -95,22 +92,6 @@ def make_stream_reply(events: Sequence[Event], *, times: Sequence[float], seed: 
     return Reply(200, headers, _pack(frames, times, rng))
 
 
-def merge_events(events: Sequence[Event]) -> dict[str, Any]:
-    """Merges the events into the document that `generateContent` returns."""
-    merged: dict[str, Any] = {}
-    parts: list[dict[str, Any]] = []
-    candidate: dict[str, Any] = {}
-    for event in events:
-        if isinstance(event, dict):
-            merged |= event
-            for given in event.get("candidates", [])[:1]:
-                parts += given.get("content", {}).get("parts", [])
-                candidate |= given
-    if "content" in candidate:
-        candidate["content"] = {"role": "model", "parts": parts}
-    return merged | ({"candidates": [candidate]} if candidate else {})
-
-
 async def play(
     pieces: Sequence[Piece],
     *,
@@ -126,16 +107,10 @@ async def play(
         yield piece.data
 
 
-async def hang() -> None:
-    """Waits until it is cancelled."""
-    await asyncio.get_running_loop().create_future()
-
-
 def _format_frame(event: Event, rng: random.Random) -> bytes:
-    if isinstance(event, str):
-        return f"data: {event}\r\n\r\n".encode("utf-8", "replace")
-    text = json.dumps(event, ensure_ascii=rng.random() < 0.5)
-    return f"data: {text}\r\n\r\n".encode("utf-8", "replace")
+    if isinstance(event, dict):
+        event = json.dumps(event, ensure_ascii=rng.random() < 0.5)
+    return f"data: {event}\r\n\r\n".encode("utf-8", "replace")
 
 
 def _pack(frames: Sequence[bytes], times: Sequence[float], rng: random.Random) -> list[Piece]:

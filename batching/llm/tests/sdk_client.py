@@ -12,8 +12,9 @@ import httpx2
 from google import genai
 from google.genai import types
 
-from batching.llm.simulated.transport import Responder, SimulatedTransport
+from batching.llm.simulated.transport import Responder
 from batching.llm.simulated.wire import Reply
+from batching.llm.tests.recording import RecordingTransport
 
 MODEL = "gemini-3.8-flash"
 PROMPTS = {"0_k3xq": "Why is the sky blue?", "1_m8zt": 'Say "ä\n🚀"', "2_p0ab": "Tell me a joke"}
@@ -149,9 +150,9 @@ class Time:
         self.now += seconds
 
 
-def make_transport(**options) -> tuple[SimulatedTransport, Time]:
+def make_transport(**options) -> tuple[RecordingTransport, Time]:
     time = Time()
-    return SimulatedTransport(sleep=time.sleep, clock=time.clock, **options), time
+    return RecordingTransport(sleep=time.sleep, clock=time.clock, **options), time
 
 
 async def ask_model(prompts=PROMPTS, **options) -> Outcome:
@@ -171,7 +172,6 @@ def respond(
             "responseJsonSchema": {"properties": {}, "required": [*prompts]},
         }
     _, reply = (responder or Responder()).respond(
-        method="POST",
         target=f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse",
         headers={"X-Goog-Api-Key": "a-key"},
         content=json.dumps(body).encode(),

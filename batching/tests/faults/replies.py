@@ -1,6 +1,6 @@
 """Faults of the replies that hold the answers: statuses, events, bytes and connections."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from batching.llm.simulated.wire import (
     Reply,
     make_error,
     make_json_reply,
-    merge_events,
 )
 
 _RPC = "type.googleapis.com/google.rpc."
@@ -123,7 +122,23 @@ def stop_at(event: Event, *, at: float = 0.5) -> Fault:
 
 def one_event() -> Fault:
     """Sends the whole reply in one event, so that the client receives all of it at once."""
-    return Fault("one-event", events=lambda events, call: [merge_events(events)])
+    return Fault("one-event", events=lambda events, call: [_merge_events(events)])
+
+
+def _merge_events(events: Sequence[Event]) -> dict[str, Any]:
+    """Merges the events into one, as `generateContent` would."""
+    merged: dict[str, Any] = {}
+    parts: list[dict[str, Any]] = []
+    candidate: dict[str, Any] = {}
+    for event in events:
+        if isinstance(event, dict):
+            merged |= event
+            for given in event.get("candidates", [])[:1]:
+                parts += given.get("content", {}).get("parts", [])
+                candidate |= given
+    if "content" in candidate:
+        candidate["content"] = {"role": "model", "parts": parts}
+    return merged | ({"candidates": [candidate]} if candidate else {})
 
 
 def edit_events(name: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:

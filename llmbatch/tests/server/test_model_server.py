@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from batching.llm.simulated.answers import MARK
-from batching.llm.simulated.transport import SimulatedTransport
+from batching.llm.simulated.transport import Responder, SimulatedTransport
 from batching.llm.simulated.wire import Pace
 from batching.llm.tests.sdk_client import MODEL, PROMPTS, Outcome, ask, connect, make_client
 from batching.tests.faults.catalogue import find_fault
@@ -34,7 +34,7 @@ def mark(name: str) -> dict[str, str]:
 
 async def test_the_server_says_what_the_transport_says(server):
     over_http = await ask_at(server.url, PROMPTS)
-    inside = await ask(make_client(transport=SimulatedTransport(pace=AT_ONCE)), PROMPTS)
+    inside = await ask(make_client(transport=SimulatedTransport(Responder(pace=AT_ONCE))), PROMPTS)
     assert over_http.error is None
     assert over_http.text == inside.text
     assert over_http.usage == inside.usage
@@ -153,7 +153,7 @@ async def test_many_calls_are_held_at_once():
         outcomes = await asyncio.gather(*tasks)
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             assert prompt["0_a"] in outcome.answers["0_a"]
-        assert server.responder.most_running > 100
+        assert server.most_running > 100
 
 
 def test_a_process_of_its_own_prints_its_url_and_takes_the_time_it_was_told():

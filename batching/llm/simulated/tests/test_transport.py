@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import gc
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from batching.llm import simulated
 from batching.llm.simulated.answers import MARK
+from batching.llm.simulated.calls import SimulatedCall
 from batching.llm.simulated.replies import REJECTED_KEY, THOUGHT_TOKENS, UNKNOWN_MODEL
-from batching.llm.simulated.transport import Responder, SimulatedTransport
+from batching.llm.simulated.transport import Responder
 from batching.llm.simulated.wire import Pace, Reply
+from batching.llm.tests.recording import RecordingScript, RecordingTransport
 from batching.llm.tests.sdk_client import (
     MODEL,
     PROMPTS,
@@ -44,17 +47,6 @@ async def test_each_key_gets_the_answer_to_its_own_prompt_in_order():
 async def test_without_a_schema_the_answer_is_plain_text():
     outcome = await ask_model("Why is the sky blue?")
     assert outcome.text.startswith(f"{MARK}You asked: Why is the sky blue?\n")
-
-
-async def test_the_unstreamed_reply_is_the_streamed_one_in_one_document():
-    streamed = await ask_model()
-    transport, _ = make_transport()
-    whole = await make_client(transport=transport).aio.models.generate_content(
-        model=MODEL, contents=json.dumps(PROMPTS), config=make_config([*PROMPTS])
-    )
-    assert whole.text == streamed.text
-    assert whole.usage_metadata == streamed.usage
-    assert whole.candidates[0].finish_reason.value == "STOP"
 
 
 async def test_usage_counts_from_the_beginning_of_the_call():
@@ -167,7 +159,7 @@ async def test_late_wake_up_delays_no_later_piece():
     async def oversleep(seconds: float) -> None:
         time.now += seconds + 0.01
 
-    transport = SimulatedTransport(sleep=oversleep, clock=time.clock, pace=Pace(total_s=1.0))
+    transport = RecordingTransport(sleep=oversleep, clock=time.clock, pace=Pace(total_s=1.0))
     outcome = await ask(make_client(transport=transport), PROMPTS)
     assert len(outcome.chunks) > 2
     assert time.now - 100 == pytest.approx(1.01, abs=0.011)
@@ -211,7 +203,7 @@ async def test_a_rejected_key_is_a_400_with_its_reason():
 async def test_request_that_gemini_would_refuse_is_refused(content: bytes):
     transport, _ = make_transport()
     async with httpx2.AsyncClient(transport=transport) as client:
-        url = f"http://model.invalid/v1beta/models/{MODEL}:generateContent"
+        url = f"http://model.invalid/v1beta/models/{MODEL}:streamGenerateContent"
         answer = await client.post(url, content=content, headers={"x-goog-api-key": "k"})
     assert answer.status_code == 400
     assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
@@ -220,7 +212,7 @@ async def test_request_that_gemini_would_refuse_is_refused(content: bytes):
 async def test_missing_key_and_unknown_address_are_refused():
     transport, _ = make_transport()
     async with httpx2.AsyncClient(transport=transport) as client:
-        url = "http://model.invalid/v1beta/models/m:generateContent"
+        url = "http://model.invalid/v1beta/models/m:streamGenerateContent"
         assert (await client.post(url, json={})).status_code == 403
         headers = {"x-goog-api-key": "k"}
         assert (await client.get("http://model.invalid/", headers=headers)).status_code == 404
@@ -232,42 +224,45 @@ async def test_calls_are_recorded_as_they_were_sent():
     (call,) = transport.calls
     assert call.prompts == PROMPTS
     assert call.keys == tuple(PROMPTS)
-    assert (call.number, call.model, call.streams) == (1, MODEL, True)
+    assert (call.number, call.model, call.generates) == (1, MODEL, True)
     assert (call.system, call.max_output_tokens) == ("Answer briefly.", 500)
     assert call.headers["x-goog-api-key"] == "a-key"
     assert (call.state, call.fault) == ("complete", "")
     assert call.ended > call.started
 
 
-async def test_calls_that_run_at_once_are_counted():
+async def test_calls_run_at_once():
     async def sleep_until_all_run(seconds: float) -> None:
         await wait_until(lambda: len(transport.calls) == 5)
 
-    transport = SimulatedTransport(sleep=sleep_until_all_run, pace=Pace(total_s=60))
+    transport = RecordingTransport(sleep=sleep_until_all_run, pace=Pace(total_s=60))
     client = make_client(transport=transport)
     await asyncio.gather(*(ask(client, {"0_a": "b"}) for _ in range(5)))
-    assert transport.most_running == 5
+    latest_start = max(call.started for call in transport.calls)
+    assert latest_start < min(call.ended for call in transport.calls)
     assert {call.state for call in transport.calls} == {"complete"}
 
 
 def test_only_the_last_calls_are_kept():
-    responder = Responder(kept_calls=10)
+    script = RecordingScript(kept_calls=10)
+    responder = Responder(script)
     for _ in range(50):
         respond(responder=responder)
-    assert len(responder.calls) <= 20
-    assert responder.calls[-1].number == responder.count == 50
+    assert len(script.calls) <= 20
+    assert script.calls[-1].number == responder.count == 50
 
 
-def test_gateway_without_a_key_keeps_no_call():
-    responder = Responder(kept_calls=0)
-    for _ in range(3):
-        respond(responder=responder)
-    assert (responder.calls, responder.count) == ([], 3)
+def test_responder_keeps_no_call():
+    responder = Responder()
+    respond({"0_a": "a prompt of this test alone"}, responder=responder)
+    gc.collect()
+    calls = [entry for entry in gc.get_objects() if isinstance(entry, SimulatedCall)]
+    assert not [call for call in calls if "a prompt of this test alone" in call.prompts.values()]
 
 
 async def test_call_of_a_cancelled_client_is_recorded_as_abandoned():
     asked = asyncio.Event()
-    transport = SimulatedTransport(lambda call: asked.set(), pace=Pace(total_s=60))
+    transport = RecordingTransport(lambda call: asked.set(), pace=Pace(total_s=60))
     task = asyncio.create_task(ask(make_client(transport=transport), PROMPTS))
     await asked.wait()
     task.cancel()
