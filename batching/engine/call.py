@@ -12,10 +12,8 @@ from batching.engine.leaks import AnswerCheck
 from batching.engine.model import CallFailed, Model, Piece
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.retries import (
-    RetryDecision,
     broken_call_failure,
-    decide_after_failure,
-    decide_after_reply,
+    explain_missing_answers,
     stall_failure,
     timeout_failure,
 )
@@ -140,8 +138,8 @@ class Call:
             on_delta=on_delta,
         )
 
-    async def run(self) -> RetryDecision | None:
-        """Returns None if every item got its answer, else what to do about the others."""
+    async def run(self) -> CallFailed | None:
+        """Returns None if every item got its answer, else why the others got none."""
         failure: CallFailed | None = None
         for item in self._items:
             item.attempts += 1
@@ -165,11 +163,9 @@ class Call:
         if not self._unanswered:
             failure = None  # The end of the reply was lost, but every answer had arrived.
         self._complete_report(failure)
-        if not self._unanswered:
-            return None
-        if failure is not None:
-            return decide_after_failure(failure)
-        return decide_after_reply(
+        if failure is not None or not self._unanswered:
+            return failure
+        return explain_missing_answers(
             finish_reason=self.report.finish_reason or None, block_reason=self._block_reason
         )
 

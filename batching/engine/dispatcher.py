@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from batching.engine.lanes import LaneRule, Priority
@@ -65,12 +66,6 @@ class Dispatcher:
             await self._sleep_until(None if self._closed else self.planner.next_wakeup())
 
     async def _sleep_until(self, wake_at: float | None) -> None:
-        alarm = None
-        if wake_at is not None:
-            loop = asyncio.get_running_loop()
-            alarm = loop.call_later(max(0.0, wake_at - self._clock()), self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            if alarm is not None:
-                alarm.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if wake_at is None else wake_at - self._clock()):
+                await self._wake.wait()

@@ -4,6 +4,7 @@ The checks find what known attacks leave behind in a reply. They do not find the
 answer that was changed in the model's own words passes. Only `batch_scope` keeps prompts apart.
 """
 
+import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -119,11 +120,5 @@ def _is_dictated(text: str, others: Sequence[str], prompt: str, *, own: str) -> 
 
 def _count_shared(text: str, prompt: str) -> int:
     """The length of the longest beginning of the text that the prompt holds."""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if text[:middle] in prompt:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    lengths = range(1, len(text) + 1)
+    return bisect.bisect_left(lengths, True, key=lambda length: text[:length] not in prompt)

@@ -25,14 +25,15 @@ class Remedy(enum.Enum):
 
     TOGETHER = "the same items in one call, after a pause"
     ALONE = "each item in a call of its own, at once"
+    ALONE_ONCE = "the same, unless the item was already alone in its call"
     FAIL = "no call can help"
 
 
 class CallFailed(Exception):
-    """A call broke off or was refused.
+    """A call broke off, was refused, or left items without an answer.
 
-    The items fail with `error` if no further call is made. `perhaps_billed`: the service may bill
-    the call although its reply did not arrive whole.
+    Those fail with `error` if no further call is made. `perhaps_billed`: the service may bill the
+    call although its reply did not arrive whole.
     """
 
     def __init__(

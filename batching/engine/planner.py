@@ -196,16 +196,17 @@ class Planner:
         one of the higher priority, then the one with the older item.
         """
         self._mark_due_groups(now)
-        best: tuple[float, int, int, str] | None = None
-        for priority in Priority:
-            if self._ready[priority] and may_start(priority):
-                top = self._first_ready(priority, now)
-                if top is not None:
-                    candidate = (top[0], -priority, top[1], top[2])
-                    best = candidate if best is None else min(best, candidate)
-        if best is None:
+        tops = [
+            (top[0], -priority, top[1], top[2])
+            for priority in Priority
+            if self._ready[priority]
+            and may_start(priority)
+            and (top := self._first_ready(priority, now))
+        ]
+        if not tops:
             return None
-        return self._form_batch((Priority(-best[1]), best[3]), now)
+        _, negative_priority, _, name = min(tops)
+        return self._form_batch((Priority(-negative_priority), name), now)
 
     def next_wakeup(self) -> float | None:
         """The next time at which an item becomes due or expires; None while nothing waits."""

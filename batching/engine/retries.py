@@ -1,7 +1,6 @@
 """Decides, after a call of a batch has ended, what happens to the items that got no answer."""
 
 import random
-from dataclasses import dataclass
 
 from batching.engine.errors import (
     Blocked,
@@ -15,60 +14,37 @@ from batching.engine.model import CallFailed, Remedy
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
-BLOCKING_REASONS = frozenset(
-    (
-        *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT"),
-        *("SPII", "IMAGE_SAFETY", "MODEL_ARMOR", "LANGUAGE"),
-    )
-)
+BLOCKING_REASONS = frozenset({"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT"})
+BLOCKING_REASONS |= {"SPII", "IMAGE_SAFETY", "MODEL_ARMOR", "LANGUAGE"}
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDecision:
-    """`final_alone`: an item that was the only one of its call is not tried again."""
-
-    error: GatewayError
-    remedy: Remedy
-    retry_after_s: float | None = None
-    final_alone: bool = False
-
-
-def decide_after_failure(failure: CallFailed) -> RetryDecision:
-    return RetryDecision(
-        failure.error,
-        failure.remedy,
-        retry_after_s=failure.retry_after_s,
-        final_alone=failure.remedy is Remedy.ALONE,
-    )
-
-
-def decide_after_reply(*, finish_reason: str | None, block_reason: str | None) -> RetryDecision:
-    """Decides for a reply that was read to its end but lacks answers."""
-    error: GatewayError
+def explain_missing_answers(*, finish_reason: str | None, block_reason: str | None) -> CallFailed:
+    """Explains a reply that was read to its end but lacks answers."""
     if block_reason:
-        error = Blocked(f"The model refused this prompt ({block_reason}).")
+        error: GatewayError = Blocked(f"The model refused this prompt ({block_reason}).")
     elif finish_reason in BLOCKING_REASONS:
         error = Blocked(f"The model stopped this answer ({finish_reason}).")
     elif finish_reason == "MAX_TOKENS":
         error = Truncated()
     elif finish_reason in (None, "STOP"):
-        error = MissingAnswer()
+        return CallFailed(MissingAnswer(), Remedy.ALONE)
     else:
         detail = f"The model ended without a usable answer to this prompt ({finish_reason})."
-        error = MissingAnswer(detail)
-    return RetryDecision(error, Remedy.ALONE, final_alone=not isinstance(error, MissingAnswer))
+        return CallFailed(MissingAnswer(detail), Remedy.ALONE)
+    return CallFailed(error, Remedy.ALONE_ONCE)
 
 
-def decide_retry(
-    decision: RetryDecision, *, alone: bool, attempts_left: int, remaining_s: float, delay_s: float
+def find_final_error(
+    failure: CallFailed, *, alone: bool, attempts_left: int, remaining_s: float, delay_s: float
 ) -> GatewayError | None:
     """The error that ends this item now, or None if another call may still answer it."""
     if remaining_s <= 0:
         return TimedOut()
-    if decision.remedy is Remedy.FAIL or (alone and decision.final_alone) or attempts_left <= 0:
-        return decision.error
+    final = failure.remedy is Remedy.FAIL or (alone and failure.remedy is Remedy.ALONE_ONCE)
+    if final or attempts_left <= 0:
+        return failure.error
     if delay_s >= remaining_s:
-        return type(decision.error)(str(decision.error), retry_after_s=delay_s)
+        return type(failure.error)(str(failure.error), retry_after_s=delay_s)
     return None
 
 

@@ -10,15 +10,10 @@ from typing import Protocol
 
 from batching.engine.call import Answer, BatchItem, Call, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
-from batching.engine.errors import (
-    GatewayError,
-    TimedOut,
-    UpstreamError,
-    UpstreamUnavailable,
-)
+from batching.engine.errors import GatewayError, TimedOut, UpstreamError, UpstreamUnavailable
 from batching.engine.lanes import LaneRule
-from batching.engine.model import Model, Remedy
-from batching.engine.retries import RetryDecision, backoff_s, decide_retry
+from batching.engine.model import CallFailed, Model, Remedy
+from batching.engine.retries import backoff_s, find_final_error
 from batching.engine.slots import CallSlots
 
 logger = logging.getLogger("batching")
@@ -108,19 +103,19 @@ class BatchRunner:
             hold=batch.rule.hold,
         )
         try:
-            decision = await call.run()
-            self._report_service(batch, call.report, decision, probe=probe)
+            failure = await call.run()
+            self._report_service(batch, call.report, failure, probe=probe)
         finally:
             self._slots.release(batch.rule.priority, probe=probe)
             self._recorder.end_call(batch, call.report)
-        if decision is not None:
-            await self._retry_or_fail(batch, items, decision)
+        if failure is not None:
+            await self._retry_or_fail(batch, items, failure)
 
     def _report_service(
         self,
         batch: RunnableBatch,
         report: CallReport,
-        decision: RetryDecision | None,
+        failure: CallFailed | None,
         *,
         probe: bool,
     ) -> None:
@@ -131,26 +126,26 @@ class BatchRunner:
         """
         if report.first_token_s is not None:
             self._slots.report_duration(batch.rule.priority, report.duration_s)
-        elif decision is not None and decision.remedy is Remedy.TOGETHER:
+        elif failure is not None and failure.remedy is Remedy.TOGETHER:
             if probe or not report.perhaps_billed:
-                self._slots.report_failure(retry_after_s=decision.retry_after_s, probe=probe)
-        elif decision is None or not isinstance(decision.error, TimedOut):
+                self._slots.report_failure(retry_after_s=failure.retry_after_s, probe=probe)
+        elif failure is None or not isinstance(failure.error, TimedOut):
             self._slots.report_reply()
 
     async def _retry_or_fail(
-        self, batch: RunnableBatch, items: Sequence[BatchItem], decision: RetryDecision
+        self, batch: RunnableBatch, items: Sequence[BatchItem], failure: CallFailed
     ) -> None:
         """Makes the further calls that the unanswered items may have; fails the other items."""
         unanswered = [item for item in items if not item.finished]
         delay_s = 0.0
-        if decision.remedy is Remedy.TOGETHER:
+        if failure.remedy is Remedy.TOGETHER:
             attempt = max(item.attempts for item in unanswered)
-            delay_s = backoff_s(attempt, retry_after_s=decision.retry_after_s, rng=self._rng)
+            delay_s = backoff_s(attempt, retry_after_s=failure.retry_after_s, rng=self._rng)
             delay_s = max(delay_s, self._slots.capacity.paused_s)
         together, alone = [], []
         for item in unanswered:
-            error = decide_retry(
-                decision,
+            error = find_final_error(
+                failure,
                 alone=len(items) == 1,
                 attempts_left=MAX_ATTEMPTS - item.attempts,
                 remaining_s=item.deadline - self._clock(),
@@ -158,7 +153,7 @@ class BatchRunner:
             )
             if error is not None:
                 self._fail(batch, [item], error)
-            elif item.suspicion or decision.remedy is not Remedy.TOGETHER:
+            elif item.suspicion or failure.remedy is not Remedy.TOGETHER:
                 alone.append(item)
             else:
                 together.append(item)
@@ -183,15 +178,14 @@ class BatchRunner:
         except UpstreamUnavailable as error:
             self._fail(batch, items, error)
             return
+        prepared = None
         try:
-            items = self._drop_expired(batch, items)
-            prepared = await self._recorder.start_call(batch, items) if items else None
-        except BaseException:
-            self._slots.release(priority, probe=probe)
-            raise
-        if prepared is None:
-            self._slots.release(priority, probe=probe)
-        else:
+            if items := self._drop_expired(batch, items):
+                prepared = await self._recorder.start_call(batch, items)
+        finally:
+            if prepared is None:
+                self._slots.release(priority, probe=probe)
+        if prepared is not None:
             await self._run_call(batch, items, prepared, probe=probe)
 
     def _drop_expired(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> list[BatchItem]:

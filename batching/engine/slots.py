@@ -11,6 +11,9 @@ from batching.engine.capacity import Capacity, reserve_for_high, update_mean
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.lanes import Priority
 
+# The latency target and the number of a waiting retry, and the future that gets its slot.
+Waiting = tuple[float, int, asyncio.Future[bool]]
+
 
 class CallSlots:
     """At most `total` calls run at once; only HIGH may use `reserve` of them.
@@ -34,8 +37,7 @@ class CallSlots:
         self.reserve = reserve_for_high(total)
         self._on_free = on_free
         self._running = {True: 0, False: 0}
-        self._waiting: dict[bool, list[tuple[float, int, asyncio.Future[bool]]]]
-        self._waiting = {True: [], False: []}
+        self._waiting: dict[bool, list[Waiting]] = {True: [], False: []}
         self._numbers = itertools.count()
 
     @property
@@ -86,7 +88,6 @@ class CallSlots:
         self._call_s[priority] = update_mean(self._call_s.get(priority), duration_s)
 
     def report_reply(self) -> None:
-        """The model service replied."""
         was_open = self.breaker.is_open
         self.breaker.succeed()
         if was_open:
@@ -96,19 +97,15 @@ class CallSlots:
         """The model service refused a call, and may have requested a pause."""
         self.breaker.fail(self._clock(), probe=probe, retry_after_s=retry_after_s)
         if probe:
-            self._refuse_waiting(retry_after_s=self.breaker.paused_s(self._clock()))
+            self._refuse_waiting()
         self._resume_later()
 
-    def _refuse_waiting(self, *, retry_after_s: float) -> None:
+    def _refuse_waiting(self) -> None:
         """Fails the waiting retries: the service still fails, so they would fail again."""
-        for queue in self._waiting.values():
-            for _, _, served in queue:
-                if not served.done():
-                    served.set_exception(
-                        UpstreamUnavailable(
-                            "The model service fails again and again.", retry_after_s=retry_after_s
-                        )
-                    )
+        text, pause_s = "The model service fails again and again.", self.capacity.paused_s
+        for _, _, served in itertools.chain(*self._waiting.values()):
+            if not served.done():
+                served.set_exception(UpstreamUnavailable(text, retry_after_s=pause_s))
 
     def _resume_later(self) -> None:
         if paused_s := self.breaker.paused_s(self._clock()):

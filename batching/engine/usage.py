@@ -45,13 +45,11 @@ def share_usage(
     usage: TokenUsage, *, prompt_weights: Sequence[int], output_weights: Sequence[int]
 ) -> list[TokenUsage]:
     """Each item's share: input tokens by prompt length, output tokens by answer length."""
-    return [
-        TokenUsage(*parts)
-        for parts in zip(
-            apportion(usage.prompt, prompt_weights),
-            apportion(usage.output, output_weights),
-            apportion(usage.thoughts, output_weights),
-            apportion(usage.cached, prompt_weights),
-            strict=True,
-        )
-    ]
+    shares = zip(
+        apportion(usage.prompt, prompt_weights),
+        apportion(usage.output, output_weights),
+        apportion(usage.thoughts, output_weights),
+        apportion(usage.cached, prompt_weights),
+        strict=True,
+    )
+    return [TokenUsage(*share) for share in shares]

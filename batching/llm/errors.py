@@ -22,11 +22,13 @@ _WRONG_FORMAT = "The model service answered something that is not its format."
 
 def explain_failure(raised: Exception) -> CallFailed:
     """Explains whatever a call raised. Quotes only the status of a reply and names of classes."""
-    if isinstance(raised, errors.APIError):
-        return _explain_status(raised)
     error: GatewayError
     cause = type(raised).__name__
     match raised:
+        case errors.APIError():
+            return _explain_status(raised)
+        case GatewayError():
+            return CallFailed(raised, Remedy.FAIL)
         case httpx2.TransportError():
             error = UpstreamUnavailable(f"The model service could not be reached ({cause}).")
         case RecursionError() | ValueError() | UserWarning():
@@ -56,13 +58,13 @@ def _explain_status(raised: errors.APIError) -> CallFailed:
         error = UpstreamUnavailable(f"{message}.", retry_after_s=wait_s)
         return CallFailed(error, Remedy.TOGETHER, retry_after_s=wait_s)
     if status == 404:
-        error = UpstreamError(f"{message}: the configured model or API version is unknown to it.")
-        return CallFailed(error, Remedy.FAIL)
+        text = f"{message}: the configured model or API version is unknown to it."
+        return CallFailed(UpstreamError(text), Remedy.FAIL)
     if status == 400 and raised.status == "FAILED_PRECONDITION":
-        error = UpstreamError(f"{message}: the key's project may not use it (region or billing).")
-        return CallFailed(error, Remedy.FAIL)
+        text = f"{message}: the key's project may not use it (region or billing)."
+        return CallFailed(UpstreamError(text), Remedy.FAIL)
     if 400 <= status < 500:
-        return CallFailed(UpstreamError(f"{message}."), Remedy.ALONE)
+        return CallFailed(UpstreamError(f"{message}."), Remedy.ALONE_ONCE)
     return CallFailed(UpstreamError(_WRONG_FORMAT), Remedy.TOGETHER)
 
 

@@ -15,8 +15,8 @@ import httpx2
 from google import genai
 from google.genai import types
 
-from batching.engine.errors import GatewayError, NoApiKey
-from batching.engine.model import CallFailed, Piece, Remedy
+from batching.engine.errors import NoApiKey
+from batching.engine.model import CallFailed, Piece
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.usage import TokenUsage
 from batching.llm.access import ModelAccess
@@ -69,7 +69,6 @@ class _SharedClient:
         self.access = access
         self.client = build_client(access)
         self.calls = 0
-        self.retired = False
 
 
 class GeminiModel:
@@ -88,22 +87,16 @@ class GeminiModel:
         self, prompt: CombinedPrompt, *, timeout_s: float
     ) -> AsyncGenerator[Piece, None]:
         """Makes one streamed call; `timeout_s` is sent to the service as well."""
-        try:
-            with self._use_client() as client:
-                chunks = await client.aio.models.generate_content_stream(
-                    model=prompt.model,
-                    contents=_Content(role="user", parts=[_Part(text=prompt.contents)]),
-                    config=_config(prompt, timeout_s=timeout_s),
-                )
-                assert isinstance(chunks, AsyncGenerator)  # The SDK declares less than it returns.
-                async with aclosing(chunks):
-                    async for chunk in chunks:
-                        yield parse_chunk(chunk)
-        except GatewayError as error:
-            raise CallFailed(error, Remedy.FAIL) from None
-        except Exception as raised:
-            # An error of the SDK holds the request, whose headers hold the key: hide it.
-            raise explain_failure(raised) from None
+        with self._use_client() as client:
+            chunks = await client.aio.models.generate_content_stream(
+                model=prompt.model,
+                contents=_Content(role="user", parts=[_Part(text=prompt.contents)]),
+                config=_config(prompt, timeout_s=timeout_s),
+            )
+            assert isinstance(chunks, AsyncGenerator)  # The SDK declares less than it returns.
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield parse_chunk(chunk)
 
     async def test_key(self, model: str) -> str:
         """Requests the description of the model, which costs no tokens; returns "" or the error."""
@@ -111,44 +104,45 @@ class GeminiModel:
             with self._use_client() as client:
                 async with asyncio.timeout(TEST_KEY_TIMEOUT_S):
                     await client.aio.models.get(model=model)
-        except GatewayError as error:
-            return str(error)
-        except Exception as raised:
-            return str(explain_failure(raised).error)
+        except CallFailed as failure:
+            return str(failure)
         return ""
 
     async def close(self) -> None:
-        if self._current is not None:
-            self._retire(self._current)
-            self._current = None
+        old, self._current = self._current, None
+        self._close_if_unused(old)
         if self._closing:
             await asyncio.wait(self._closing)
 
     @contextmanager
     def _use_client(self) -> Iterator[genai.Client]:
+        """Yields the client for one call; raises CallFailed for whatever the call raises."""
+        shared: _SharedClient | None = None
+        try:
+            shared = self._share_client()
+            shared.calls += 1
+            yield shared.client
+        except Exception as raised:
+            # An error of the SDK holds the request, whose headers hold the key: hide it.
+            raise explain_failure(raised) from None
+        finally:
+            if shared is not None:
+                shared.calls -= 1
+                self._close_if_unused(shared)
+
+    def _share_client(self) -> _SharedClient:
         access = self._read_access()
         if self._current is None or self._current.access != access:
             old, self._current = self._current, _SharedClient(access)
-            if old is not None:
-                self._retire(old)
-        shared = self._current
-        shared.calls += 1
-        try:
-            yield shared.client
-        finally:
-            shared.calls -= 1
-            if shared.retired and shared.calls == 0:
-                self._close(shared)
+            self._close_if_unused(old)
+        return self._current
 
-    def _retire(self, shared: _SharedClient) -> None:
-        shared.retired = True
-        if shared.calls == 0:
-            self._close(shared)
-
-    def _close(self, shared: _SharedClient) -> None:
-        task = asyncio.create_task(shared.client.aio.aclose(), name="close model client")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    def _close_if_unused(self, shared: _SharedClient | None) -> None:
+        """Closes a client that no call uses and that no further call will use."""
+        if shared is not None and shared is not self._current and shared.calls == 0:
+            task = asyncio.create_task(shared.client.aio.aclose(), name="close model client")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
 
 class _Unsearched:

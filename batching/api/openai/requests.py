@@ -27,21 +27,9 @@ CONVERSATION = (
 _READ = {"model", "messages", "stream", "stream_options", "service_tier", "user", "n"}
 _READ |= {"max_tokens", "max_completion_tokens"}
 # Parameters of one call, which serves many requests, or of OpenAI's own service.
-IGNORED = {
-    "temperature",
-    "top_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "seed",
-    "reasoning_effort",
-    "verbosity",
-    "store",
-    "metadata",
-    "parallel_tool_calls",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "safety_identifier",
-}
+IGNORED = {"temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "verbosity"}
+IGNORED |= {"reasoning_effort", "parallel_tool_calls", "store", "metadata", "safety_identifier"}
+IGNORED |= {"prompt_cache_key", "prompt_cache_retention"}
 REFUSED = {
     "tools": "Tools cannot be offered: a reply is text.",
     "tool_choice": "Tools cannot be offered: a reply is text.",

@@ -92,8 +92,7 @@ class CompletionStream(EventStream):
         model: str,
     ) -> None:
         super().__init__(events)
-        kind = "chat.completion.chunk"
-        self._head = describe_head(requested, accepted, model=model, kind=kind)
+        self._head = describe_head(requested, accepted, model=model, kind="chat.completion.chunk")
         self._requested = requested
         self._sent = ""
         self._whole = ""
@@ -108,9 +107,8 @@ class CompletionStream(EventStream):
                 self._whole += event["content"]
                 return self._format_more()
             case "restart":
-                self._whole = (
-                    ""  # the new text must begin with what was sent, which cannot be taken back
-                )
+                # The new text must begin with what was sent, which cannot be taken back.
+                self._whole = ""
             case "done":
                 return self._format_more() + self._format_end(event)
             case "error":

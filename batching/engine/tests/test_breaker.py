@@ -309,7 +309,10 @@ BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.TOGETHER, perhaps_bi
             id="bad key",
         ),
         pytest.param(
-            [CallFailed(UpstreamError("400"), Remedy.ALONE)], False, "resets the count", id="400"
+            [CallFailed(UpstreamError("400"), Remedy.ALONE_ONCE)],
+            False,
+            "resets the count",
+            id="400",
         ),
         pytest.param(HANG, False, "changes nothing", id="nothing came in time"),
     ],

@@ -15,29 +15,27 @@ from batching.engine.errors import (
 from batching.engine.model import CallFailed, Remedy
 from batching.engine.retries import (
     BLOCKING_REASONS,
-    RetryDecision,
     backoff_s,
     broken_call_failure,
-    decide_after_failure,
-    decide_after_reply,
-    decide_retry,
+    explain_missing_answers,
+    find_final_error,
     stall_failure,
     timeout_failure,
 )
 
-AGAIN = RetryDecision(UpstreamUnavailable("busy"), Remedy.TOGETHER)
+AGAIN = CallFailed(UpstreamUnavailable("busy"), Remedy.TOGETHER)
 
 
 def decide(
-    decision: RetryDecision = AGAIN,
+    failure: CallFailed = AGAIN,
     *,
     alone: bool = False,
     attempts_left: int = 2,
     remaining_s: float = 10.0,
     delay_s: float = 0.0,
 ) -> GatewayError | None:
-    return decide_retry(
-        decision,
+    return find_final_error(
+        failure,
         alone=alone,
         attempts_left=attempts_left,
         remaining_s=remaining_s,
@@ -47,31 +45,17 @@ def decide(
 
 @pytest.mark.parametrize("reason", sorted(BLOCKING_REASONS))
 def test_blocking_reason_is_named_and_final_for_a_single(reason: str) -> None:
-    decision = decide_after_reply(finish_reason=reason, block_reason=None)
-    assert str(decision.error) == f"The model stopped this answer ({reason})."
-    assert (decision.error.code, decision.remedy, decision.final_alone) == (
-        "blocked",
-        Remedy.ALONE,
-        True,
-    )
+    failure = explain_missing_answers(finish_reason=reason, block_reason=None)
+    assert str(failure.error) == f"The model stopped this answer ({reason})."
+    assert (failure.error.code, failure.remedy) == ("blocked", Remedy.ALONE_ONCE)
 
 
 @pytest.mark.parametrize("reason", [None, "STOP"])
 def test_missing_answer_is_worth_another_call(reason: str | None) -> None:
-    decision = decide_after_reply(finish_reason=reason, block_reason=None)
-    assert str(decision.error) == str(MissingAnswer())
-    assert decision.remedy is Remedy.ALONE
-    assert not decision.final_alone
-    assert decide(decision, alone=True) is None
-
-
-def test_failure_keeps_its_remedy_and_the_requested_pause() -> None:
-    failure = CallFailed(UpstreamError("bad"), Remedy.ALONE, retry_after_s=3.0)
-    assert decide_after_failure(failure) == RetryDecision(
-        failure.error, Remedy.ALONE, 3.0, final_alone=True
-    )
-    failure = CallFailed(UpstreamUnavailable("busy"), Remedy.TOGETHER)
-    assert decide_after_failure(failure) == RetryDecision(failure.error, Remedy.TOGETHER)
+    failure = explain_missing_answers(finish_reason=reason, block_reason=None)
+    assert str(failure.error) == str(MissingAnswer())
+    assert failure.remedy is Remedy.ALONE
+    assert decide(failure, alone=True) is None
 
 
 def test_item_without_remaining_time_ends() -> None:
@@ -84,10 +68,10 @@ def test_item_without_attempts_left_ends() -> None:
     assert decide(attempts_left=1) is None
 
 
-def test_single_item_ends_only_if_the_decision_is_final() -> None:
-    decision = RetryDecision(UpstreamError("bad"), Remedy.ALONE, final_alone=True)
-    assert decide(decision, alone=True) is decision.error
-    assert decide(decision) is None
+def test_single_item_ends_only_if_another_call_of_its_own_would_not_help() -> None:
+    failure = CallFailed(UpstreamError("bad"), Remedy.ALONE_ONCE)
+    assert decide(failure, alone=True) is failure.error
+    assert decide(failure) is None
 
 
 def test_pause_beyond_the_remaining_time_ends_an_item_with_the_same_error() -> None:

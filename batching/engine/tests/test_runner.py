@@ -145,7 +145,7 @@ def test_blocked_batch_fails_only_the_blocked_item() -> None:
 def test_two_refused_prompts_cost_one_further_call_each_at_most() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         if {ask(1), ask(5)} & set(prompts_of(prompt).values()):
-            raise CallFailed(UpstreamError("bad request"), Remedy.ALONE)
+            raise CallFailed(UpstreamError("bad request"), Remedy.ALONE_ONCE)
         return whole(prompt)
 
     bench = run_bench(script)

@@ -56,15 +56,15 @@ def parse_call(
     match = _PATH.search(path)
     model = (match["model"] if match else None) or ""
     action = (match["action"] if match else None) or ("get" if model else "list")
-    body, problem = _parse_body(content)
+    body = _parse_object(content or b"{}")
     call = SimulatedCall(
         number=number,
         path=path,
         model=model,
         action=action if match else "",
         headers={name.lower(): value for name, value in headers.items()},
-        body=body,
-        problem=problem,
+        body=body or {},
+        problem="Invalid JSON payload received." if body is None else "",
     )
     if call.generates:
         try:
@@ -72,11 +72,6 @@ def parse_call(
         except (KeyError, IndexError, TypeError, AttributeError):
             call.problem = call.problem or "Request contains an invalid argument."
     return call
-
-
-def _parse_body(content: bytes) -> tuple[dict[str, Any], str]:
-    body = _parse_object(content or b"{}")
-    return ({}, "Invalid JSON payload received.") if body is None else (body, "")
 
 
 def _parse_object(text: str | bytes) -> dict[str, Any] | None:
@@ -104,14 +99,10 @@ def _parse_request(call: SimulatedCall) -> None:
     if generation.get("responseMimeType") != "application/json":
         call.problem = "A response schema needs the response MIME type application/json."
     call.keys = tuple(schema.get("required") or schema["properties"])
-    call.prompts = _parse_prompts(text, call.keys)
+    given = _parse_object(text) or {}
+    # The whole text is the prompt of a key that it lacks.
+    call.prompts = {key: str(given.get(key, text)) for key in call.keys}
 
 
 def _join_texts(content: Any) -> str:
     return "".join(part.get("text", "") for part in content["parts"])
-
-
-def _parse_prompts(text: str, keys: tuple[str, ...]) -> dict[str, str]:
-    """Returns the prompt of each key; it is the whole text for a key that the text lacks."""
-    given = _parse_object(text) or {}
-    return {key: str(given.get(key, text)) for key in keys}

@@ -1,6 +1,7 @@
 """The REST and SSE wire format of Gemini: replies are bytes that are sent at given times."""
 
 import enum
+import itertools
 import json
 import random
 import re
@@ -62,11 +63,7 @@ class Pace:
         if self.total_s is not None:
             first_s = self.total_s / 4
             token_s = (self.total_s - first_s) / max(1, sum(weights))
-        times, tokens = [], 0
-        for weight in weights:
-            tokens += weight
-            times.append(first_s + tokens * token_s)
-        return times
+        return [first_s + tokens * token_s for tokens in itertools.accumulate(weights)]
 
 
 def make_json_reply(status: int, document: Any) -> Reply:
