@@ -11,7 +11,7 @@ from rest_framework import exceptions
 
 from batching.engine.errors import GatewayError
 from batching.store.threads import CONNECTION_ERRORS, log_unavailable
-from batching.telemetry.metrics import count_api_error
+from batching.telemetry.metrics import API_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def json_error(
         "detail": detail or _DETAILS.get(status, "The gateway could not do this."),
         "code": code or _CODES.get(status, "internal_error" if status >= 500 else "invalid"),
     }
-    count_api_error(document["code"])
+    API_ERRORS.labels(document["code"]).inc()
     if errors:
         document["errors"] = errors
     body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")

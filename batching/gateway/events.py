@@ -6,7 +6,7 @@ from typing import Any
 
 from batching.engine.errors import GatewayError, TimedOut
 from batching.gateway.waiters import PartialText, Waiter, Waiters
-from batching.telemetry.metrics import count_api_error
+from batching.telemetry.metrics import API_ERRORS
 
 # The `type` of an event is `accepted`, `position` (in the queue), `dispatched`, `text` (`content`
 # continues the text), `restart` (the text so far is void), or, at the end, `done` or `error`.
@@ -71,5 +71,5 @@ async def follow_answer(
 
 def describe_failure(error: GatewayError) -> Event:
     """The event that ends a stream with an error; counts the error in the metrics."""
-    count_api_error(error.code)
+    API_ERRORS.labels(error.code).inc()
     return {"type": "error", "code": error.code, "detail": str(error)}

@@ -59,7 +59,6 @@ class Watcher:
         self._wake.set()
 
     async def send(self) -> None:
-        """Sends frames until the socket is closed."""
         with suppress(SocketClosed):
             while True:
                 await self._wake.wait()

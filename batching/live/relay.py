@@ -35,14 +35,12 @@ class Relay:
         self._watched = asyncio.Event()
 
     async def receive_watchers(self) -> None:
-        """Receives announcements of watchers until it is cancelled."""
         while True:
             await self._layer.receive(WATCH_CHANNEL)
             REPORTER.watch(seconds=WATCHED_S)
             self._watched.set()
 
     async def run(self) -> None:
-        """Sends events until it is cancelled."""
         while True:
             await self._watched.wait()
             await asyncio.sleep(RELAY_INTERVAL_S)

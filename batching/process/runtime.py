@@ -5,7 +5,7 @@ import contextvars
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from batching.messages import send_message
 from batching.models import ALIVE_S
 from batching.process import maintenance
 from batching.process.maintenance import every
-from batching.process.supervisor import Supervisor
+from batching.process.supervisor import Supervisor, TaskBody
 from batching.sockets.registry import SocketRegistry
 from batching.store.fleet_status import (
     REPORT_INTERVAL_S,
@@ -46,7 +46,7 @@ logger = logging.getLogger("batching")
 HEARTBEAT_LIMIT_S = 3.0
 NAME_LENGTH = 40
 
-Tasks = dict[str, Callable[[], Coroutine[Any, Any, None]]]
+Tasks = dict[str, TaskBody]
 
 
 class Runtime:
@@ -180,12 +180,10 @@ class Runtime:
         """
         self.gateway.draining = True
         self.sockets.start_drain()
-        loop = asyncio.get_running_loop()
-        limit = loop.time() + seconds
-        while (  # noqa: ASYNC110 - it happens once
-            len(self.gateway.waiters) and loop.time() < limit and not self._hurried
-        ):
-            await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.gateway.waiters and not self._hurried:  # noqa: ASYNC110 - it happens once
+                    await asyncio.sleep(0.02)
         self.gateway.waiters.refuse_all(ShuttingDown())
         await self.sockets.close()
         await asyncio.sleep(0.05)  # the refused requests' responses go out

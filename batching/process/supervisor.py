@@ -11,6 +11,8 @@ logger = logging.getLogger("batching")
 BACKOFF_BASE_S = 0.1
 BACKOFF_CAP_S = 5.0
 
+TaskBody = Callable[[], Coroutine[Any, Any, None]]
+
 
 class Supervisor:
     """Runs each task until `stop`: a task that ends or fails starts again after a growing pause."""
@@ -20,7 +22,7 @@ class Supervisor:
         # The tasks that are down now, each with the reason.
         self.failures: dict[str, str] = {}
 
-    def start(self, name: str, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def start(self, name: str, body: TaskBody) -> None:
         # An empty context: a task that is started during a request would otherwise keep that
         # request's state, and its thread, until the process ends.
         self._tasks[name] = asyncio.create_task(
@@ -34,7 +36,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _keep(self, name: str, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _keep(self, name: str, body: TaskBody) -> None:
         loop = asyncio.get_running_loop()
         pause_s = BACKOFF_BASE_S
         while True:

@@ -112,10 +112,7 @@ def _list_end_values(report: CallReport) -> list[object]:
         error.code if error else "",
         str(error) if error else "",
         report.perhaps_billed,
-        usage.prompt if usage else None,
-        usage.output if usage else None,
-        usage.thoughts if usage else None,
-        usage.cached if usage else None,
+        *((usage.prompt, usage.output, usage.thoughts, usage.cached) if usage else [None] * 4),
         _to_milliseconds(report.first_token_s),
         _to_milliseconds(report.duration_s),
     ]

@@ -12,9 +12,6 @@ from batching.llm.access import ModelState, model_state
 from batching.models import CallStatus, ModelCall
 from settings_app.snapshot import current_snapshot
 
-# Error codes that begin with this are failures of the model service itself.
-UPSTREAM = "upstream_"
-
 
 @dataclass(frozen=True)
 class Notice:
@@ -46,34 +43,27 @@ def list_notices(capacity: Capacity | None) -> list[Notice]:
     if state is ModelState.NO_API_KEY:
         text = "No model key is in use: every request is refused (503 no_api_key)."
         return [*notices, Notice(str(state), "bad", text)]
-    return [*notices, *_list_pauses(capacity), *_list_call_failures()]
-
-
-def _list_pauses(capacity: Capacity | None) -> list[Notice]:
-    """A notice while the circuit breaker is open."""
-    if capacity is None or not (capacity.paused_s or capacity.down):
-        return []
-    text = (
-        f"The model service fails again and again: no call is made for {capacity.paused_s:.0f} s,"
-        " then a single call tries it. New requests are refused (503 upstream_unavailable) if"
-        " that call fails too."
-    )
-    return [Notice("breaker_open", "bad", text)]
+    if capacity is not None and (capacity.paused_s or capacity.down):  # the breaker is open
+        text = (
+            "The model service fails again and again: no call is made for"
+            f" {capacity.paused_s:.0f} s, then a single call tries it. New requests are refused"
+            " (503 upstream_unavailable) if that call fails too."
+        )
+        notices.append(Notice("breaker_open", "bad", text))
+    return [*notices, *_list_call_failures()]
 
 
 def _list_call_failures() -> list[Notice]:
-    """A notice if the newest call failed at the model service."""
+    """A notice if the newest call failed at the model service itself, not in the gateway."""
     columns = ("status", "error_code", "error_detail", "started_at")
     ended = ModelCall.objects.exclude(status=CallStatus.STARTED).only(*columns)
     call = ended.order_by("-id").first()
-    if call is None or not call.error_code.startswith(UPSTREAM):
+    if call is None or not call.error_code.startswith("upstream_"):
         return []
-    text = f"The newest model call failed ({call.error_code}): {call.error_detail}"
-    return [Notice(_name_failure(call), "bad", text[:500], at=call.started_at)]
-
-
-def _name_failure(call: ModelCall) -> str:
+    state = "failing"
     if call.error_code == "upstream_rejected_key":
-        return "key_refused"
-    is_quota = "quota" in call.error_detail or "answered 429" in call.error_detail
-    return "quota" if is_quota else "failing"
+        state = "key_refused"
+    elif "quota" in call.error_detail or "answered 429" in call.error_detail:
+        state = "quota"
+    text = f"The newest model call failed ({call.error_code}): {call.error_detail}"
+    return [Notice(state, "bad", text[:500], at=call.started_at)]

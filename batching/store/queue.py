@@ -57,11 +57,9 @@ def find_request(request_id: str, *, client_id: int | None, username: str | None
     """
     if "\x00" in request_id + (username or ""):
         raise RequestNotFound()  # no database stores this character
-    chats = Chat.objects.filter(request_id=request_id)
-    if client_id is not None:
-        chats = chats.filter(client=client_id)
-    if username is not None:
-        chats = chats.filter(username=username)
+    limits = {"client": client_id, "username": username}
+    limits = {name: value for name, value in limits.items() if value is not None}
+    chats = Chat.objects.filter(request_id=request_id, **limits)
     found = list(chats.annotate(batch_size=F("batch__size")).order_by("-id")[:2])
     if not found:
         raise RequestNotFound()

@@ -15,8 +15,7 @@ def trace_fields() -> Mapping[str, Any]:
 
 def current_exchange() -> str:
     """Returns the `X-Request-Id` of the current HTTP exchange, or "" outside of one."""
-    name: str = _FIELDS.get().get("x_request_id", "")
-    return name
+    return str(_FIELDS.get().get("x_request_id", ""))
 
 
 def bind(**fields: Any) -> None:

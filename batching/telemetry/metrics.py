@@ -65,7 +65,7 @@ ENDED = _counter("requests", "Accepted requests by how they ended.", ["lane", "o
 CALLS = _counter("model_calls", "Model calls by how they ended.", ["lane", "outcome"])
 RETRIES = _counter("model_retries", "Model calls beyond the first of their batch.", LANE)
 TOKENS = _counter("tokens", "Tokens as the model counted them.", ["lane", "kind"])
-ERRORS = _counter("api_errors", "Errors that were returned to clients.", ["code"])
+API_ERRORS = _counter("api_errors", "Errors that were returned to clients.", ["code"])
 
 
 def _create_series() -> None:
@@ -100,15 +100,6 @@ def count_call(lane: Priority, report: CallReport) -> None:
     if report.usage is not None:
         for kind in TOKEN_KINDS:
             TOKENS.labels(lane.name, kind).inc(getattr(report.usage, kind))
-
-
-def count_ends(lane: Priority, outcome: str, *, number: int = 1) -> None:
-    """Counts ended requests. `outcome` is `answered` or the code of an error."""
-    ENDED.labels(lane.name, outcome).inc(number)
-
-
-def count_api_error(code: str) -> None:
-    ERRORS.labels(code).inc()
 
 
 async def watch_lag() -> None:

@@ -127,7 +127,7 @@ def request_ended(
     """The end of a request that ran in a batch. `added_s` is the time that the gateway added to
     an answer. Writes a file, so it runs in a database thread, off the event loop."""
     values = finish.values
-    metrics.count_ends(lane, values.get("error_code", metrics.ANSWERED))
+    metrics.ENDED.labels(lane.name, values.get("error_code", metrics.ANSWERED)).inc()
     if added_s is not None:
         metrics.ADDED.labels(lane.name).observe(max(0.0, added_s))
     REPORTER.report(
@@ -145,7 +145,7 @@ def requests_dropped(lanes: Mapping[int, Priority], *, code: str) -> None:
     if lanes:
         REPORTER.report("left", ids=list(lanes), reason=code)
     for lane, number in Counter(lanes.values()).items():
-        metrics.count_ends(lane, code, number=number)
+        metrics.ENDED.labels(lane.name, code).inc(number)
 
 
 def batch_ended(batch: RunnableBatch) -> None:

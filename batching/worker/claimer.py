@@ -37,7 +37,6 @@ class Claimer:
             self.claiming -= ids
 
     async def run(self) -> None:
-        """Claims until it is cancelled."""
         while True:
             group = [await self._pending.get()]
             while len(group) < MAX_GROUP and not self._pending.empty():

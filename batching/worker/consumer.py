@@ -78,7 +78,7 @@ class BatchConsumer:
             planner=Planner(self.rules, budget=DEFAULT_BUDGET),
             slots=settings.MODEL_CALL_SLOTS,
             start=self._start_batch,
-            expire=self._start_expiry,
+            expire=lambda items: self._start_task(self._expire(items), name="expire"),
             clock=time.monotonic,
         )
         self.delta_relay = DeltaRelay(send)
@@ -180,9 +180,6 @@ class BatchConsumer:
     def _start_batch(self, planned: Batch) -> None:
         steps.batch_dispatched(planned)
         self._start_task(self._run_batch(planned), name="batch")
-
-    def _start_expiry(self, items: list[QueuedItem]) -> None:
-        self._start_task(self._expire(items), name="expire")
 
     def _start_task(self, body: Coroutine[Any, Any, None], *, name: str) -> None:
         context = contextvars.Context()

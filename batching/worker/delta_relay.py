@@ -23,7 +23,6 @@ class DeltaRelay:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Sends until it is cancelled."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()

@@ -79,7 +79,6 @@ class DatabaseRecorder:
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """The log fields of all running requests."""
         batch_ids = {batch_id for batch_id, _ in self._requests}
         return format_log_fields(self._requests.values(), batch_ids)
 
