@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from django.db import DatabaseError
 
@@ -71,19 +72,15 @@ class Watcher:
                     self._wake.clear()
 
 
+@dataclass(kw_only=True, eq=False)
 class Feed:
     """Applies events to a board and offers them to the watchers. A process has at most one."""
 
-    def __init__(
-        self,
-        *,
-        database: DatabaseThreads,
-        capacity: Callable[[], Capacity | None],
-        source: LiveChannel | LocalEvents,
-    ) -> None:
-        self._database = database
-        self._capacity = capacity
-        self._source = source
+    database: DatabaseThreads
+    capacity: Callable[[], Capacity | None]
+    source: LiveChannel | LocalEvents
+
+    def __post_init__(self) -> None:
         self._watchers: set[Watcher] = set()
         self._watched = asyncio.Event()
         self._board: Board | None = None
@@ -113,7 +110,7 @@ class Feed:
             self._watched.clear()
             self._board_at = self._model_at = 0.0
             try:
-                async with self._source.listening():
+                async with self.source.listening():
                     while self._watchers:
                         await self._send_frame()
                         await asyncio.sleep(FRAME_S)
@@ -124,12 +121,12 @@ class Feed:
 
     async def _send_frame(self) -> None:
         now = time.monotonic()
-        await self._source.announce(now)
+        await self.source.announce(now)
         model_changed = await self._update_model(now)
         first, reread = self._board is None, await self._update_board(now)
         if self._board is None:
             return  # The database is away.
-        events = self._source.take(MAX_EVENTS + 1)
+        events = self.source.take(MAX_EVENTS + 1)
         applied = [self._board.apply(event, time.monotonic()) for event in events]
         if model_changed:
             applied.append({"kind": "model", "model": self._model})
@@ -159,7 +156,7 @@ class Feed:
             return False
         self._board_at = now + BOARD_INTERVAL_S
         try:
-            board = await self._database.run(read_board, now)
+            board = await self.database.run(read_board, now)
         except DatabaseError as error:
             logger.warning("The live page cannot be brought up to date (%s).", error)
             return False
@@ -174,7 +171,7 @@ class Feed:
             return False
         self._model_at = now + MODEL_INTERVAL_S
         try:
-            model = await self._database.run(read_model_state, self._capacity())
+            model = await self.database.run(read_model_state, self.capacity())
         except DatabaseError:
             model = {"state": "unknown", "level": "bad", "text": str(DatabaseUnavailable())}
         changed, self._model = model != self._model, model

@@ -56,9 +56,8 @@ class Runtime:
     One process may do both. In a fleet several processes share Postgres and Redis.
     """
 
-    # Exists after `start` in a process that takes requests.
+    # These two exist after `start`.
     gateway: Gateway
-    # Exists after `start` in a process that runs batches.
     consumer: BatchConsumer
 
     def __init__(
@@ -230,16 +229,14 @@ class Runtime:
                 return "No key is set: answers are simulated."
             case ModelState.NO_API_KEY:
                 return snapshot.key_problem or "No key is set."
-        problem: str = await self.model.test_key(snapshot.model)
-        return problem
+        return str(await self.model.test_key(snapshot.model))
 
     def describe_trouble(self) -> str:
         """Why this process is not ready to have batches run; "" if it is."""
         if self.supervisor.failures:
             return ", ".join(f"{k}: {v}" for k, v in self.supervisor.failures.items())
         if not self.runs_batches:
-            status = self._fleet_status
-            alone = status is not None and status.capacity is None
+            alone = self._fleet_status is not None and self._fleet_status.capacity is None
             return f"no batch worker was seen for {ALIVE_S:.0f} s" if alone else ""
         silent_s = asyncio.get_running_loop().time() - self.consumer.dispatcher.alive_at
         return f"no heartbeat for {silent_s:.1f} s" if silent_s > HEARTBEAT_LIMIT_S else ""

@@ -49,7 +49,8 @@ class DatabaseThreads:
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(self._pool._max_workers):
-            await loop.run_in_executor(self._pool, _close_connection)
+            # A function, because `connection.close` would be this thread's.
+            await loop.run_in_executor(self._pool, lambda: connection.close())
         self._pool.shutdown(wait=False)
 
 
@@ -64,7 +65,3 @@ def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # Under DEBUG Django records each statement, prompts included, and clears the records only
         # at the end of its own requests.
         connection.queries_log.clear()
-
-
-def _close_connection() -> None:
-    connection.close()

@@ -105,18 +105,14 @@ def call_ended(batch: RunnableBatch, report: CallReport) -> None:
         outcome=outcome,
     )
     outcome = outcome or "no finish reason"
+    ids = {"batch_id": batch.id, "call_id": report.call.id, "request_ids": report.request_ids}
     logger.info(
         "[LLM_BATCH] batch %s: call %s ended after %.0f ms (%s).",
         batch.id,
         report.call.id,
         report.duration_s * 1000,
         outcome,
-        extra={
-            "action": "call_end",
-            "batch_id": batch.id,
-            "call_id": report.call.id,
-            "request_ids": report.request_ids,
-        },
+        extra={"action": "call_end", **ids},
     )
     log_files.write_call(batch, report, outcome=outcome)
 

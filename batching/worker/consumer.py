@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,28 +50,23 @@ STOP_TIMEOUT_S = 5.0
 MAX_OWNER_LENGTH = 64
 
 
+@dataclass(kw_only=True, eq=False)
 class BatchConsumer:
     """A background task of one process, not a Channels consumer class.
 
     A supervisor runs its loops (`receive`, `sweep`, and those of its parts) and restarts them.
     """
 
-    def __init__(
-        self,
-        *,
-        layer: Any,
-        send: Send,
-        database: DatabaseThreads,
-        model: Model,
-        process: str,
-        name: str,
-    ) -> None:
-        self._layer = layer
-        self._send = send
-        self._database = database
-        self._process = process
+    layer: Any
+    send: Send
+    database: DatabaseThreads
+    model: Model
+    process: str
+    name: str
+
+    def __post_init__(self) -> None:
         self._shared = bool(settings.REDIS_URL)
-        self.owner = f"{name}#{process}"[-MAX_OWNER_LENGTH:]
+        self.owner = f"{self.name}#{self.process}"[-MAX_OWNER_LENGTH:]
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: set[int] = set()
         self.rules: Mapping[Priority, LaneRule] = current_rules()
@@ -81,20 +77,23 @@ class BatchConsumer:
             expire=lambda items: self._start_task(self._expire(items), name="expire"),
             clock=time.monotonic,
         )
-        self.delta_relay = DeltaRelay(send)
-        self.claimer = Claimer(database=database, owner=self.owner)
+        self.delta_relay = DeltaRelay(self.send)
+        self.claimer = Claimer(database=self.database, owner=self.owner)
         self.recorder = DatabaseRecorder(
-            database=database, owner=self.owner, send=send, relay_delta=self.delta_relay.add
+            database=self.database,
+            owner=self.owner,
+            send=self.send,
+            relay_delta=self.delta_relay.add,
         )
         self.leases = LeaseKeeper(
-            database=database,
+            database=self.database,
             recorder=self.recorder,
-            name=name,
+            name=self.name,
             owner=self.owner,
             cancel_batches=self._cancel_tasks,
         )
         self._runner = BatchRunner(
-            model=model,
+            model=self.model,
             recorder=self.recorder,
             slots=self.dispatcher.slots,
             rng=random.Random(),
@@ -107,7 +106,7 @@ class BatchConsumer:
 
     async def receive(self) -> None:
         while True:
-            message = await self._layer.receive(BATCHING_CHANNEL)
+            message = await self.layer.receive(BATCHING_CHANNEL)
             try:
                 await self._handle_message(message)
             except Exception:
@@ -139,14 +138,14 @@ class BatchConsumer:
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.recorder.flush()
-                await self._database.run(give_up, open_chats, owner=self.owner)
+                await self.database.run(give_up, open_chats, owner=self.owner)
         except (TimeoutError, DatabaseError):
             logger.exception("The running requests could not be requeued.", extra=log_fields)
 
     async def _push_unannounced(self) -> None:
         """Adds queued chats that the planner did not know at two sweeps in a row, because the
         message that announced them was lost."""
-        queued = await self._database.run(queue.list_queued_ids)
+        queued = await self.database.run(queue.list_queued_ids)
         claiming = self.claimer.claiming
         unknown = {pk for pk in queued if pk not in self.dispatcher.planner and pk not in claiming}
         lost, self._unknown = sorted(unknown & self._unknown), unknown
@@ -154,13 +153,13 @@ class BatchConsumer:
             await self._push_queued(lost[start : start + MAX_ROWS])
 
     async def _push_queued(self, ids: Sequence[int]) -> None:
-        self.dispatcher.push(await self._database.run(queue.read_waiting, ids, rules=self.rules))
+        self.dispatcher.push(await self.database.run(queue.read_waiting, ids, rules=self.rules))
 
     async def _handle_message(self, message: Mapping[str, Any]) -> None:
         match message["type"]:
             case "requests.accepted":
                 self.dispatcher.push(
-                    parse_accepted(message, process=self._process, clock=time.monotonic())
+                    parse_accepted(message, process=self.process, clock=time.monotonic())
                 )
             case "requests.cancelled":
                 for chat_id in message["ids"]:
@@ -171,7 +170,7 @@ class BatchConsumer:
                 logger.warning("A message of unknown type %s was ignored.", unknown)
 
     async def _apply_settings(self) -> None:
-        await self._database.run(refresh_if_stale)
+        await self.database.run(refresh_if_stale)
         rules = current_rules()
         if rules != self.rules:
             self.rules = rules
@@ -236,10 +235,10 @@ class BatchConsumer:
     async def _send_dispatched(self, requesters: Mapping[int, Requester]) -> None:
         """Removes the chats from the planners of other workers, and notifies the requesters."""
         if self._shared:
-            await self._send(BATCHING_CHANNEL, cancelled_message(requesters))
+            await self.send(BATCHING_CHANNEL, cancelled_message(requesters))
         for origin in {requester.origin for requester in requesters.values()}:
             ids = [pk for pk, requester in requesters.items() if requester.origin == origin]
-            await self._send(origin, dispatched_message(ids))
+            await self.send(origin, dispatched_message(ids))
 
     async def _expire(self, items: list[QueuedItem]) -> None:
         """Records requests whose deadline passed in the queue. Each waiting view has a timer of
@@ -247,7 +246,7 @@ class BatchConsumer:
         bind(request_ids=[item.request_id for item in items])
         error = TimedOut("No call slot became free within the time this request may wait.")
         try:
-            expired = await self._database.run(
+            expired = await self.database.run(
                 expire_items, items, now=datetime.now(UTC), code=error.code, detail=str(error)
             )
             # A client that joined such a request may wait longer. Until the sweep found it, its

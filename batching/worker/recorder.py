@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,22 +38,17 @@ RETRY_PAUSE_S = 0.5
 MAX_GATHER_S = 0.05
 
 
+@dataclass(kw_only=True, eq=False)
 class DatabaseRecorder:
     """The runner's recorder, which uses the ORM. `send` notifies the processes of the requesters;
     `relay_delta(origin, delta)` passes on a piece of an answer that the model still writes."""
 
-    def __init__(
-        self,
-        *,
-        database: DatabaseThreads,
-        owner: str,
-        send: Send,
-        relay_delta: Callable[[str, TextDelta], None],
-    ) -> None:
-        self._database = database
-        self._owner = owner
-        self._send = send
-        self._relay_delta = relay_delta
+    database: DatabaseThreads
+    owner: str
+    send: Send
+    relay_delta: Callable[[str, TextDelta], None]
+
+    def __post_init__(self) -> None:
         # By batch id and chat id, because a recovered chat may return in another batch.
         self._requests: dict[tuple[int, int], RunningRequest] = {}
         self._pending = PendingWrites()
@@ -84,7 +79,7 @@ class DatabaseRecorder:
 
     async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
         now = datetime.now(UTC)
-        call = await self._database.run(calls.start_call, batch, items, owner=self._owner, now=now)
+        call = await self.database.run(calls.start_call, batch, items, owner=self.owner, now=now)
         steps.retry_started(batch, call, items)
         return call
 
@@ -112,7 +107,7 @@ class DatabaseRecorder:
         request = self._requests.get((batch.id, delta.item_id))
         if request is not None:
             requester = request.requester
-            self._relay_delta(requester.origin, replace(delta, generation=requester.generation))
+            self.relay_delta(requester.origin, replace(delta, generation=requester.generation))
 
     def end_call(self, batch: RunnableBatch, report: CallReport) -> None:
         self._pending.reports.append((batch, report))
@@ -164,7 +159,7 @@ class DatabaseRecorder:
             outcome: dict[str, Any] = {"answer": answer}
         else:
             outcome = {"error": error, "generation": request.requester.generation}
-        finish = Finish(item.id, self._owner, item.attempts, values)
+        finish = Finish(item.id, self.owner, item.attempts, values)
         self._pending.completions[item.id] = Completion(finish, request, outcome, now)
         self._urgent.set()
         self._wake()
@@ -177,7 +172,7 @@ class DatabaseRecorder:
         """Stores and reports the entries; tries again for as long as the database is away."""
         while True:
             try:
-                finished = await self._database.run(_store, pending)
+                finished = await self.database.run(_store, pending)
                 break
             except (OperationalError, InterfaceError):
                 logger.exception(
@@ -197,7 +192,7 @@ class DatabaseRecorder:
         await self._notify_requesters(pending, finished)
         try:
             # In a thread, because the steps write files.
-            await self._database.run(_report_steps, pending, finished, now=time.monotonic())
+            await self.database.run(_report_steps, pending, finished, now=time.monotonic())
         except Exception:
             extra = pending.log_fields
             logger.exception("%s entries could not be logged.", len(pending), extra=extra)
@@ -214,7 +209,7 @@ class DatabaseRecorder:
             completion = pending.completions[chat_id]
             by_origin[completion.request.requester.origin][chat_id] = completion.outcome
         for origin, outcomes in by_origin.items():
-            await self._send(origin, finished_message(outcomes))
+            await self.send(origin, finished_message(outcomes))
 
 
 def _describe_usage(answer: Answer) -> dict[str, int | bool]:
@@ -230,13 +225,8 @@ def _store(pending: PendingWrites) -> set[int]:
         finished = finish_chats([completion.finish for completion in pending.completions.values()])
         mark_suspect(pending.suspicions)
         calls.end_calls(reports)
-        settle_shares(
-            [
-                (share.prompt, share.output, share.thoughts, share.cached, chat_id)
-                for report in reports
-                for chat_id, share in report.shares.items()
-            ]
-        )
+        shares = [share for report in reports for share in report.shares.items()]
+        settle_shares([(s.prompt, s.output, s.thoughts, s.cached, pk) for pk, s in shares])
         calls.end_batches([batch.id for batch in pending.ended_batches], now=datetime.now(UTC))
     return finished
 
