@@ -19,8 +19,7 @@ def fraction(**kwargs: Any) -> serializers.FloatField:
     return serializers.FloatField(allow_null=True, **kwargs)
 
 
-class Document(serializers.Serializer[Any]):
-    pass
+Document = serializers.Serializer[Any]
 
 
 class UsageSerializer(Document):

@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "pages": BELOW_PROCESS | {"process"},
     "management": {"analytics", "demo", "models", "smoke_test", "store"},
 }
-# These stand above all rooms.
+# These may import every room.
 TOP = {"admin", "urls", "templatetags", "migrations"}
 
 # Writes and reads of the tables, and both sides of a request, without views.

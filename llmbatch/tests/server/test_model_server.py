@@ -112,16 +112,16 @@ async def test_a_client_that_goes_away_is_noticed(server):
     assert server.calls[0].state == "abandoned"
 
 
-async def test_calls_are_told_and_forgotten(server):
+async def test_calls_are_returned_and_forgotten(server):
     async with connect(server.url, key="secret-key-1234") as client:
         await ask(client, PROMPTS)
     async with httpx2.AsyncClient(base_url=server.url, timeout=60) as client:
-        told = (await client.delete("/calls")).json()
+        deleted = (await client.delete("/calls")).json()
         again = (await client.get("/calls")).json()
-    assert told["total"] == 1
-    assert told["calls"][0]["prompts"] == PROMPTS
-    assert told["calls"][0]["api_key"] == "1234"
-    assert "secret" not in str(told)
+    assert deleted["total"] == 1
+    assert deleted["calls"][0]["prompts"] == PROMPTS
+    assert deleted["calls"][0]["api_key"] == "1234"
+    assert "secret" not in str(deleted)
     assert (again["total"], again["calls"]) == (0, [])
 
 
@@ -156,7 +156,7 @@ async def test_many_calls_are_held_at_once():
         assert server.most_running > 100
 
 
-def test_a_process_of_its_own_prints_its_url_and_takes_the_time_it_was_told():
+def test_a_process_of_its_own_prints_its_url_and_takes_the_given_time():
     with run_model_server("--model-time", "0.3", "--fault", "missing") as url:
         began = time.monotonic()
         outcome = asyncio.run(ask_at(url, PROMPTS))
