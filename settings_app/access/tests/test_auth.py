@@ -94,6 +94,28 @@ def test_session_with_a_csrf_token_writes(settings: Any) -> None:
     assert was_written()
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=x", b"--x"),
+        ("application/x-www-form-urlencoded; charset=latin-1", b"a=1"),
+        ("application/x-www-form-urlencoded", b"&".join(b"%d=1" % n for n in range(2000))),
+    ],
+)
+def test_csrf_check_of_a_session_parses_no_form(
+    settings: Any, content_type: str, body: bytes
+) -> None:
+    settings.API_ACCESS = "key"
+    client = login(Client(enforce_csrf_checks=True), staff=True)
+    client.cookies["csrftoken"] = token = "a" * 32
+    response = client.generic(
+        "POST", "/v1/settings", body, content_type, headers={"X-CSRFToken": token}
+    )
+    assert response.status_code == 405
+    assert response.json()["code"] == "method_not_allowed"
+
+
 @pytest.mark.parametrize("access", ["open", "key"])
 @pytest.mark.parametrize("origin", FOREIGN)
 def test_page_of_another_origin_writes_nothing(
