@@ -66,7 +66,7 @@ class Runtime:
         self.takes_requests = takes_requests
         self.runs_batches = runs_batches
         self.name = (name or f"{socket.gethostname()}:{settings.PORT}")[:NAME_LENGTH]
-        self.process = f"waiters.{secrets.token_hex(8)}"
+        self.process = f"inbox.{secrets.token_hex(8)}"
         self.shared = bool(settings.REDIS_URL)
         self.layer = get_channel_layer()
         self.send = partial(send_message, self.layer)

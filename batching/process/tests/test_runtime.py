@@ -57,6 +57,12 @@ async def test_single_process_has_the_tasks_of_both(runtime: Runtime) -> None:
     assert list_tasks() >= GATEWAY_TASKS | WORKER_TASKS
 
 
+@pytest.mark.parametrize("runtime", [{"name": "w" * 60}], indirect=True)
+async def test_owner_of_batches_begins_with_the_longest_name(runtime: Runtime) -> None:
+    """A restarted worker finds its earlier batches by this beginning."""
+    assert runtime.consumer.owner == f"{'w' * 40}#{runtime.process}"
+
+
 async def test_stop_ends_every_task() -> None:
     runtime = Runtime()
     await runtime.start()
