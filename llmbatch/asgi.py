@@ -23,13 +23,13 @@ async_application = AsyncViewApplication(
 
 async def dispatch(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     """Starts the batch consumer with the first request, unless `serve` has started it."""
-    # Plain Daphne lets any client set it by a header, and Django would cut it off the path.
+    # Plain Daphne lets any client set the root path by a header; Django would cut it off the path.
     scope = {**scope, "root_path": ""}
     if scope["type"] == "websocket":
         await serve_socket(scope, receive, send)
         return
     if scope["type"] != "http":
-        raise ValueError(f"The gateway does not speak {scope['type']}.")
+        raise ValueError(f"The gateway does not support the protocol {scope['type']}.")
     if async_application.find_view(scope["path"]):
         await async_application(scope, receive, send)
         return

@@ -28,11 +28,11 @@ from settings_app.views import SettingsView
 class Route:
     """One endpoint.
 
-    A `path` may end in a parameter in braces, which matches the rest of the path: slashes, line
-    breaks and all. `operations` maps HTTP methods to names in `openapi/operations/`. They are
-    names because importing the descriptions takes a while, and few processes need them.
-    Templates use the `name`. A route with `any_host` ignores the Host header, because
-    probes address the process by its IP.
+    A `path` may end in a parameter in braces, which matches the whole rest of the path, even
+    slashes and line breaks. `operations` maps HTTP methods to names in `openapi/operations/`, not
+    to the descriptions themselves: importing them takes a while, and few processes need them.
+    Templates use the `name`. A route with `any_host` ignores the Host header, because probes
+    address the process by its IP.
     """
 
     path: str

@@ -22,9 +22,9 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 class AsyncAPIView(APIView):
     """A view whose requests wait on the event loop, without a thread for each of them.
 
-    Keeps DRF's parsers and exception handler. Omits what DRF does in threads: rendering (a handler
-    returns its finished response), and permission classes (`check_access` is async). Handlers
-    get Django's request. `principal` is the caller's key, None without one.
+    It uses DRF's parsers and exception handler, but neither its renderers (a handler returns its
+    finished response) nor its permission classes (`check_access` is async). Handlers get Django's
+    request. `principal` is the caller's key, None without one.
     """
 
     open_to_all = False
@@ -47,7 +47,7 @@ class AsyncAPIView(APIView):
         return response
 
     def admit(self, request: HttpRequest) -> Awaitable[Principal | None]:
-        """Raises what REST framework raises for a caller that it refuses."""
+        """Returns the caller's key; raises REST framework's errors for a caller without access."""
         return check_access(request, staff=self.staff_only)
 
     def parse(self, request: HttpRequest) -> Any:
@@ -69,7 +69,7 @@ class AsyncAPIView(APIView):
 
 
 async def charge_key(principal: Principal | None, query: Query) -> Query:
-    """Counts the query against the key's limit, and returns it as a query of the key's client.
+    """Counts the query against the key's limit, and returns it with the id of the key's client.
 
     Raises Throttled.
     """

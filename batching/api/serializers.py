@@ -59,10 +59,9 @@ _PLAIN_PRIORITIES: dict[str | int, Priority] = {
 
 
 def parse_plain_query(body: bytes) -> Query | None:
-    """The query of an ordinary body, at a tenth of the serializer's cost.
+    """Parses an ordinary body in a tenth of the time of `parse_query`, with the same result.
 
-    Returns None for every other body, valid or not; `parse_query` then decides, and names the
-    error. Both return the same query for a body that this function accepts.
+    Returns None for every other body, valid or not: `parse_query` must then parse it.
     """
     try:
         data = json.loads(body)

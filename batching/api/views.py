@@ -44,7 +44,7 @@ METRICS_DATABASE_TIMEOUT_S = 3.0
 
 
 class QueryView(AsyncAPIView):
-    """POST /v1/query: waits until the answer to the request is complete."""
+    """POST /v1/query: returns the answer, a stream of it, or 202 without waiting."""
 
     staff_only = False
 
@@ -66,12 +66,12 @@ class QueryView(AsyncAPIView):
             return response
         if _accepts_events(request):
             events = gateway.stream(replace(query, streamed=True))
-            await anext(events)  # a refusal keeps its HTTP status
+            await anext(events)  # raises a refusal before the status 200 is sent
             return EventStream(events)
         return respond_json(await gateway.submit(query))
 
 
-# Both test the whole header first, which is fast: few requests have one of these values.
+# Both search the whole header before they split it: few requests have one of these values.
 
 
 def _prefers_async(request: HttpRequest) -> bool:

@@ -1,6 +1,6 @@
 """Generates believable history: when requests came, in which batches, and how each one ended.
 
-Nothing here touches the database or the clock: equal arguments and random numbers give equal rows.
+Nothing here uses the database or the clock: the same arguments and seed generate the same rows.
 """
 
 import json
@@ -55,7 +55,7 @@ Ends = Sequence[errors.GatewayError | None]
 
 @dataclass(slots=True)
 class DemoBatch:
-    """Unsaved rows of one batch; without a `batch`, of a request that never left the queue."""
+    """Unsaved rows of one batch, or without `batch` of one request that never left the queue."""
 
     batch: Batch | None
     chats: list[Chat]
@@ -209,7 +209,7 @@ class DemoHistory:
 
 
 def _weigh(hour: datetime) -> float:
-    """How busy an hour is: least at two at night, and less at weekends."""
+    """How busy an hour is: least at 2:00, and less busy at weekends."""
     week = 0.4 if hour.weekday() >= 5 else 1.0
     return week * (1.2 - math.cos(math.tau * (hour.hour - 2) / 24))
 

@@ -16,7 +16,7 @@ BATCHES_A_TRANSACTION = 400  # A running server waits for the write lock until o
 
 
 def store_history(history: Iterator[DemoBatch]) -> Iterator[Counter[str]]:
-    """Yields how many rows each transaction stored and counted. Ids ascend with the times."""
+    """Yields how many rows each transaction stored and counted. Later rows have higher ids."""
     while entries := list(islice(history, BATCHES_A_TRANSACTION)):
         batches = [entry.batch for entry in entries if entry.batch]
         chats = [chat for entry in entries for chat in entry.chats]
@@ -37,7 +37,7 @@ def store_history(history: Iterator[DemoBatch]) -> Iterator[Counter[str]]:
 def remove_history() -> Iterator[Counter[str]]:
     """Yields how many rows each transaction deleted and subtracted from the figures.
 
-    What the retention or `prune` deleted before stays counted, as it does for real requests.
+    Rows that the retention or `prune` has deleted stay counted, as for real requests.
     """
     for ids in _list_ids(Batch.objects.filter(owner=DEMO_OWNER)):
         yield _remove(ids, Chat.objects.filter(batch__in=ids))

@@ -36,7 +36,7 @@ class Query:
 
 
 class Admission:
-    """`depth` counts the waiting requests of a priority; `fleet_status` is what workers can do."""
+    """`depth` counts the queued requests of a priority; `fleet_status` says what workers can do."""
 
     def __init__(
         self,
@@ -86,11 +86,12 @@ class Admission:
                 retry_after_s=math.ceil(capacity.paused_s),
             )
         estimate_s = capacity.estimate_s(depth, rule)
-        # Below one full batch nothing is refused, even if the wait is shorter than window and call.
+        # Behind less than a full batch no request is refused, even if the estimate is too long.
         if depth >= rule.max_batch and estimate_s > wait_s:
             raise QueueFull(
                 f"{depth} requests of {rule.priority.name} priority are waiting; the answer would"
-                f" take an estimated {estimate_s:.0f} s, longer than the {wait_s:g} s of this one.",
+                f" take an estimated {estimate_s:.0f} s, longer than the {wait_s:g} s that this one"
+                " may wait.",
                 retry_after_s=max(1.0, math.ceil(estimate_s - wait_s)),
             )
 

@@ -21,14 +21,14 @@ class SentText:
         self._text = ""
 
     def catch_up(self, partial: PartialText) -> Iterator[Event]:
-        """The events by which the client receives the rest of the partial text."""
+        """Yields the events that send the client the rest of the partial text."""
         if self._call_id != partial.call_id:
             yield from self._restart()
             self._call_id = partial.call_id
         yield from self._extend(partial.text)
 
     def complete(self, text: str) -> Iterator[Event]:
-        """The events by which the client receives the rest of the whole text."""
+        """Yields the events that send the client the rest of the whole text."""
         if not text.startswith(self._text):
             yield from self._restart()
         yield from self._extend(text)
@@ -47,7 +47,7 @@ class SentText:
 async def follow_answer(
     waiter: Waiter, waiters: Waiters, *, until: float, clock: Callable[[], float]
 ) -> AsyncGenerator[Event, None]:
-    """Yields events until the text is sent in full; raises GatewayError."""
+    """Yields events until the whole text has been yielded; raises GatewayError."""
     sent, position, queued = SentText(), waiter.position, waiter.queued
     while not waiter.answer.done():
         if queued and not waiter.queued:

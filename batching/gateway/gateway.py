@@ -77,7 +77,7 @@ class Gateway:
         self._cancelling = asyncio.Semaphore(MAX_CANCELS)
 
     def depth(self, priority: Priority) -> int:
-        """The queued requests of this process, or of the whole fleet if those are more."""
+        """The number of queued requests of this process, or of the whole fleet if it is higher."""
         queued = self._fleet_status().queued.get(priority, 0)
         return max(self.waiters.count_queued(priority), queued)
 
@@ -170,7 +170,7 @@ class Gateway:
             self.waiters.remove(waiter)
 
     def _join(self, chat: Chat, waiter: Waiter) -> None:
-        """Waits for an earlier request, whose answer may be stored already or may come soon."""
+        """Joins an earlier request, whose answer may be stored already or may come soon."""
         self.waiters.leave_queue(waiter)
         waiter.due = self._clock() - OVERDUE_S
         response = parse_stored_response(chat)
@@ -178,7 +178,7 @@ class Gateway:
             self.waiters.deliver_to(waiter, response)
 
     def _abandon(self, chat_id: int, generation: int) -> None:
-        """The client has left: without another client the request need not be sent."""
+        """The client has left. If no other client waits, `release` cancels the request."""
         self._abandoned.append((chat_id, generation))
         self._left.set()
 
@@ -221,7 +221,7 @@ class Gateway:
                 await self._send(BATCHING_CHANNEL, cancelled_message(cancelled))
 
     async def locate(self) -> None:
-        """Sends the clients that receive events their positions in the queue."""
+        """Notifies the clients that receive events of their positions in the queue."""
         while True:
             await asyncio.sleep(POSITION_INTERVAL_S)
             for group in _split(self.waiters.list_wanting_position()):
@@ -231,13 +231,13 @@ class Gateway:
                     waiter.move_to(positions.get(waiter.chat_id))
 
     async def reread(self) -> None:
-        """Replaces lost messages: reads the rows of requests whose answer is overdue."""
+        """Makes up for lost messages: reads the rows of requests whose answer is overdue."""
         while True:
             await asyncio.sleep(REREAD_INTERVAL_S)
             for group in _split(self.waiters.list_overdue(self._clock() - OVERDUE_S)):
                 ids = list({waiter.chat_id for waiter in group})
                 responses = await self._database.run(read_responses, ids)
-                # Only to these waiters: a later one may wait for a generation that began since.
+                # Only to these waiters: one that was added since may wait for a later generation.
                 for waiter in group:
                     if waiter.chat_id in responses:
                         self.waiters.deliver_to(waiter, responses[waiter.chat_id])

@@ -17,7 +17,7 @@ from chats.submission import Submission, request_key, submit_chats
 
 logger = logging.getLogger("batching")
 
-# A commit waits this long for more requests, and no longer once so many have arrived.
+# A commit waits this long for more requests, or until so many have arrived.
 GROUP_COMMIT_S = 0.005
 GROUP_COMMIT_ROWS = 50
 # It waits at all only if the last CROWD requests arrived within CROWDED_S seconds.
@@ -77,7 +77,7 @@ class GroupCommit:
         try:
             return await entry.stored
         except asyncio.CancelledError:
-            # The client may have left in the very tick in which its row was committed.
+            # The client may have left in the same tick of the event loop in which `_settle` ran.
             if waiter.chat_id:
                 self._abandon(waiter.chat_id, waiter.generation)
             raise
@@ -130,7 +130,7 @@ class GroupCommit:
             await self._announce(items)
 
     def _settle(self, entry: Entry, submission: Submission | None) -> None:
-        """Ends the wait for the commit; None is a conflict with an earlier request."""
+        """Ends the entry's wait; without a submission the request conflicts with an earlier one."""
         if submission is None:
             if not entry.stored.done():
                 entry.stored.set_exception(RequestConflict())

@@ -20,7 +20,7 @@ class PartialText:
     generation: int | None = None
 
     def add(self, start: int, text: str) -> None:
-        """Appends a delta that continues the text; after a lost delta, none does any more."""
+        """Appends a delta that continues the text. After a lost delta, later ones are ignored."""
         if start <= len(self.text) < start + len(text):
             self.text += text[len(self.text) - start :]
 
@@ -29,8 +29,8 @@ class Waiter:
     """One client's wait for the answer to one request.
 
     `chat_id` and `generation` are 0 until the request is stored. The waiter is `queued` until its
-    batch leaves. Some time after `due` the answer's message may have been lost, so the gateway
-    reads the row.
+    batch leaves. Some time after `due` the gateway reads the row, because the message with the
+    answer may have been lost.
     """
 
     def __init__(self, priority: Priority, *, due: float) -> None:
@@ -39,7 +39,7 @@ class Waiter:
         self.priority = priority
         self.due = due
         self.queued = True
-        # In the queue; None if it is not known or if the client receives no events.
+        # The position in the queue; None if it is unknown or if the client receives no events.
         self.position: int | None = None
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._changed: asyncio.Event | None = None
@@ -88,7 +88,7 @@ class Waiters:
         return sum(map(len, self._waiters.values()))
 
     def count_queued(self, priority: Priority) -> int:
-        """The waiters, from `open` on, whose batch has not left yet."""
+        """The number of opened waiters whose batch has not left yet."""
         return self._queued[priority]
 
     def open(self, priority: Priority, *, due: float) -> Waiter:
@@ -136,7 +136,7 @@ class Waiters:
         return [waiter for waiter in self._list() if waiter.wants_position]
 
     def list_overdue(self, before: float) -> list[Waiter]:
-        """Waiters of chats whose answer is overdue."""
+        """All waiters of each chat of which at least one waiter has been due since `before`."""
         return [
             waiter
             for waiters in self._waiters.values()
@@ -160,16 +160,16 @@ class Waiters:
     def deliver(self, chat_id: int, response: dict[str, Any]) -> None:
         """Ends the waits for the chat with an answer or with an error of their generation."""
         for waiter in list(self._waiters.get(chat_id, [])):
-            # A late error must not end the wait of a client that sent the request again since.
+            # A late error must not end the wait of a client that has sent the request again.
             if waiter.matches(response.get("generation")):
                 self.deliver_to(waiter, response)
 
     def deliver_to(self, waiter: Waiter, response: dict[str, Any]) -> None:
-        """Ends one wait; the other waiters of the chat go on."""
+        """Ends one wait; the other clients of the chat continue to wait."""
         self.remove(waiter)
         if "error" in response:
             waiter.fail(_parse_error(response["error"]))
-        elif not waiter.answer.done():  # the client may have left or timed out in this very tick
+        elif not waiter.answer.done():  # the client may have left or timed out in this tick
             waiter.answer.set_result(response["answer"])
 
     def _list(self) -> list[Waiter]:

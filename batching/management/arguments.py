@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """A type for `add_argument` that accepts whole numbers from `least` to `most`."""
+    """Returns a `type` for `add_argument` that accepts whole numbers from `least` to `most`."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 def progress_bar(label: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
-    """A bar on a terminal, and nothing elsewhere."""
+    """Returns a bar that is shown only on a terminal."""
     return tqdm(
         desc=label,
         total=total,

@@ -62,7 +62,7 @@ async def delete_old_rows(database: DatabaseThreads) -> None:
 
 
 async def sign_off(database: DatabaseThreads, *, name: str, owner: str | None) -> None:
-    """Deletes the last reports of this process, so that no other process relies on it."""
+    """Deletes the last reports of this process, so that no other process counts on it."""
     try:
         async with asyncio.timeout(REPORT_INTERVAL_S):
             await database.run(forget_numbers, name)

@@ -76,7 +76,7 @@ class Runtime:
         self.sockets = SocketRegistry()
         # The live feed; created when the first watcher connects.
         self.feed: Feed | None = None
-        # The status of the whole fleet as it was read last; None before the first reading.
+        # The status of the whole fleet as it was last read; None before it was read.
         self._fleet_status: FleetStatus | None = None
         self._hurried = False
 
@@ -105,7 +105,7 @@ class Runtime:
         logger.info("The gateway runs as %s with the tasks %s.", self.process, ", ".join(tasks))
 
     def _list_tasks(self) -> Tasks:
-        """The background tasks of this process, by the name that a failing one is reported by."""
+        """The background tasks of this process, by the names under which failures are reported."""
         tasks: Tasks = {"loop lag": watch_lag}
         if self.takes_requests:
             tasks |= self._gateway_tasks()
@@ -166,16 +166,16 @@ class Runtime:
         self._fleet_status = await self.database.run(read_fleet_status)
 
     def fleet_status(self) -> FleetStatus:
-        """The last reading of the whole fleet; in a process of its own the consumer's state."""
+        """The last known status of the fleet; in solo, the state of this process's consumer."""
         if self.shared:
             return self._fleet_status or FleetStatus()
         planner, slots = self.consumer.dispatcher.planner, self.consumer.dispatcher.slots
         return FleetStatus(slots.capacity, planner.depths)
 
     async def drain(self, *, seconds: float) -> None:
-        """Refuses new requests and waits until the present ones are answered.
+        """Refuses new requests and waits until the accepted ones are answered.
 
-        After `seconds`, or after `hurry`, it refuses the clients that still wait.
+        After `seconds`, or after `hurry`, it sends the clients that still wait an error.
         """
         self.gateway.draining = True
         self.sockets.start_drain()
@@ -185,14 +185,14 @@ class Runtime:
                     await asyncio.sleep(0.02)
         self.gateway.waiters.refuse_all(ShuttingDown())
         await self.sockets.close()
-        await asyncio.sleep(0.05)  # the refused requests' responses go out
+        await asyncio.sleep(0.05)  # until the error responses are sent
 
     def hurry(self) -> None:
         """Ends `drain` at once."""
         self._hurried = True
 
     async def stop(self) -> None:
-        """Puts running batches back into the queue and ends every task."""
+        """Returns the requests of running batches to the queue, and ends every task."""
         if self.takes_requests:
             self.gateway.draining = True
         if self.runs_batches:
@@ -232,7 +232,7 @@ class Runtime:
         return str(await self.model.test_key(snapshot.model))
 
     def describe_trouble(self) -> str:
-        """Why this process is not ready to have batches run; "" if it is."""
+        """Why the requests of this process would not be batched; "" if they would."""
         if self.supervisor.failures:
             return ", ".join(f"{k}: {v}" for k, v in self.supervisor.failures.items())
         if not self.runs_batches:
@@ -252,7 +252,7 @@ def _make_model(*, runs_batches: bool) -> Any:
 
 @dataclass
 class _CurrentRuntime:
-    """The one runtime of this process, and what it is started with."""
+    """The one runtime of this process, and the arguments of its start."""
 
     name: str = ""
     runs_batches: bool = True
@@ -270,12 +270,12 @@ _current = _CurrentRuntime()
 
 
 def configure_runtime(*, name: str, runs_batches: bool) -> None:
-    """Call it before the start. `name` stays the same over restarts of this process."""
+    """Call this before the start. `name` must be the same after a restart of the process."""
     _current.name, _current.runs_batches = name, runs_batches
 
 
 async def get_runtime() -> Runtime:
-    """The runtime of this process. The first caller starts it; callers meanwhile wait."""
+    """The runtime of this process. The first caller starts it, and all wait for the start."""
     if _current.started is not None:
         return _current.started
     if _current.starting is None:
@@ -290,7 +290,7 @@ async def get_runtime() -> Runtime:
 
 
 def current_capacity() -> Capacity | None:
-    """What the workers can do; None before the start or if no worker is known."""
+    """The capacity of the workers; None before the start or if no worker is known."""
     return _current.started.fleet_status().capacity if _current.started else None
 
 

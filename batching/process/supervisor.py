@@ -15,7 +15,7 @@ TaskBody = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Supervisor:
-    """Runs each task until `stop`: a task that ends or fails starts again after a growing pause."""
+    """Runs each task until `stop`: one that ends or fails starts again, after growing pauses."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -22,7 +22,7 @@ class Unreachable(Exception):
 
 
 class Refused(Unreachable):
-    """The gateway needs an API key, or another one."""
+    """The gateway needs an API key, or one with more rights."""
 
 
 class SmokeTestClient:
@@ -42,7 +42,7 @@ class SmokeTestClient:
         return parse_rules(await self._ask("PATCH", {LANES[priority]: values}))
 
     async def send(self, priorities: Sequence[str], *, pause_s: float = 0.0) -> list[Reply]:
-        """Sends one request for each priority, and starts each `pause_s` after the one before.
+        """Sends one request for each priority, with pauses of `pause_s` between the starts.
 
         Raises Unreachable if the gateway refuses all of them for the same reason.
         """

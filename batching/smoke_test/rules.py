@@ -1,6 +1,6 @@
 """Checks from the answers of a running gateway whether its batches obeyed its lane rules.
 
-Times are seconds on the server's own clocks, so that a slow client causes no finding.
+Times are seconds on the server's clocks, so that a slow client causes no finding.
 """
 
 from collections import defaultdict
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from batching.engine.lanes import Scope, TokenBudget
 
-# The server's clocks may differ by this.
+# The clocks of the server's processes may differ by this.
 EARLY_S = 0.02
 # A batch may leave this long after it is due.
 LATE_S = 0.5
-# An idle gateway needs this long to store a request and to queue it.
+# An idle gateway needs at most this long to store and queue a request.
 REACTION_S = 0.05
 
 
@@ -187,7 +187,10 @@ def _check_members(batch: SentBatch, rules: Mapping[str, Rule]) -> list[str]:
 
 
 def _measure_lag(batch: SentBatch, rules: Mapping[str, Rule], batches: list[SentBatch]) -> float:
-    """Seconds from when it could leave. It may have waited for the slot of one of our calls."""
+    """Seconds from when the batch could leave until it left.
+
+    It could leave when it was due, or later when the call of another batch freed a slot.
+    """
     due = batch.find_due(rules[batch.priorities[0]])
     freed = [other.ended for other in batches if due < other.ended <= batch.left]
     return max(0.0, batch.left - max([due, *freed]))
@@ -196,14 +199,15 @@ def _measure_lag(batch: SentBatch, rules: Mapping[str, Rule], batches: list[Sent
 def _check_lag(batch: SentBatch, rule: Rule, lag_s: float) -> list[str]:
     if lag_s <= LATE_S:
         return []
-    why = "it was full" if batch.size >= rule.max_batch else f"its window of {rule.window_s:g} s"
-    return [f"Batch {batch.id} left late, {lag_s:.2f} s after {why}."]
+    is_full = batch.size >= rule.max_batch
+    due = "it was full" if is_full else f"the end of its window of {rule.window_s:g} s"
+    return [f"Batch {batch.id} left late, {lag_s:.2f} s after {due}."]
 
 
 def _check_partial(
     batch: SentBatch, rule: Rule, batches: Sequence[SentBatch], *, slack_s: float
 ) -> list[str]:
-    """Checks that a batch with free space left after its window, with all requests it could take.
+    """Checks that a batch that was not full left after its window, and with all queued requests.
 
     A request that had waited for `slack_s` when the batch left should have been in it.
     """

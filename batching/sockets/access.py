@@ -84,8 +84,8 @@ def parse_visitor(scope: Mapping[str, Any], *, staff: bool) -> Visitor:
 def has_listed_origin(visitor: Visitor) -> bool:
     """False for a Host that is not the gateway's, and for a page whose origin is not listed.
 
-    Open access is no exception: a browser sends its cookies with the socket of any page, and does
-    not ask the server first, as it does for HTTP.
+    This holds under open access too: a browser lets the script of any page open a socket with the
+    user's cookies, without the preflight request that it sends for HTTP.
     """
     try:
         visitor.request.get_host()

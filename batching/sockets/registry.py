@@ -51,8 +51,8 @@ class SocketRegistry:
             await send({"type": "websocket.close"})
             return
         chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
-        # It is accepted before it may be refused, because a browser shows its script neither the
-        # status nor the body of a failed handshake.
+        # The handshake succeeds before access is checked, because a script in a browser sees
+        # neither the status nor the body of a failed handshake.
         await send({"type": "websocket.accept", "subprotocol": chosen})
         socket = Socket(receive, send, visitor)
         try:
@@ -100,7 +100,7 @@ class SocketRegistry:
         task.add_done_callback(self._leaving.discard)
 
     def start_drain(self) -> None:
-        """Admits no socket; closes each open one as soon as its answers are sent."""
+        """Refuses new sockets; closes each open one as soon as its answers are sent."""
         self._draining = True
         self._leaving |= {
             asyncio.create_task(socket.leave(LEAVING), name="close a drained socket")

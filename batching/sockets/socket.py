@@ -15,7 +15,7 @@ from settings_app.json_bodies import StrictJSONParser
 
 # A client that reads nothing for this long is disconnected.
 SEND_TIMEOUT_S = 10.0
-# Invalid frames in a row: no JSON object, or refused by the endpoint.
+# So many invalid frames in a row close the socket: not a JSON object, or refused by the endpoint.
 MAX_BAD_FRAMES = 20
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
@@ -51,7 +51,7 @@ class Socket:
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         while (message := await self._receive())["type"] != "websocket.disconnect":
-            # Frames in the buffer are received without a wait; other tasks run here.
+            # Receiving a buffered frame does not suspend this task, so other tasks run here.
             await asyncio.sleep(0)
             if self.closed:
                 continue

@@ -1,1 +1,1 @@
-"""Middleware that runs on the event loop and in threads alike."""
+"""Middleware that runs both on the event loop and in threads."""

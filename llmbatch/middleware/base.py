@@ -1,4 +1,4 @@
-"""The shell of a Django middleware that serves sync and async handlers."""
+"""The base of Django middleware for sync and async handlers."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 class Middleware:
     """Override `respond_early`, which may answer in place of the view, or `adapt_response`.
 
-    Both run on the event loop below an async handler. Django's own `MiddlewareMixin` would move
+    Under an async handler both run on the event loop. Django's own `MiddlewareMixin` would move
     each request to a thread and back.
     """
 

@@ -1,4 +1,4 @@
-"""Puts the errors that Django itself answers on API paths into the API's error form."""
+"""Converts Django's own error responses on API paths to the API's error form."""
 
 from django.http import HttpRequest, HttpResponse
 

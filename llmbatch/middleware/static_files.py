@@ -1,4 +1,4 @@
-"""Serves static files from this process: compressed and cached forever once they are collected."""
+"""Serves static files from this process; collected ones are compressed and cached for years."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from llmbatch.middleware.base import Middleware
 
 
 class StaticStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # has no types
-    """Hashed names after `collectstatic`; before it the plain names, which the finders know."""
+    """Returns hashed names after `collectstatic`, and plain names before it."""
 
     manifest_strict = False
 

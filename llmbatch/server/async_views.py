@@ -1,8 +1,8 @@
 """Serves async views whose requests wait, without a thread for each waiting client.
 
 Django's own ASGI handler opens a thread for each request: for its signal receivers, for sync
-middleware, and for the log line of an error. This application has none of them. It suits API views
-only: they have no session, no CSRF cookie and no template.
+middleware, and for the log line of an error. This application has none of them. It is only for API
+views, which use no session, no CSRF cookie and no template.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class ClientGone(Exception):
 
 
 class AsyncViewApplication:
-    """An ASGI application over `{path: async view}`; a path that ends in / matches all below it.
+    """An ASGI application over `{path: async view}`. A path that ends in / is a prefix.
 
     The paths of `any_host` accept every Host header, because probes connect to an IP address.
     """
@@ -76,7 +76,7 @@ class AsyncViewApplication:
     async def _answer(self, scope: Mapping[str, Any], body: bytes) -> AsyncResponse:
         try:
             request = ASGIRequest(scope, BytesIO(body))
-            # REST framework takes a body without a length, which is a chunked one, for empty.
+            # REST framework treats a body without a length (a chunked body) as empty.
             request.META["CONTENT_LENGTH"] = str(len(body))
             if request.path_info not in self._any_host:
                 request.get_host()
@@ -85,7 +85,7 @@ class AsyncViewApplication:
         except (SuspiciousOperation, UnicodeError) as error:
             refused = json_error(400, detail=str(error).partition("\n")[0])
         except Exception:
-            # Without a response the client would wait until Daphne notices the dead application.
+            # Without a response the client would wait until Daphne notices the failure.
             logger.exception("A request failed.")
             refused = json_error(500)
         return in_callers_form(refused, scope["path"])
@@ -103,7 +103,7 @@ def _cancel_if_left(listener: asyncio.Task[Any], request_task: asyncio.Task[Any]
 
 
 async def _read_body(receive: Any) -> bytes | None:
-    """The whole body; None if it is larger than a request may be."""
+    """Returns the whole body, or None if it is larger than allowed."""
     chunks, size = [], 0
     while True:
         message = await receive()

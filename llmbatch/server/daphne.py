@@ -38,7 +38,7 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
             ready_callable=self._start,
             server_name="llmbatch",
             verbosity=1,
-            # The application reports a frame that is too large; this bound closes the connection.
+            # The application refuses frames over half of this; a larger one closes the connection.
             websocket_max_message_size=2 * settings.MAX_BODY_BYTES,
             websocket_max_frame_size=2 * settings.MAX_BODY_BYTES,
         )
@@ -46,7 +46,7 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
         self._runtime: Runtime | None = None
         self._ports: list[Any] = []
         self.failure = ""
-        daphne_server.HTTPFactory = BoundedRequestFactory  # `run` offers no parameter for it
+        daphne_server.HTTPFactory = BoundedRequestFactory  # `run` has no parameter for it
 
     def _start(self) -> None:
         self.ws_factory.protocol = BackpressureSocket
@@ -84,7 +84,7 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
     async def _shut_down(self) -> None:
         """Stops listening, lets running requests finish, then cancels every task of the loop.
 
-        Tasks that still ran when the loop closed have crashed the interpreter at exit.
+        A task that still runs when the loop closes can crash the interpreter at exit.
         """
         for port in self._ports:
             port.stopListening()

@@ -24,7 +24,7 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
     _lingering: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # The application parses forms. Twisted would parse them on the event loop, for any client.
+        # The application parses forms. Twisted would parse those of any client on the event loop.
         super().__init__(*args, parsePOSTFormSubmission=False, **options)
 
     def gotLength(self, length: int | None) -> None:

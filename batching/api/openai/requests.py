@@ -26,7 +26,7 @@ CONVERSATION = (
 )
 _READ = {"model", "messages", "stream", "stream_options", "service_tier", "user", "n"}
 _READ |= {"max_tokens", "max_completion_tokens"}
-# Parameters of one call, which serves many requests, or of OpenAI's own service.
+# These would apply to the whole call, which many requests share, or to OpenAI's own service.
 IGNORED = {"temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "verbosity"}
 IGNORED |= {"reasoning_effort", "parallel_tool_calls", "store", "metadata", "safety_identifier"}
 IGNORED |= {"prompt_cache_key", "prompt_cache_retention"}
@@ -37,15 +37,15 @@ REFUSED = {
     "function_call": "Functions cannot be offered: a reply is text.",
     "response_format": "Only text; ask for another form in the prompt.",
     "stop": "Stop sequences would end the answers of other requests too.",
-    "logprobs": "The model service returns none for a part of a reply.",
-    "top_logprobs": "The model service returns none for a part of a reply.",
-    "logit_bias": "It would concern the other requests of the call too.",
+    "logprobs": "The model service returns none for one answer of a reply.",
+    "top_logprobs": "The model service returns none for one answer of a reply.",
+    "logit_bias": "It would change the answers of other requests too.",
     "modalities": "Only text.",
     "audio": "Only text.",
     "prediction": "Not supported.",
     "web_search_options": "Not supported.",
 }
-# Values by which a refused parameter asks for nothing.
+# Values of refused parameters that are accepted, because they change nothing.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "logprobs": (False,),
@@ -122,9 +122,9 @@ def _make_query(data: Mapping[str, Any], priority: Priority, *, request_id: str 
 
 
 def format_prompt(messages: Any) -> str:
-    """The prompt of a whole conversation; a single question is its own prompt.
+    """Returns the prompt for a conversation; a single user message is the prompt itself.
 
-    The messages are formatted as JSON, so that none can pretend to be one of another role.
+    The messages are formatted as JSON, so that the text of one cannot pretend to be another one.
     """
     if not isinstance(messages, list) or not messages:
         raise ValidationError({"messages": ["Must be a list of at least one message."]})
@@ -157,15 +157,15 @@ def _parse_content(where: str, content: Any) -> str:
     texts = []
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text":
-            raise ValidationError({where: ["May only hold parts of type text."]})
+            raise ValidationError({where: ["May contain only parts of type text."]})
         if not isinstance(part.get("text"), str):
-            raise ValidationError({where: ["A part of type text has a text."]})
+            raise ValidationError({where: ["A part of type text needs a text."]})
         texts.append(part["text"])
     return "".join(texts)
 
 
 def _parse_limit(data: Mapping[str, Any]) -> int | None:
-    """The smaller of the two parameters that limit the output."""
+    """Returns the smaller one of the two parameters that limit the output."""
     limits = []
     for name in ("max_completion_tokens", "max_tokens"):
         if name in data:

@@ -27,14 +27,14 @@ _FINISHES = {
     "RECITATION": "content_filter",
     "PROHIBITED_CONTENT": "content_filter",
 }
-# After any other error, the retries that OpenAI's clients make would only cost tokens again.
+# After any other error, a retry by OpenAI's client would only cost tokens again.
 RETRYABLE_CODES = ("rate_limited", "queue_full", "shutting_down", "upstream_unavailable")
 CHARS_PER_TOKEN = 4
-CHANGED = "The model began another answer after a part of this one was sent; ask again."
+CHANGED = "The model began another answer after a part of this one was sent; send it again."
 
 
 def shorten(text: str, limit: int | None) -> str:
-    """At most about `limit` tokens. Only the model service could count them exactly."""
+    """Cuts the text after about `limit` tokens; only the model service could count exactly."""
     return text if limit is None else text[: limit * CHARS_PER_TOKEN]
 
 
@@ -146,7 +146,7 @@ class CompletionStream(EventStream):
 
 
 def in_callers_form(response: HttpResponse, path: str) -> HttpResponse:
-    """Converts an error that occurred before a view ran, if the path belongs to OpenAI's API."""
+    """Converts an error that no view has converted, if the path belongs to OpenAI's API."""
     return in_openai_form(response) if path.startswith(PATHS) else response
 
 

@@ -47,7 +47,7 @@ class CompletionsView(OpenAIView):
             answer = await gateway.submit(query)
             return respond_json(describe_completion(requested, answer, model=model))
         events = gateway.stream(query)
-        accepted = await anext(events)  # a refusal keeps its HTTP status
+        accepted = await anext(events)  # raises a refusal before the status 200 is sent
         return CompletionStream(events, accepted=accepted, requested=requested, model=model)
 
 

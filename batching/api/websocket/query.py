@@ -58,8 +58,8 @@ class Conversation:
                 streamed = frame.get("stream", False)
                 self._begin(self._ask(replace(query, streamed=streamed), mark))
             else:
-                # Awaited, so that the gateway does not read from a client that sends cancels faster
-                # than they can run. Otherwise its cancels would fill the shared database queue.
+                # Awaited, so that the socket reads no further frame meanwhile: a client that sends
+                # cancels faster than they run would fill the shared queue of database work.
                 await self._cancel(frame, mark)
         except ValidationError as error:
             await self._socket.refuse_frame(_describe(error) | mark)

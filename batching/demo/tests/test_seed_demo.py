@@ -128,7 +128,7 @@ def test_command_writes_the_requested_number_of_chats() -> None:
     before = datetime.now(UTC)
     output = run_seed("--chats", "300", "--weeks", "2", "--seed", "4")
     chats, batches, calls = remaining()
-    assert output == f"Made up {chats} chats, {batches} batches, {calls} model calls.\n"
+    assert output == f"Wrote {chats} chats, {batches} batches, {calls} model calls.\n"
     assert chats == 300
     received = Chat.objects.values_list("received_at", flat=True)
     assert before - timedelta(weeks=2, hours=1) < min(received) < max(received) < before

@@ -29,17 +29,17 @@ Rules = Mapping[str, Rule]
 
 # The priorities of the requests of each scenario. They are sent at once, except in "mixed load".
 SCENARIOS: dict[str, Callable[[Rules], list[str]]] = {
-    # One request less than a full batch: it leaves when its window ends.
+    # One request less than a full batch: the batch leaves when its window ends.
     "window only": lambda rules: ["HIGH"] * max(1, rules["HIGH"].capacity - 1),
-    # Exactly a full batch: it leaves at once, before its window ends.
+    # Exactly a full batch: the batch leaves at once, before its window ends.
     "size only": lambda rules: ["MEDIUM"] * rules["MEDIUM"].capacity,
-    # One more than two full batches: the rest waits for its own window.
+    # One more than two full batches: the last request waits for its own window.
     "overflow": lambda rules: ["HIGH"] * (2 * rules["HIGH"].capacity + 1),
     # All priorities, one request every 50 ms: no batch mixes them or leaves before it is due.
     "mixed load": lambda rules: ["HIGH", "MEDIUM", "HIGH", "LOW"] * 8,
     # Many requests at once: they leave in full batches.
     "burst": lambda rules: ["HIGH"] * 60,
-    # The next batch obeys a changed window and size; the old values are restored.
+    # The next batches obey the changed window and size; then the old values are restored.
     "settings change": lambda rules: ["HIGH"] * (CHANGED_MAX + 1),
 }
 

@@ -21,16 +21,16 @@ class Command(BaseCommand):
     help = (
         "Writes demo history of the last weeks: chats of usernames that begin with demo-, their"
         " batches, model calls and figures per day. No model is called; every answer begins with"
-        " [demo]. --remove deletes all of it and subtracts its figures; what the retention or"
-        " prune has deleted before stays counted, as it does for every request."
+        " [demo]. --remove deletes all of it and subtracts its figures; rows that the retention"
+        " or prune has deleted stay counted, as for every request."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         count, weeks = whole_number(1, 100_000_000), whole_number(1, 520)
         parser.add_argument("--chats", type=count, help="number of requests to write")
-        parser.add_argument("--weeks", type=weeks, default=6, help="weeks until now (6)")
+        parser.add_argument("--weeks", type=weeks, default=6, help="weeks that end now (6)")
         parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers (1)")
-        parser.add_argument("--yes", action="store_true", help="write beside real chats, too")
+        parser.add_argument("--yes", action="store_true", help="write even if there are real chats")
         parser.add_argument("--remove", action="store_true", help="delete all demo history")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         rules, chance = make_rules(snapshot), random.Random(options["seed"])
         history = DemoHistory(chats, weeks, now, rules, snapshot.model, chance).generate()
         stored = sum_chat_counts("Seeding", store_history(history), total=chats)
-        self.stdout.write(f"Made up {format_counts(stored)}.")
+        self.stdout.write(f"Wrote {format_counts(stored)}.")
         if 0 < snapshot.retention_days < weeks * 7:
             self.stdout.write(
                 f"A running gateway deletes what is older than {snapshot.retention_days} days"

@@ -59,7 +59,7 @@ def test_batches_that_obey_the_rules_have_no_findings() -> None:
         ),
         pytest.param(
             batch("HIGH", 3, 1, queue_ms=800),
-            "Batch 1 left late, 0.60 s after its window of 0.2 s.",
+            "Batch 1 left late, 0.60 s after the end of its window of 0.2 s.",
             id="late",
         ),
         pytest.param(

@@ -21,8 +21,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--name",
             default="",
-            help="a name that stays the same after a restart, so that a killed worker's batches are"
-            " reclaimed after half a lease (default: the host's name and the process id)",
+            help="a name that stays the same after a restart, so that a killed worker's requests"
+            " are taken over after half a lease (default: the host's name and the process id)",
         )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
