@@ -66,11 +66,11 @@ class RecordAdmin(ReadOnlyAdmin):
 
 
 class SuspectFilter(admin.SimpleListFilter):
-    title = "not trusted"
+    title = "suspect"
     parameter_name = "suspect"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "An answer was not trusted")]
+        return [("yes", "An answer failed a leak check")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Chat]) -> QuerySet[Chat]:
         return queryset.exclude(suspect="") if self.value() else queryset

@@ -43,7 +43,7 @@ def describe_form(query: QueryDict, parameters: PageParameters) -> dict[str, Any
 
 
 def format_query(query: QueryDict, parameters: QueryParameters, *, without: Sequence[str]) -> str:
-    """Formats the known and not empty parameters of a query as a query string."""
+    """Formats the known, non-empty parameters of a query as a query string."""
     kept = query.copy()
     for name in list(kept):
         if name in without or name not in parameters.fields or not kept[name]:

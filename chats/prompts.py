@@ -1,7 +1,7 @@
 """Deletes the prompts of ended requests where the settings say so, and keeps a digest of each.
 
-With the digest a repeated request is still recognised. It is an HMAC with the secret key, so that a
-short prompt cannot be found by trying.
+With the digest a repeated request is still recognised. It is an HMAC with the secret key, so that
+nobody can find a short prompt by trying all.
 """
 
 import hmac

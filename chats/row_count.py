@@ -10,7 +10,7 @@ from settings_app.snapshot import Snapshot, current_snapshot
 
 CACHE_S = 60.0
 # The newest ids are counted every time: a smaller id may be committed after a larger one.
-UNSETTLED_IDS = 1000
+RECOUNTED_IDS = 1000
 
 
 def count_stored() -> int:
@@ -18,19 +18,18 @@ def count_stored() -> int:
     lowest = ids.first()
     if lowest is None:
         return 0
-    settled, upto = _count_settled(lowest, current_snapshot(), time.monotonic() // CACHE_S)
-    return settled + ids.filter(pk__gt=upto).count()
+    older, upto = _count_older(lowest, current_snapshot(), time.monotonic() // CACHE_S)
+    return older + ids.filter(pk__gt=upto).count()
 
 
 @lru_cache(maxsize=1)
-def _count_settled(lowest: int, snapshot: Snapshot, period: float) -> tuple[int, int]:
+def _count_older(lowest: int, snapshot: Snapshot, period: float) -> tuple[int, int]:
     """Returns the number of the rows up to an id, and that id.
 
-    The result is kept while the arguments are the same: every command that deletes rows causes a
-    new snapshot.
+    The result is cached by the arguments: every command that deletes rows causes a new snapshot.
     """
     highest = Chat.objects.order_by("pk").values_list("pk", flat=True).last() or lowest
-    upto = highest - UNSETTLED_IDS
+    upto = highest - RECOUNTED_IDS
     # "All rows minus the newest" lets the database count all rows in the smallest index. "Rows up
     # to an id" would make it read the rows, and their texts, one by one.
     newest = count_in_subquery(Chat.objects.filter(pk__gt=upto), F("pk"))

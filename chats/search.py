@@ -59,7 +59,7 @@ def search_chats(
 
 
 def _next_size(size: int, *, took_s: float, left_s: float) -> int:
-    """Estimates from the last range how many ids half of the remaining time is enough for."""
+    """Estimates, from the speed of the last range, the ids for half of the remaining time."""
     if took_s <= 0:
         return size * MAX_GROWTH
     return max(1, min(size * MAX_GROWTH, int(size * left_s / 2 / took_s)))

@@ -43,7 +43,7 @@ class ChatFilter:
     """The conditions of a list of chats; None is no condition.
 
     Without a `status` the list contains the finished chats. `received_until` is exclusive. `search`
-    is a part of the prompt or of the answer, in any case. `client_id` is the client whose API key
+    is a part of the prompt or answer; its case is ignored. `client_id` is the client whose API key
     was used. `error_code` may be `ANY_ERROR`.
     """
 
@@ -134,7 +134,7 @@ def list_matching(which: ChatFilter) -> QuerySet[Chat]:
     matching = Chat.objects.filter(_condition(which))
     if which.status is not None:
         return matching
-    # Excludes the open ones: for "one of the final ones" SQLite sorts the whole status index by id.
+    # Excludes the open ones: to include the others, SQLite would sort the whole status index by id.
     return matching.exclude(status__in=OPEN_STATUSES)
 
 
@@ -227,6 +227,6 @@ def _count_upto(which: ChatFilter, upto: int) -> _Count:
 
 def _count_open(condition: Q) -> Subquery:
     """Counts the open chats that match, finding them by their status whatever the condition is."""
-    # The condition stays out of the WHERE clause, so it cannot suggest another index.
+    # The condition stays out of the WHERE clause, so SQLite cannot choose an index for it.
     matching = Case(When(condition & Q(pk__isnull=False), then=1), output_field=IntegerField())
     return count_in_subquery(Chat.objects.filter(status__in=OPEN_STATUSES), matching)

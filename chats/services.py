@@ -130,7 +130,7 @@ def finish_chats(finishes: Sequence[Finish]) -> set[int]:
 
 
 def mark_suspect(reasons: Mapping[int, str]) -> None:
-    """Stores for each chat id why an answer to it was not trusted."""
+    """Stores for each chat id why an answer to it failed a leak check."""
     for chat_id, reason in reasons.items():
         Chat.objects.filter(pk=chat_id).update(suspect=reason[:100])
 
@@ -188,7 +188,7 @@ def release_chats(
     """
     with transaction.atomic():
         rows = Chat.objects.select_for_update().filter(pk__in=[pk for pk, _ in left])
-        # The waiters of an earlier generation no longer count: the row was reset since.
+        # The waiters of an earlier generation are not counted: the row was reset since.
         generations = {
             pk: count_microseconds(at) for pk, at in rows.values_list("pk", "received_at")
         }

@@ -17,7 +17,7 @@ EFFECTS = {
     "tokens": "An answer may take {tokens} tokens. A longer one is cut off; its request is then"
     " repeated alone, and fails as truncated if the answer is cut off again.",
     "latency_ms": "An answer within {latency_ms} ms of acceptance is in time. The lane whose"
-    " oldest request is nearest to this goes first; a client waits at most this and 30 s.",
+    " oldest request is nearest to this goes first. A client waits at most 30 s longer.",
     "max_queue": "While {max_queue} requests wait, the next one is refused (503 queue_full).",
 }
 SCOPES = {
@@ -26,8 +26,8 @@ SCOPES = {
     BatchScope.USERNAME: "Only prompts of one username share a model call: batches are smallest.",
 }
 HELD = {
-    True: "Answers go out when the whole reply was read and checked.",
-    False: "Answers go out while the reply is still streaming.",
+    True: "Answers are sent after the whole reply was read and checked.",
+    False: "Answers are sent while the reply is still streaming.",
 }
 
 

@@ -27,7 +27,7 @@ def estimate_frame(style: str) -> tuple[int, int]:
 
 
 def estimate_overhead(stats: Mapping[Lane, DailyStat]) -> dict[Lane, int]:
-    """By priority: calls × instruction + 2 × requests × key, with today's style of the lane.
+    """By priority: calls × instruction + 2 × requests × key, with the lane's current style.
 
     The estimate is slightly too low after retries, because it counts a retried request once.
     """

@@ -12,7 +12,7 @@ from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from chats.models import OPEN_STATUSES, Chat, Status
 from settings_app.models import Lane
 
-# Chats, batches and calls of one transaction each, so that it stays short.
+# A transaction counts at most so many chats, batches and calls each, so that it stays short.
 CHUNK = 200
 
 # The columns of DailyStat that hold one count, and those that hold a count for each of their keys.
@@ -97,8 +97,8 @@ def measure_rows(
     for chat in chats:
         stat = _stat_of(added, chat.received_at, chat.priority)
         origin = origins.get(chat.batch_id) if chat.batch_id is not None else None
-        snapshot = origin.settings if origin else {}
-        _add_chat(stat, chat, target_ms=snapshot.get("latency_ms", targets[chat.priority]))
+        rule = origin.settings if origin else {}
+        _add_chat(stat, chat, target_ms=rule.get("latency_ms", targets[chat.priority]))
     return added
 
 
@@ -163,7 +163,7 @@ def uncount_rows(parts: dict[DayAndLane, DailyStat]) -> None:
         rows = DailyStat.objects.select_for_update().filter(day=day, priority=priority)
         for stored in rows:
             for name in COUNTERS:
-                # Never below zero: a row may be newer than what is subtracted.
+                # Never below zero: the stored row may lack what is subtracted.
                 setattr(stored, name, max(0, getattr(stored, name) - getattr(part, name)))
             for name in COUNTS_BY_KEY:
                 # The difference of counters drops counts that are not positive.

@@ -33,8 +33,8 @@ class BatchItem:
     """A claimed request on its way through the calls of its batch. Times are event-loop seconds.
 
     `streamed`: the client reads the answer while it is written. `calling`: a call that counts among
-    `attempts` has not ended. `called` is the time at which the first call began. An item with a
-    `suspicion` got an answer that was not trusted; it is retried alone. `spent` is its share of the
+    `attempts` has not ended. `called` is the time at which the first call began. The answer to
+    an item with a `suspicion` failed a leak check; it is retried alone. `spent` is its share of the
     calls that have ended.
     """
 
@@ -121,7 +121,7 @@ class Call:
         self._check = AnswerCheck(self._prompt.keys, [item.prompt for item in items])
         self._splitter = Splitter(self._prompt.keys)
         self._delta_reader = self._make_delta_reader(on_delta)
-        self._texts: dict[int, str] = {}  # the trusted answers, by index
+        self._texts: dict[int, str] = {}  # the answers that passed the checks, by index
         self._lengths = [0] * len(items)
         self._block_reason: str | None = None
         self._quote_timer: asyncio.TimerHandle | None = None
@@ -156,7 +156,7 @@ class Call:
             if task is None or task.cancelling():
                 self._complete_report(failure)
                 raise
-            # Nobody cancelled this task: the error came out of the client, so the call just failed.
+            # Nobody cancelled this task: the model client raised the error.
         for item in self._items:
             item.calling = False
         self._check_whole_reply()
@@ -251,7 +251,7 @@ class Call:
                     self._release(index, text)
 
     def _suspect(self, index: int, reason: str) -> None:
-        """Marks an item whose answer is not trusted. An answer that was released stays so."""
+        """Marks an item whose answer failed a leak check. A released answer is not withdrawn."""
         self._items[index].suspicion = reason
         self._on_suspicion(self._items[index], reason)
 

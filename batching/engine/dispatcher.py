@@ -44,7 +44,7 @@ class Dispatcher:
         self._wake.set()
 
     def close(self) -> None:
-        """No batch leaves any more; other workers will claim the waiting items."""
+        """Lets no further batch leave; other workers will claim the waiting items."""
         self._closed = True
 
     def wake(self) -> None:
@@ -61,8 +61,8 @@ class Dispatcher:
                 batch := self.planner.take(self._clock(), self.slots.may_start)
             ):
                 self._start(replace(batch, probe=self.slots.take(batch.priority)))
-            # A closed dispatcher does not sleep until the next wake-up: due items stay with the
-            # planner, so that time would already be over and the loop would never rest.
+            # The items of a closed dispatcher stay in the planner, so its next wake-up may be over:
+            # sleeping until then would make this loop spin.
             await self._sleep_until(None if self._closed else self.planner.next_wakeup())
 
     async def _sleep_until(self, wake_at: float | None) -> None:

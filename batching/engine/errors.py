@@ -79,7 +79,7 @@ class MissingAnswer(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The model service refused the call or answered something that is not its format."""
+    """The model service refused the call or sent an unreadable reply."""
 
 
 class UpstreamRejectedKey(GatewayError):

@@ -1,4 +1,4 @@
-"""Finds signs in the answers of a batch that one request's prompt leaked into another's answer.
+"""Detects that the prompt of one item of a batch leaked into the answer of another.
 
 The checks find what known attacks leave behind in a reply. They do not find the attack itself: an
 answer that was changed in the model's own words passes. Only `batch_scope` keeps prompts apart.
@@ -8,21 +8,22 @@ import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-# So many characters of another prompt, word for word, are not in an answer by chance.
+# An answer does not hold so many consecutive characters of another prompt by chance.
 LEAK_CHARS = 80
-# A piece of LEAK_CHARS characters holds at least one gram that begins at a multiple of GRAM_CHARS.
+# A gram is a piece of this length. Those that begin at its multiples in a prompt are "aligned":
+# any LEAK_CHARS characters of the prompt hold at least one of them.
 GRAM_CHARS = LEAK_CHARS // 2
-# Two answers that begin or end with so many characters of one prompt were dictated by it.
+# Two answers that begin or end with the same text of this length from one prompt were dictated.
 DICTATED_CHARS = 12
-# The same bound for answers that consist of nothing else.
+# The same for answers that consist of nothing else.
 DICTATED_WHOLE_CHARS = 8
 # Characters of an answer's beginning or end that are compared with the prompts.
 MAX_DICTATED_CHARS = 400
-# Three bounds of the processor time on the event loop: characters of a prompt that are indexed,
+# These three bound the time on the event loop. Characters of a prompt that are indexed:
 MAX_INDEXED_CHARS = 100_000
-# candidate matches that are checked for each answer,
+# Candidate matches that are checked for each answer:
 MAX_CANDIDATES = 200
-# and positions that are kept for each gram of one prompt.
+# Positions that are kept for each gram of one prompt:
 MAX_GRAM_POSITIONS = 3
 
 
@@ -35,7 +36,7 @@ class AnswerCheck:
 
     @cached_property
     def _positions(self) -> dict[str, list[tuple[int, int]]]:
-        """The item and the start of each aligned gram of the prompts."""
+        """Maps each aligned gram to the items that hold it and its positions there."""
         positions: dict[str, list[tuple[int, int]]] = {}
         for index, prompt in enumerate(self._prompts):
             if len(prompt) < LEAK_CHARS:
@@ -63,7 +64,7 @@ class AnswerCheck:
         return ""
 
     def find_dictated(self, texts: Mapping[int, str]) -> dict[int, str]:
-        """Finds answers that begin or end with, or are, what another item's prompt says.
+        """Finds answers whose beginning, end or whole text comes from another item's prompt.
 
         Returns the reasons by index. One such answer may be chance, so two are needed. An item
         whose own prompt holds the text is not suspected.
@@ -81,7 +82,7 @@ class AnswerCheck:
         return found
 
     def _list_repeats(self, index: int, text: str) -> Iterator[str]:
-        """The aligned grams of other prompts that the text holds and the item's own prompt not."""
+        """Yields aligned grams of long repeated pieces, unless the item's own prompt holds them."""
         own, candidates, positions = self._prompts[index], 0, self._positions
         grams = {text[start : start + GRAM_CHARS] for start in range(len(text) - GRAM_CHARS + 1)}
         for gram in grams & positions.keys():

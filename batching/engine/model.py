@@ -32,8 +32,8 @@ class Remedy(enum.Enum):
 class CallFailed(Exception):
     """A call broke off, was refused, or left items without an answer.
 
-    Those fail with `error` if no further call is made. `perhaps_billed`: the service may bill the
-    call although its reply did not arrive whole.
+    These items fail with `error` if no further call is made. `perhaps_billed`: the service may bill
+    the call although its reply did not arrive whole.
     """
 
     def __init__(

@@ -156,7 +156,7 @@ class Planner:
         known = self._items.get(item.id)
         if known is not None and known.generation == item.generation:
             return
-        self.discard(item.id)  # Its id is in use again; the message that it ended is still to come.
+        self.discard(item.id)  # An earlier generation whose end is not known here.
         self._items[item.id] = item
         self.depths[item.priority] += 1
         key = self._key_of(item)
@@ -192,8 +192,8 @@ class Planner:
     def take(self, now: float, may_start: Callable[[Priority], bool]) -> Batch | None:
         """Removes and returns the batch that leaves now, if one is due and may start.
 
-        The due group whose oldest item has the earliest latency target goes first; of several, the
-        one of the higher priority, then the one with the older item.
+        The due group whose oldest item has the earliest latency target goes first. Of equal ones,
+        the higher priority goes first, then the older item.
         """
         self._mark_due_groups(now)
         tops = [

@@ -52,7 +52,7 @@ class CallSlots:
         return priority is Priority.HIGH or self._running[False] < self.total - self.reserve
 
     def take(self, priority: Priority) -> bool:
-        """Takes a slot. Returns True if the call is the probe, which `release` must know."""
+        """Takes a slot. Returns True for the probe: pass that to `release`."""
         if not self.may_start(priority):
             raise RuntimeError("no call slot is free")
         self._running[priority is Priority.HIGH] += 1
@@ -94,7 +94,7 @@ class CallSlots:
             self._resume()
 
     def report_failure(self, *, retry_after_s: float | None, probe: bool = False) -> None:
-        """The model service refused a call, and may have requested a pause."""
+        """Reports that the service refused a call, and the pause that it may have requested."""
         self.breaker.fail(self._clock(), probe=probe, retry_after_s=retry_after_s)
         if probe:
             self._refuse_waiting()

@@ -125,7 +125,7 @@ class Feed:
         model_changed = await self._update_model(now)
         first, reread = self._board is None, await self._update_board(now)
         if self._board is None:
-            return  # The database is away.
+            return  # The database cannot be read.
         events = self.source.take(MAX_EVENTS + 1)
         applied = [self._board.apply(event, time.monotonic()) for event in events]
         if model_changed:

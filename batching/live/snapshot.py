@@ -18,7 +18,7 @@ ToClock = Callable[[datetime], float]
 
 
 def read_board(now: float) -> Board:
-    """`now` is the present monotonic time, into which the timestamps of the rows are converted."""
+    """`now` is the current monotonic time, into which the timestamps of the rows are converted."""
     present = datetime.now(UTC)
 
     def to_clock(at: datetime) -> float:

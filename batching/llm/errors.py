@@ -17,7 +17,7 @@ from batching.engine.model import CallFailed, Remedy
 
 _RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
 _NO_CALL_WAS_MADE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
-_WRONG_FORMAT = "The model service answered something that is not its format."
+_WRONG_FORMAT = "The model service sent an unreadable reply."
 
 
 def explain_failure(raised: Exception) -> CallFailed:

@@ -219,5 +219,5 @@ def _draw_lane(summary: Summary, priority: Priority, lane: LaneSettings, links: 
     ]
     share = format_number(times["slo_attainment"], unit="%")
     target = format_number(lane.latency_ms, unit="ms")
-    note = f"The mark is the target now, {target}. Answered within the target of the time: {share}."
+    note = f"The mark is the current target, {target}. Answered within the target then: {share}."
     return draw_bars(f"{priority.label}: waits and latencies", bars=bars, note=note)

@@ -44,7 +44,7 @@ def _day_field(label: str) -> forms.DateField:
 
 
 class PeriodForm(forms.Form):
-    """Takes `days`, or `first` and `last`. Without them the default holds."""
+    """Takes `days`, or `first` and `last`. Without them the default applies."""
 
     days = forms.TypedChoiceField(
         required=False,

@@ -158,7 +158,7 @@ def _describe_status(call: ModelCall) -> str:
 def _list_events(
     scale: _Scale, batch: Batch, chats: Sequence[Chat], calls: Sequence[ModelCall]
 ) -> list[Event]:
-    """The events in order. At the same time, an answer comes before the end of its call."""
+    """The events in order. An answer comes before the end of its call, even at equal times."""
     events: list[tuple[datetime | None, str]] = [
         *((chat.received_at, f"{chat.username}'s request arrived") for chat in chats),
         (batch.created_at, _explain_trigger(batch)),

@@ -191,10 +191,7 @@ def playground(request: HttpRequest) -> HttpResponse:
 @require_safe
 @for_readers
 def playground_batches(request: HttpRequest) -> HttpResponse:
-    """The batch of each `?id=` that is in one, and the size and calls of those batches.
-
-    Costs two queries.
-    """
+    """Returns the batch of each request `?id=`, and the size and calls of each such batch."""
     ids = [name for name in request.GET.getlist("id") if "\x00" not in name][:MAX_AT_ONCE]
     batch_ids = dict(
         Chat.objects.filter(request_id__in=ids, batch__isnull=False)

@@ -23,7 +23,7 @@ def expire_items(
 ) -> list[int]:
     """Expires those of the items that are still queued, and returns their ids.
 
-    Every worker of a fleet tries to. The worker that finds a request queued also counts it.
+    Every worker of a fleet tries this. Only the one that expires a request counts it.
     """
     waits = {
         item.id: Wait(item.generation, timedelta(seconds=item.deadline - item.accepted))
@@ -38,10 +38,7 @@ def expire_items(
 def release_chats(
     left: Sequence[tuple[int, int]], *, now: datetime, code: str, detail: str
 ) -> list[int]:
-    """Decrements the holder count of each (chat, generation).
-
-    Returns the chats that were cancelled because no holder is left.
-    """
+    """`chats.services.release_chats`; also reports the chats that it cancelled."""
     cancelled = services.release_chats(left, now=now, code=code, detail=detail)
     report_dropped(cancelled, code=code)
     return cancelled

@@ -34,7 +34,7 @@ class ClaimRequest:
 class Claim:
     """A claimed batch that is ready to run, and the requester of each of its chats.
 
-    `batch` is None if too little or nothing could be claimed: then the items in `left` stay queued.
+    `batch` is None if too few items could be claimed: then these, in `left`, stay queued.
     """
 
     batch: RunnableBatch | None = None
@@ -46,7 +46,7 @@ def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime
     """Makes the planned items running and records their first calls, in one transaction.
 
     Leaves out items that meanwhile left the queue or have another generation, and items that the
-    lane's present scope keeps apart from the first item: the sweep finds those still queued. A
+    lane's current scope keeps apart from the first item: the sweep finds those still queued. A
     batch that is neither full nor due without these items is not formed.
     """
     with transaction.atomic():

@@ -46,7 +46,7 @@ def list_notices(capacity: Capacity | None) -> list[Notice]:
     if capacity is not None and (capacity.paused_s or capacity.down):  # the breaker is open
         text = (
             "The model service fails again and again: no call is made for"
-            f" {capacity.paused_s:.0f} s, then a single call tries it. New requests are refused"
+            f" {capacity.paused_s:.0f} s, then a single call tests it. New requests are refused"
             " (503 upstream_unavailable) if that call fails too."
         )
         notices.append(Notice("breaker_open", "bad", text))

@@ -42,7 +42,7 @@ def _make_item(chat: Chat, rule: LaneRule) -> QueuedItem:
         target=accepted + rule.latency_s,
         input_tokens=estimate_tokens(chat.prompt),
         output_tokens=rule.tokens,
-        client=chat.client_id or OPEN_ACCESS_CLIENT_ID,  # the stubs call it nullable
+        client=chat.client_id or OPEN_ACCESS_CLIENT_ID,  # the type stubs declare it nullable
         username=chat.username,
         request_id=chat.request_id,
         generation=chat.generation,
@@ -69,7 +69,7 @@ def find_request(request_id: str, *, client_id: int | None, username: str | None
 
 
 def queue_position(chat: Chat) -> int:
-    """1 for the request of its priority that leaves first."""
+    """The position in the lane's queue; 1 leaves first."""
     ahead = Chat.objects.filter(status=Status.QUEUED, priority=chat.priority, pk__lt=chat.pk)
     return ahead.count() + 1
 

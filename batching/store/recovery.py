@@ -43,7 +43,7 @@ def give_up(ended_calls: Mapping[int, int], *, owner: str) -> None:
 
 def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
     now = datetime.now(UTC)
-    error = UpstreamUnavailable("The processes that ran this request died each time.")
+    error = UpstreamUnavailable("Every process that ran this request died.")
     with transaction.atomic():
         recovery = recover_chats(
             which, max_attempts=MAX_ATTEMPTS, now=now, code=error.code, detail=str(error)
@@ -56,7 +56,7 @@ def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
 
 
 def _close_batches(owners: Collection[str], *, now: datetime) -> None:
-    """Ends the batches of dead processes, and their calls, which the model may have counted."""
+    """Ends the batches of dead processes, and their calls, which may have been billed."""
     batches = Batch.objects.filter(owner__in=owners, outcome=Outcome.RUNNING)
     ModelCall.objects.filter(batch__in=batches, status=CallStatus.STARTED).update(
         status=CallStatus.FAILED,

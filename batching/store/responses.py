@@ -1,4 +1,4 @@
-"""Response documents of chats: the same from a batch that runs and from the stored row."""
+"""Response documents of chats: the same for a running batch and for a stored row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def describe_error(code: str, detail: str, retry_after_s: float | None = None) -
 def parse_stored_response(chat: Chat) -> dict[str, Any] | None:
     """`{"answer": …}` or `{"error": …}` of a chat; None while the chat is open.
 
-    The chat must come with its `batch_size`, or the answer has none.
+    Without the annotation `batch_size` the answer has none either.
     """
     if chat.status == Status.DONE:
         values = {name: getattr(chat, name) for name in ANSWER_COLUMNS}

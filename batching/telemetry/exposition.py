@@ -55,13 +55,11 @@ def forget_numbers(name: str) -> None:
 def expose(
     name: str, gauges: list[Metric], *, openmetrics: bool, fleet: bool, database: bool = True
 ) -> bytes:
-    """Returns the present metrics of this process and the last stored ones of the others.
+    """Returns the current metrics of this process and the last stored ones of the others.
 
     Without the `database`, returns those of this process alone and raises no DatabaseError.
     """
-    text = (
-        "1 if the database answered for this scrape; without it the queue and others are missing."
-    )
+    text = "1 if the database answered; if 0, the queue and the other processes are missing."
     families = Families()
     families.add([GaugeMetricFamily("llmbatch_database_up", text, value=database)])
     families.add([*REGISTRY.collect(), *gauges], process=name)
@@ -81,7 +79,7 @@ def read_queue(*, now: datetime) -> list[Metric]:
     )
     age = GaugeMetricFamily(
         "llmbatch_queue_oldest_age_seconds",
-        "How long the oldest of them has waited; 0 if none waits.",
+        "How long the oldest queued request has waited; 0 without one.",
         labels=["lane"],
     )
     queued = Chat.objects.filter(status=Status.QUEUED).order_by().values_list("priority")

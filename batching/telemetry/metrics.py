@@ -42,27 +42,28 @@ def _counter(name: str, text: str, labels: list[str]) -> Counter:
 SIZE = _histogram("batch_size", "Requests in a batch when it left.", ["lane", "trigger"], SIZES)
 LATENESS = _histogram(
     "window_lateness_seconds",
-    "How long after the end of its window a batch was formed that did not leave full.",
+    "Time from the end of a window to its batch; full batches are not counted.",
     LANE,
     SHORT_S,
 )
-DURATION = _histogram(
-    "model_call_duration_seconds", "A model call from its start to its end.", LANE, LONG_S
-)
+DURATION = _histogram("model_call_duration_seconds", "Duration of a model call.", LANE, LONG_S)
 FIRST_TOKEN = _histogram(
-    "model_first_token_seconds", "A model call until its first text came.", LANE, LONG_S
+    "model_first_token_seconds",
+    "Time from the start of a model call to its first text.",
+    LANE,
+    LONG_S,
 )
 ADDED = _histogram(
     "added_seconds",
-    "Of an answered request the time that was neither its window's nor the model's.",
+    "Time that the gateway adds to an answer beside the window and the model's time.",
     LANE,
     SHORT_S,
 )
 LOOP_LAG = _histogram(
-    "event_loop_lag_seconds", "How late a timer of the event loop rang.", [], SHORT_S
+    "event_loop_lag_seconds", "How late a timer of the event loop fired.", [], SHORT_S
 )
-ENDED = _counter("requests", "Accepted requests by how they ended.", ["lane", "outcome"])
-CALLS = _counter("model_calls", "Model calls by how they ended.", ["lane", "outcome"])
+ENDED = _counter("requests", "Accepted requests by outcome.", ["lane", "outcome"])
+CALLS = _counter("model_calls", "Model calls by outcome.", ["lane", "outcome"])
 RETRIES = _counter("model_retries", "Model calls beyond the first of their batch.", LANE)
 TOKENS = _counter("tokens", "Tokens as the model counted them.", ["lane", "kind"])
 API_ERRORS = _counter("api_errors", "Errors that were returned to clients.", ["code"])

@@ -85,7 +85,7 @@ def _call_started(batch: RunnableBatch, call: PreparedCall, items: Sequence[Batc
 
 def answer_suspected(batch: RunnableBatch, item: BatchItem, reason: str) -> None:
     logger.warning(
-        "batch %s: an answer to chat %s is not trusted: %s.",
+        "batch %s: an answer to chat %s failed a leak check: %s.",
         batch.id,
         item.id,
         reason,
@@ -137,7 +137,7 @@ def request_ended(
 
 
 def requests_dropped(lanes: Mapping[int, Priority], *, code: str) -> None:
-    """The end of requests, by chat id, that no batch answers: expired, cancelled, or given up."""
+    """The end of requests that no batch answers, by chat id: expired, cancelled or exhausted."""
     if lanes:
         REPORTER.report("left", ids=list(lanes), reason=code)
     for lane, number in Counter(lanes.values()).items():

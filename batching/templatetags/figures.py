@@ -37,4 +37,4 @@ def shorten(text: str) -> str:
     left = len(text) - MAX_SHOWN_CHARACTERS
     if left <= 0:
         return text
-    return f"{text[:MAX_SHOWN_CHARACTERS]}\n… {left:,} more characters, which its own page shows"
+    return f"{text[:MAX_SHOWN_CHARACTERS]}\n… {left:,} more characters; its record has them all"

@@ -129,7 +129,7 @@ def test_unknown_batch_redirects_to_the_index(admin_client):
 def test_very_long_text_is_cut_on_the_batch_page_with_a_note():
     assert shorten("x" * MAX_SHOWN_CHARACTERS) == "x" * MAX_SHOWN_CHARACTERS
     assert shorten("x" * (MAX_SHOWN_CHARACTERS + 1500)).endswith(
-        "… 1,500 more characters, which its own page shows"
+        "… 1,500 more characters; its record has them all"
     )
 
 

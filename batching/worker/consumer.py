@@ -114,7 +114,7 @@ class BatchConsumer:
                 logger.exception("A message on the batching channel could not be handled.")
 
     async def sweep(self) -> None:
-        """Makes up for lost messages and wakes the dispatcher, which thereby shows a heartbeat."""
+        """Makes up for lost messages and wakes the dispatcher, so that `alive_at` stays recent."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self.dispatcher.wake()
@@ -249,8 +249,8 @@ class BatchConsumer:
             expired = await self.database.run(
                 expire_items, items, now=datetime.now(UTC), code=error.code, detail=str(error)
             )
-            # A client that joined such a request may wait longer. Until the sweep found it, its
-            # window would have passed.
+            # A client that joined such a request may wait longer. Waiting for the sweep to find
+            # it would make its batch late.
             if left := {item.id for item in items} - set(expired):
                 await self._push_queued(sorted(left))
         except DatabaseError:

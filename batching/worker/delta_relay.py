@@ -1,4 +1,4 @@
-"""Sends pieces of growing answers to the processes whose clients read a stream."""
+"""Sends the deltas of answers to the processes whose clients read a stream."""
 
 import asyncio
 from collections import defaultdict

@@ -14,7 +14,7 @@ from chats.services import Finish, Requester
 class RunningRequest:
     """A request whose batch runs here. Times are seconds of the monotonic clock.
 
-    `window_end`: when the window of the request ended, or earlier when its batch was full.
+    `window_end`: when its window ended, or the earlier time at which its batch was full.
     """
 
     item: BatchItem
@@ -38,7 +38,7 @@ class Completion:
     released: float
 
     def added_s(self, *, now: float) -> float | None:
-        """The time until `now` that was neither the window nor the model's; None if it failed."""
+        """The time until `now` beside the window and the model's time; None for a failure."""
         called = self.request.item.called
         if called is None or "error_code" in self.finish.values:
             return None
@@ -47,7 +47,7 @@ class Completion:
 
 @dataclass(slots=True)
 class PendingWrites:
-    """What one transaction stores. `suspicions`: why an answer was not trusted, by chat id."""
+    """What one transaction stores. `suspicions`: why a leak check failed, by chat id."""
 
     completions: dict[int, Completion] = field(default_factory=dict)
     reports: list[tuple[RunnableBatch, CallReport]] = field(default_factory=list)

@@ -33,15 +33,15 @@ from chats.services import Finish, finish_chats, mark_suspect, settle_shares
 logger = logging.getLogger("batching")
 
 RETRY_PAUSE_S = 0.5
-# No client waits for the ends of calls and batches: they may wait this long for an answer, so that
-# one transaction stores both.
+# No client waits for the end of a call or batch. It is stored up to this much later, in one
+# transaction with the next answer.
 MAX_GATHER_S = 0.05
 
 
 @dataclass(kw_only=True, eq=False)
 class DatabaseRecorder:
     """The runner's recorder, which uses the ORM. `send` notifies the processes of the requesters;
-    `relay_delta(origin, delta)` passes on a piece of an answer that the model still writes."""
+    `relay_delta(origin, delta)` passes on a delta of an answer."""
 
     database: DatabaseThreads
     owner: str

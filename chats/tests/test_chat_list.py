@@ -74,7 +74,7 @@ def test_an_answered_request_is_one_entry_with_its_response(client):
     }
 
 
-def test_untrusted_answer_names_the_reason(client):
+def test_suspect_answer_names_the_reason(client):
     make_chat(Status.DONE, suspect="it repeats another request's prompt")
     [entry] = get(client).json()["chats"]
     assert entry["suspect"] == "it repeats another request's prompt"

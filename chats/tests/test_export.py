@@ -116,7 +116,7 @@ async def test_disconnect_ends_the_reading(small_pages):
     async def send(message):
         if message.get("body"):
             left.set()
-            await never.wait()  # as a connection does that takes nothing more
+            await never.wait()  # like a connection that accepts no more data
 
     scope = {"type": "http", "method": "GET", "path": "/chats/export.json", "query_string": b""}
     scope |= {"headers": [(b"host", b"localhost")], "http_version": "1.1", "scheme": "http"}

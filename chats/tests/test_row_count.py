@@ -15,9 +15,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _few_are_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_count, "UNSETTLED_IDS", 3)
-    row_count._count_settled.cache_clear()
+def _few_are_recounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_count, "RECOUNTED_IDS", 3)
+    row_count._count_older.cache_clear()
 
 
 def test_count_includes_new_rows_and_excludes_deleted_ones() -> None:

@@ -109,7 +109,7 @@ def change_api_key(row: ApiKey, fields: Sequence[str], *, by: Author) -> bool:
     The other fields keep their stored values, so that editing a name cannot undo a revocation.
     """
     with transaction.atomic():
-        announce_change()  # This comes first because it takes the lock of all writers.
+        announce_change()  # This comes first because it locks the row that every writer locks.
         stored = ApiKey.objects.filter(pk=row.pk).first()
         if stored is None:
             return False
@@ -123,7 +123,7 @@ def change_api_key(row: ApiKey, fields: Sequence[str], *, by: Author) -> bool:
 
 def delete_api_keys(rows: QuerySet[ApiKey], *, by: Author) -> None:
     with transaction.atomic():
-        announce_change()  # This takes the lock, as above.
+        announce_change()  # This takes the same lock.
         for row in rows.select_related("client"):
             record_key_deleted(row, by=by)
         rows.delete()

@@ -68,7 +68,7 @@ class ListedOriginForWrites(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method not in SAFE_METHODS:
-            # After False, REST framework would ask an anonymous client to log in, in vain.
+            # Returning False would ask an anonymous client to log in, which would not help.
             check_origin(request)
         return True
 
@@ -80,7 +80,7 @@ def check_origin(request: Request | HttpRequest) -> None:
 
 
 def is_listed_origin(request: Request | HttpRequest) -> bool:
-    """Returns True also for the gateway's own host and without Origin, which no page omits."""
+    """Also True for the gateway's host, and without Origin: browsers send it with every write."""
     origin = request.headers.get("Origin")
     if origin is None or origin in settings.CORS_ALLOWED_ORIGINS:
         return True

@@ -43,7 +43,7 @@ class ThrottledLogin(AxesStandaloneBackend):  # type: ignore[misc]  # axes has n
 class CountAhead(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types
     """Counts a login before its password is checked; axes resets the count if it was right.
 
-    Axes itself counts afterwards, so parallel guesses could pass during the time of one hash.
+    Axes itself counts afterwards, so parallel guesses could pass while one password is hashed.
     """
 
     def is_allowed(self, request: Any, credentials: dict[str, Any] | None = None) -> bool:

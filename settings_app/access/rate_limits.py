@@ -80,7 +80,7 @@ async def _add_request(prefix: str, limit: int) -> float:
             )
             return float(found)
         except (RedisError, OSError) as error:
-            logger.warning("Rate limits are counted per process (%s).", type(error).__name__)
+            logger.warning("Without Redis (%s), limits are per process.", type(error).__name__)
     return _LOG.add(prefix, limit, now=time.monotonic())
 
 

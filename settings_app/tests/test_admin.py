@@ -53,14 +53,14 @@ def test_mask_in_the_key_field_keeps_the_stored_key(staff: Client) -> None:
     assert refresh_snapshot().model == "gemini-c"
 
 
-def test_box_clears_the_key(staff: Client) -> None:
+def test_checkbox_clears_the_key(staff: Client) -> None:
     store_key(KEY)
     save_settings(staff, clear_key="on")
     assert GatewaySettings.objects.get().api_key_encrypted == ""
     assert stored_key() is None
 
 
-def test_new_key_together_with_the_box_is_refused(staff: Client) -> None:
+def test_new_key_together_with_the_checkbox_is_refused(staff: Client) -> None:
     store_key(KEY)
     response = save_settings(staff, api_key=OTHER_KEY, clear_key="on")
     assert stored_key() == KEY
@@ -152,7 +152,7 @@ def read_form(staff: Client, page: str) -> dict[str, Any]:
     return {name: value or "" for name, value in (fields | initial).items() if value is not False}
 
 
-def test_lane_saved_from_an_older_page_keeps_the_changes_of_another(staff: Client) -> None:
+def test_lane_saved_from_an_older_page_keeps_the_changes_of_another_user(staff: Client) -> None:
     page = read_form(staff, lane_page(2))
     save_lane(staff, 2, tokens=999)
     staff.post(lane_page(2), page | {"window_s": 0.9})
@@ -160,7 +160,7 @@ def test_lane_saved_from_an_older_page_keeps_the_changes_of_another(staff: Clien
     assert (lane.window_s, lane.tokens, lane.max_batch) == (0.9, 999, 6)
 
 
-def test_key_saved_from_an_older_page_keeps_the_model_of_another(staff: Client) -> None:
+def test_key_saved_from_an_older_page_keeps_the_model_of_another_user(staff: Client) -> None:
     page = read_form(staff, SETTINGS_PAGE)
     save_settings(staff, model="gemini-of-another")
     staff.post(SETTINGS_PAGE, page | {"api_key": KEY})
@@ -251,7 +251,7 @@ def test_bad_retention_is_explained_and_nothing_changes(staff: Client, days: Any
     assert "errorlist" in response.content.decode()
 
 
-def test_retention_changed_by_another_is_not_overwritten(staff: Client) -> None:
+def test_retention_changed_by_another_user_is_not_overwritten(staff: Client) -> None:
     GatewaySettings.objects.update(retention_days=5)
     save_settings(staff, model="gemini-a", retention_days=90, **{"initial-retention_days": 90})
     assert (refresh_snapshot().retention_days, refresh_snapshot().model) == (5, "gemini-a")

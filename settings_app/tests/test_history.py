@@ -64,7 +64,7 @@ def test_patch_with_a_staff_key_is_recorded_field_by_field(client: Client, setti
     assert all(began <= r.changed_at <= timezone.now() for r in SettingsChange.objects.all())
 
 
-def test_open_access_and_a_session_under_it_are_named(client: Client, settings: Any) -> None:
+def test_author_under_open_access_is_anyone_or_the_session(client: Client, settings: Any) -> None:
     settings.API_ACCESS = "open"
     patch(client, {"store_prompts": False})
     client.force_login(get_user_model().objects.create_superuser("ann"))
@@ -100,7 +100,7 @@ EVERY_VALUE = {
 
 def test_every_editable_field_is_recorded() -> None:
     columns = {f.name for f in Lane._meta.fields if f.editable} - {"updated_at"}
-    assert set(EVERY_VALUE) == columns, "a new field belongs into the table above"
+    assert set(EVERY_VALUE) == columns, "add the new field to the table above"
     gateway = {"model": "m", "retention_days": 1, "store_prompts": False}
     assert set(gateway) == {f.name for f in GatewaySettings._meta.fields if f.editable} - {
         "id",
@@ -170,7 +170,7 @@ def test_creation_changes_and_deletion_of_an_api_key_are_recorded(staff: Client)
     secret = page.partition(f"{row.prefix}.")[2][:32]
     assert len(secret) == 32
     edit = f"{KEYS}{row.pk}/change/"
-    staff.post(edit, form)  # as it is
+    staff.post(edit, form)  # unchanged
     fewer = {"name": "billing", "owner": "Bo", "requests_per_minute": "7"}
     staff.post(edit, fewer)
     staff.post(edit, fewer | {"revoked": "on"})

@@ -264,7 +264,7 @@ def test_retention_and_prompt_storage_have_defaults_and_can_be_changed(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
-def test_number_that_is_not_finite_is_refused_behind_any_parser(value: float) -> None:
+def test_number_that_is_not_finite_is_refused_whatever_the_parser(value: float) -> None:
     serializer = SettingsSerializer(data={"high_priority": {"window_s": value}})
     assert not serializer.is_valid()
     assert "window_s" in serializer.errors["high_priority"]

@@ -72,7 +72,7 @@ def test_empty_key_clears_the_stored_one(read: Call, change: Call) -> None:
     assert read()["api_key"] is None
 
 
-def test_without_a_stored_key_the_environments_is_used(
+def test_without_a_stored_key_that_of_the_environment_is_used(
     read: Call, change: Call, settings: Any
 ) -> None:
     settings.GEMINI_API_KEY = OTHER_KEY

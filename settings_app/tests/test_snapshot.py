@@ -68,7 +68,7 @@ def test_each_snapshot_equals_only_itself() -> None:
     assert len({first, second}) == 2
 
 
-def test_stored_key_comes_before_the_environments(settings: Any) -> None:
+def test_stored_key_comes_before_that_of_the_environment(settings: Any) -> None:
     settings.GEMINI_API_KEY = "environment-key"
     assert refresh_snapshot().key_source == "environment"
     assert refresh_snapshot().api_key == "environment-key"
@@ -92,7 +92,7 @@ def test_damaged_key_is_reported_and_not_used(settings: Any, damaged: str) -> No
     assert "cannot be decrypted" in snapshot.key_problem
 
 
-def test_empty_model_is_the_environments(settings: Any) -> None:
+def test_empty_model_means_that_of_the_environment(settings: Any) -> None:
     settings.GEMINI_MODEL = "gemini-of-the-environment"
     assert refresh_snapshot().model == "gemini-of-the-environment"
     GatewaySettings.objects.update(model="gemini-stored")
@@ -118,7 +118,7 @@ def test_slow_reader_never_replaces_a_newer_snapshot(
     first_reads.wait(timeout=60)
     second = threading.Thread(target=refresh_snapshot)
     second.start()
-    second.join(timeout=0.05)  # it would be through by now if it did not wait for the first
+    second.join(timeout=0.05)  # it would have finished by now if it did not wait for the first
     go_on.set()
     first.join()
     second.join()

@@ -62,7 +62,7 @@ def test_in_time_is_measured_by_the_lane_as_it_was_when_the_batch_left():
 
 
 @pytest.mark.parametrize("with_batch", [True, False])
-def test_in_time_is_measured_by_the_current_lane_without_a_snapshot(with_batch):
+def test_in_time_is_measured_by_the_current_lane_without_a_stored_one(with_batch):
     Lane.objects.filter(priority=Priority.MEDIUM).update(latency_ms=700)
     batch = make_batch(settings={}) if with_batch else None
     make_chat(batch=batch, latency_ms=700)

@@ -148,7 +148,7 @@ def test_report_distinguishes_a_stall_from_a_deadline() -> None:
     assert all(report.perhaps_billed for report in bench.recorder.reports)
 
 
-def test_report_names_a_cancellation_that_came_from_the_client() -> None:
+def test_report_names_a_cancellation_that_the_model_client_raised() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [asyncio.CancelledError()] if n == 1 else whole(prompt)
 

@@ -1,4 +1,4 @@
-"""Tests of all calls of one batch: no item is lost or mixed up, and no call is made in vain."""
+"""Tests of all calls of one batch: no item is lost or mixed up, and no needless call is made."""
 
 import asyncio
 import json
@@ -289,7 +289,7 @@ def test_stream_that_never_ends_after_its_answers_frees_the_slot() -> None:
     assert bench.recorder.reports[0].error is None
 
 
-def test_cancellation_inside_the_client_is_a_failed_call() -> None:
+def test_cancellation_inside_the_model_client_is_a_failed_call() -> None:
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [asyncio.CancelledError()] if n == 1 else whole(prompt)
 

@@ -96,17 +96,17 @@ def test_high_retry_gets_the_slot_that_is_kept_for_high() -> None:
 
 
 @pytest.mark.parametrize("priority", [HIGH, LOW])
-def test_cancelled_waiter_releases_a_slot_that_was_just_assigned_to_it(priority: Priority) -> None:
+def test_cancelled_retry_releases_a_slot_that_was_just_assigned_to_it(priority: Priority) -> None:
     async def main() -> None:
         slots = CallSlots(4)
         while slots.may_start(priority):
             slots.take(priority)
         busy = slots.running
-        waiter = asyncio.create_task(slots.acquire(priority, target=0))
+        retry = asyncio.create_task(slots.acquire(priority, target=0))
         await asyncio.sleep(1)
         slots.release(priority)
-        waiter.cancel()
-        await asyncio.wait([waiter])
+        retry.cancel()
+        await asyncio.wait([retry])
         assert slots.running == busy - 1
         while slots.running > 0:
             slots.release(priority)
@@ -116,16 +116,16 @@ def test_cancelled_waiter_releases_a_slot_that_was_just_assigned_to_it(priority:
     run_virtual(main())
 
 
-def test_waiter_that_was_cancelled_before_its_turn_is_skipped() -> None:
+def test_retry_that_was_cancelled_before_its_turn_is_skipped() -> None:
     async def main() -> None:
         slots = CallSlots(1)
         slots.take(HIGH)
         gone = asyncio.create_task(slots.acquire(HIGH, target=0))
-        waiter = asyncio.create_task(slots.acquire(HIGH, target=1))
+        retry = asyncio.create_task(slots.acquire(HIGH, target=1))
         await asyncio.sleep(1)
         gone.cancel()
         slots.release(HIGH)
-        await waiter
+        await retry
         assert gone.cancelled()
         assert slots.running == 1
 

@@ -164,7 +164,7 @@ def test_column_of_a_day_links_to_the_rows_of_that_day(client):
 
 
 @pytest.mark.usefixtures("two_weeks")
-def test_reader_without_an_account_gets_only_links_that_open(client):
+def test_viewer_without_an_account_gets_only_links_that_open(client):
     page = client.get("/dashboard").text
     links = set(re.findall(r'"><a href="([^"]+)"', page))
     assert links

@@ -106,7 +106,7 @@ def test_both_pages_draw_the_timeline_and_link_to_its_parts(admin_client, record
         assert page.count("<td>2.000 s</td>") == 1
 
 
-def test_reader_without_an_account_gets_no_links_into_the_admin(client, settings, recorded):
+def test_viewer_without_an_account_gets_no_links_into_the_admin(client, settings, recorded):
     settings.API_ACCESS = "open"
     page = client.get(f"/batches/{recorded[0].pk}").text
     assert "/admin/chats/" not in page

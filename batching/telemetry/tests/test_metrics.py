@@ -85,7 +85,7 @@ async def test_time_before_a_call_slot_is_free_counts_as_added(harness: Harness)
     taken = [slots.take(Priority.HIGH) for _ in range(slots.total)]
     asking = asyncio.create_task(harness.ask())
     await wait_until(lambda: harness.runtime.gateway.depth(Priority.HIGH))
-    await asyncio.sleep(0.5)  # from its acceptance on; 0.2 s of it are its window
+    await asyncio.sleep(0.5)  # counted from acceptance; 0.2 s of it are the window
     for probe in taken:
         slots.release(Priority.HIGH, probe=probe)
     assert (await asking).status_code == 200
@@ -150,7 +150,9 @@ async def test_queue_and_waiting_clients_are_shown_while_they_wait(harness: Harn
     assert seen.sum("llmbatch_requests_total", lane="LOW", outcome="cancelled") == 3
 
 
-async def test_request_that_no_slot_became_free_for_is_counted_once(harness: Harness) -> None:
+async def test_request_that_expired_before_a_slot_was_free_is_counted_once(
+    harness: Harness,
+) -> None:
     before = await scrape(harness)
     slots = harness.runtime.consumer.dispatcher.slots
     for _ in range(slots.total):
