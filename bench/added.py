@@ -1,4 +1,4 @@
-"""The time that the gateway adds to its window and the model's own time."""
+"""The time that the gateway adds to the window and to the model's own time."""
 
 from bench.processes import GatewayProcess, gateway, hello_server, model_service, run_load
 from bench.tables import count_failures, milliseconds, percentile, print_note, print_table

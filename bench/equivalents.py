@@ -1,4 +1,4 @@
-"""Mutants that no test can kill, because the changed program behaves the same."""
+"""Mutants that no test can notice, because the changed program behaves the same."""
 
 import re
 

@@ -64,7 +64,7 @@ def measure_fleet() -> None:
 
 
 def _compare_throughput() -> None:
-    """Alternates the setups in each round, because the other load on the machine changes."""
+    """Measures all setups in each round, because the other load on the machine changes."""
     rows, rounds = [], [[_saturate_setup(count) for count in range(3)] for _ in range(ROUNDS)]
     for count, label in enumerate(SETUPS):
         ratios = sorted(measured[count][0] / measured[0][0] for measured in rounds)
@@ -156,7 +156,7 @@ async def _time_layer(layer, size: int) -> tuple[float, float]:
 
     channel = f"bench.{uuid.uuid4().hex}"
     receiving = asyncio.create_task(layer.receive(channel))
-    await asyncio.sleep(0.5)  # Lets the subscription begin.
+    await asyncio.sleep(0.5)  # Gives the subscription time to begin.
     await layer.send(channel, {"type": "ready"})
     await asyncio.wait_for(receiving, 5)
     items = [_make_item(number) for number in range(size)]

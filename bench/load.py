@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 @dataclass(slots=True)
 class Result:
-    """`latencies` in seconds and HTTP `statuses`, both by the request's number."""
+    """`latencies` in seconds, and HTTP `statuses`, in the order of the requests."""
 
     latencies: dict[int, float] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Load:
         self._idle.append((reader, writer))
 
     async def offer(self, *, rate: float, seconds: float) -> None:
-        """An open loop: requests start on the clock, whether or not earlier ones were answered."""
+        """An open loop: requests start at fixed times, even if earlier ones were not answered."""
         began, tasks = time.perf_counter(), []
         for number in range(int(rate * seconds)):
             delay = began + number / rate - time.perf_counter()
@@ -60,7 +60,7 @@ class Load:
         self.result.duration = time.perf_counter() - began
 
     async def saturate(self, *, clients: int, seconds: float) -> None:
-        """A closed loop: each client sends its next request when it has its answer."""
+        """A closed loop: each client sends its next request when it has received its answer."""
         began, numbers = time.perf_counter(), iter(range(10**9))
 
         async def keep_sending() -> None:

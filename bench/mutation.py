@@ -37,7 +37,7 @@ FILES = [
     "lanes",
     "dispatcher",
 ]
-# Examples of each property test: so few that a run takes minutes.
+# Examples of each property test: few, so that a run takes minutes.
 EXAMPLES = 25
 WORKERS = 2
 SURVIVED = ("survived", "no tests")
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def copy_engine(folder: Path, files: list[str]) -> None:
-    """Copies only the engine and its tests: without Django each worker starts at once."""
+    """Copies only the engine and its tests, because workers start faster without Django."""
     shutil.copytree(ROOT / ENGINE, folder / ENGINE, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "batching/__init__.py").touch()
     for test in (folder / ENGINE / "tests").glob("*.py"):

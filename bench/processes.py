@@ -151,7 +151,7 @@ def migrate(variables: dict[str, str]) -> None:
 
 
 def find_missing_service() -> str:
-    """Describes the service that does not answer; "" if both answer."""
+    """Names the service that does not answer; "" if both answer."""
     import psycopg
     import redis
 
@@ -240,7 +240,7 @@ def fleet(
     workers: int,
     **environment: str,
 ) -> Iterator[FleetProcesses]:
-    """Processes over a database of their own; the workers are named as in `WORKERS`."""
+    """Starts a fleet with its own database; the workers are named as in `WORKERS`."""
     with (
         tempfile.TemporaryDirectory() as folder,
         postgres_database(POSTGRES) as database,

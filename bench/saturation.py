@@ -87,7 +87,7 @@ def _saturate_hello() -> tuple[float, float]:
 
 @contextmanager
 def _machine_cpu():
-    """The share of all cores that was busy inside the block, as the list's only member."""
+    """Yields a list that will hold the share of all cores that was busy inside the block."""
     shares: list[float] = []
     idle, began = psutil.cpu_times().idle, time.perf_counter()
     yield shares

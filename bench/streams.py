@@ -60,7 +60,7 @@ def _describe(label: str, ages: Ages) -> list[object]:
 
 
 async def _offer(url: str, *, rate: int) -> Ages:
-    """Starts streams on the clock: an open loop."""
+    """Starts streams at fixed times: an open loop."""
     ages, tasks, began = Ages(), [], time.monotonic()
     for number in range(int(rate * SECONDS)):
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not exceed."""
+    """Returns the smallest value that at least `share` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 

@@ -13,7 +13,7 @@ from llmbatch.tests.fixtures.model_server import ModelServer
 from settings_app.models import Lane, Priority
 from settings_app.snapshot import refresh_snapshot
 
-# Only a hang takes longer, however slow the machine is.
+# Even on a slow machine, only a hang takes longer.
 LIMIT_S = 30.0
 
 

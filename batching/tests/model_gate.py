@@ -1,4 +1,4 @@
-"""A model that goes on writing only when the test lets it, however slow the machine is."""
+"""A model that continues to write only when the test permits it, on any machine."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The admin shows chats, batches, calls and days, and lets nobody change them."""
+"""The admin shows chats, batches, calls and days, and permits no change of them."""
 
 import pytest
 from django.db import connection

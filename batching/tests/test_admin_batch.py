@@ -134,7 +134,7 @@ def test_very_long_text_is_cut_on_the_batch_page_with_a_note():
 
 
 @pytest.mark.parametrize("name", ["batching_batch", "batching_modelcall", "chats_chat"])
-def test_records_are_found_by_number_and_nonsense_finds_nothing(admin_client, stored_batch, name):
+def test_records_are_found_by_number_and_other_text_finds_nothing(admin_client, stored_batch, name):
     batch, first, _, combined, _ = stored_batch
     pk = {"batching_batch": batch, "batching_modelcall": combined, "chats_chat": first}[name].pk
     page = reverse(f"admin:{name}_change", args=[pk])

@@ -187,7 +187,7 @@ async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
     assert len(harness.runtime.gateway.waiters) == 0
 
 
-async def test_change_of_the_wall_clock_delays_no_request(
+async def test_changed_wall_clock_delays_no_request(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datetime as real

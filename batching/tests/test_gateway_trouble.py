@@ -221,7 +221,7 @@ async def test_request_that_the_database_refuses_gets_503_and_is_not_stored(
     assert harness.runtime.gateway.depth(Priority.HIGH) == 0
 
 
-async def test_claim_that_fails_is_made_again(
+async def test_claim_that_fails_is_repeated(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.db import OperationalError

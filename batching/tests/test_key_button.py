@@ -18,7 +18,7 @@ def _key(settings):
 
 
 class AskedModel:
-    """Replaces the runtime and its model; the test of the key returns `trouble`."""
+    """Replaces the runtime and its model; testing the key returns `trouble`."""
 
     def __init__(self, trouble: str) -> None:
         self.trouble = trouble

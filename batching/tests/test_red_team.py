@@ -1,7 +1,7 @@
 """Known attacks on combined calls, through the whole gateway.
 
-The model server acts as a model that obeys the attacker. The tests do not say how often a real
-model would.
+The model server acts as a model that obeys the attacker. How often a real model would obey is not
+tested.
 """
 
 import asyncio

@@ -58,7 +58,7 @@ FRAMEWORK_ERRORS = [
 
 
 def read(response: HttpResponse) -> dict[str, Any]:
-    """Returns the document after it has checked the form."""
+    """Checks the form of the error document and returns it."""
     assert response["Content-Type"] == "application/json"
     document = json.loads(response.content)
     assert isinstance(document["detail"], str)
@@ -81,7 +81,7 @@ def test_engine_error_has_its_status_and_code_and_its_docstring_as_detail(name: 
     assert actual == ENGINE_ERRORS[name]
 
 
-def test_detail_and_wait_of_an_error_override_those_of_its_class() -> None:
+def test_detail_and_retry_time_of_an_error_override_those_of_its_class() -> None:
     response = handle_exception(engine_errors.QueueFull("2000 wait.", retry_after_s=12.4))
     assert read(response)["detail"] == "2000 wait."
     assert response["Retry-After"] == "12"

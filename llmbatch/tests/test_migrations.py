@@ -18,19 +18,19 @@ from llmbatch.tests.fixtures.fleet import explain_missing
 pytestmark = pytest.mark.django_db
 
 
-def test_database_of_this_version_is_taken():
+def test_database_of_this_version_is_accepted():
     demand_migrations()
 
 
 @pytest.mark.parametrize("command", ["serve", "batchworker"])
-def test_older_database_is_refused_with_the_way_out(settings, command):
+def test_older_database_is_refused_with_the_command_that_helps(settings, command):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     MigrationRecorder.Migration.objects.filter(app="batching", name__gte="0002").delete()
     with pytest.raises(CommandError, match=r"batching\.0002_plain_names.*manage\.py migrate"):
         call_command(command)
 
 
-def test_database_that_is_away_is_waited_for(monkeypatch):
+def test_process_waits_for_an_unreachable_database(monkeypatch):
     def fail(recorder: MigrationRecorder) -> None:
         raise OperationalError
 

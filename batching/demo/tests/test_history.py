@@ -1,4 +1,4 @@
-"""The demo history before it is stored: exact in number, in order, and believable."""
+"""The demo history before it is stored: the exact number, the order, and plausible values."""
 
 import random
 from collections import Counter

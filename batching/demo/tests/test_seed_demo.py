@@ -178,7 +178,7 @@ def test_command_refuses_wrong_arguments(arguments: list[str]) -> None:
     assert Chat.objects.count() == 0
 
 
-def test_command_warns_of_a_retention_that_deletes_some_of_it() -> None:
+def test_command_warns_if_the_retention_would_delete_some_rows() -> None:
     assert "older than 90 days" not in run_seed("--chats", "10")
     assert "older than 90 days" in run_seed("--chats", "10", "--weeks", "14")
 

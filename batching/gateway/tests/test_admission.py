@@ -44,7 +44,7 @@ def _key(settings: Any) -> None:
 
 @pytest.mark.django_db
 def test_request_is_refused_as_soon_as_its_estimate_exceeds_its_deadline() -> None:
-    # HIGH waits 30.5 s; four slots of six take 24 requests in 10 s: the third round ends at 30.2 s.
+    # HIGH waits for 30.5 s. Four slots of six requests take 24 in 10 s, so round 3 ends at 30.2 s.
     admit(SLOTS, depth=71)
     error = refusal(SLOTS, depth=72)
     assert isinstance(error, QueueFull)
@@ -54,13 +54,13 @@ def test_request_is_refused_as_soon_as_its_estimate_exceeds_its_deadline() -> No
 
 @pytest.mark.django_db
 def test_other_lanes_have_the_slots_that_are_not_reserved() -> None:
-    # MEDIUM waits 32 s; three slots of four take 12 requests in 10 s.
+    # MEDIUM waits for 32 s. Three slots of four requests take 12 in 10 s.
     admit(SLOTS, depth=35, priority=Priority.MEDIUM)
     assert refusal(SLOTS, depth=36, priority=Priority.MEDIUM).code == "queue_full"
 
 
 @pytest.mark.django_db
-def test_shorter_timeout_counts_and_an_async_request_waits_long() -> None:
+def test_shorter_timeout_limits_the_wait_and_an_async_request_waits_longer() -> None:
     admit(SLOTS, depth=24)
     assert refusal(SLOTS, depth=24, timeout_s=15.0).code == "queue_full"
     admit(SLOTS, depth=5000, respond_async=True)
@@ -79,7 +79,7 @@ def test_short_timeout_is_accepted_on_an_empty_queue() -> None:
 
 
 @pytest.mark.django_db
-def test_request_that_cannot_outwait_a_failing_service_is_refused() -> None:
+def test_request_that_must_end_before_the_breakers_pause_is_refused() -> None:
     first = Capacity(slots=4, reserve=1, paused_s=1.0)
     admit(first)
     long = Capacity(slots=4, reserve=1, paused_s=40.0)
@@ -163,7 +163,7 @@ async def open_breaker(harness: Harness) -> None:
     assert codes == {"upstream_unavailable"}
 
 
-async def test_failing_service_is_only_probed_and_refusals_say_when_to_retry(
+async def test_failing_service_is_only_probed_and_refusals_have_a_retry_time(
     harness: Harness, script: Service
 ) -> None:
     began = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""A waiter receives only what concerns its own request, and knows whether it is queued."""
+"""A waiter receives only messages about its own request, and knows whether it is queued."""
 
 import asyncio
 from typing import Any
@@ -70,7 +70,7 @@ async def test_refused_waiters_get_the_error_and_an_answered_one_keeps_its_answe
 # --- generations ---------------------------------------------------------------------------------
 
 
-async def test_reading_a_row_ends_only_the_waits_that_began_before(
+async def test_reading_a_row_ends_only_waits_that_began_before_the_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(gateway, "REREAD_INTERVAL_S", 0.001)
@@ -152,7 +152,7 @@ async def test_deltas_of_an_earlier_call_and_of_no_waiter_are_ignored() -> None:
     assert list(waiters._partial_texts) == [1]
 
 
-async def test_ten_thousand_late_answers_leave_nothing_behind() -> None:
+async def test_ten_thousand_late_answers_use_no_memory() -> None:
     waiters = Waiters()
     for chat_id in range(10_000):
         waiters.deliver(chat_id, {"answer": {"text": "late"}})

@@ -1,4 +1,4 @@
-"""Which parts and tasks a process has, by what it is started for."""
+"""Which parts and tasks a web process, a worker and a solo process have."""
 
 import asyncio
 from collections.abc import AsyncIterator

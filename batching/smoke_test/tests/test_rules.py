@@ -1,4 +1,4 @@
-"""The checks of the smoke test: each violation has exactly one finding, a good run has none."""
+"""The checks of the smoke test: one finding for each violation, none for a run without one."""
 
 from dataclasses import replace
 from typing import Any
@@ -121,7 +121,7 @@ def test_swapped_texts_are_found_and_a_disobedient_model_is_not() -> None:
 
 
 def test_busy_gateway_may_leave_requests_behind_that_just_arrived() -> None:
-    """Full batches that took 0.2 s to leave show how far behind it was with its requests."""
+    """The full batches left 0.2 s late, so the gateway was that far behind."""
     full = batch("HIGH", 6, 1, queue_ms=206)
     rest = batch("HIGH", 4, 2, queue_ms=273) + batch("HIGH", 1, 3, accepted=100.03, queue_ms=260)
     assert check_batches(full + rest, RULES) == []
@@ -129,7 +129,7 @@ def test_busy_gateway_may_leave_requests_behind_that_just_arrived() -> None:
 
 
 def test_waiting_for_a_call_slot_is_not_late() -> None:
-    """The second left when the call of the first had ended; the third well after that."""
+    """The second batch left when the call of the first ended, the third long after that."""
     first = batch("HIGH", 6, 1, latency_ms=1500)
     second = batch("HIGH", 6, 2, queue_ms=1510)
     assert check_batches(first + second, RULES) == []

@@ -44,7 +44,7 @@ async def guard_at_once(monkeypatch, harness):
 
 
 async def outcome(**connection) -> str:
-    """The code of the first frame, or that of a refused handshake."""
+    """Returns the code of the first frame or of the refused handshake."""
     async with connected(**connection) as client:
         if not client.accepted:
             return "403"

@@ -1,4 +1,4 @@
-"""The bound of a body, announced or not."""
+"""The limit of a body's size, with and without a Content-Length."""
 
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ async def test_larger_body_is_413_on_the_async_handler_too(async_client: AsyncCl
 
 
 @pytest.mark.django_db
-def test_pages_have_bounds_of_their_own(client: Client) -> None:
+def test_pages_accept_larger_bodies(client: Client) -> None:
     response = client.post("/admin/login/", b" " * 1_000_001, "application/x-www-form-urlencoded")
     assert response.status_code == 200
 
@@ -62,26 +62,26 @@ async def patch_in_chunks(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_chunked_body_is_read_though_it_has_no_length() -> None:
+async def test_chunked_body_is_read() -> None:
     status = await patch_in_chunks([b'{"model": ', b'"in-chunks"}'])
     assert (await read_model()) == "in-chunks"
     assert status == 200
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_chunked_body_over_the_bound_is_413() -> None:
+async def test_chunked_body_over_the_limit_is_413() -> None:
     before = await read_model()
     status = await patch_in_chunks([b'{"model": "x"}', *[b" " * 100_000] * 11])
     assert (await read_model()) == before
     assert status == 413
 
 
-async def test_chunked_body_over_the_bound_is_413_where_nobody_reads_it() -> None:
+async def test_chunked_body_over_the_limit_is_413_at_an_unknown_path() -> None:
     assert await patch_in_chunks([b" " * 100_000] * 11, path="/v1/nothing") == 413
 
 
 class KeepingView(APIView):
-    """Keeps what it was sent."""
+    """Records the bodies that it receives."""
 
     bodies: ClassVar[list[Any]] = []
 
@@ -90,7 +90,7 @@ class KeepingView(APIView):
         return HttpResponse(status=204)
 
 
-async def test_chunked_body_is_read_on_the_lean_path_too() -> None:
+async def test_chunked_body_is_read_by_async_views_too() -> None:
     KeepingView.bodies.clear()
     application = AsyncViewApplication({"/v1/kept": KeepingView.as_view()})
     status = await patch_in_chunks([b'{"a": ', b"[1]}"], path="/v1/kept", application=application)

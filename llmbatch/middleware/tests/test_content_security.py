@@ -1,4 +1,4 @@
-"""The headers that bind a browser, and pages that keep to them."""
+"""The security headers of pages, and pages that obey them."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def admin_pages() -> list[str]:
     return [*pages, *(reverse(f"admin:{name}") for name in lists)]
 
 
-def test_policy_says_what_it_should():
+def test_policy_allows_own_files_only():
     allowed = dict(part.split(" ", 1) for part in CONTENT_SECURITY_POLICY.split("; "))
     assert allowed == {
         "default-src": "'none'",
@@ -59,7 +59,7 @@ def test_every_page_has_the_headers(client, settings, path):
     assert response["Referrer-Policy"] == "same-origin"
 
 
-def test_admin_pages_keep_to_the_policy(staff):
+def test_admin_pages_obey_the_policy(staff):
     pages = admin_pages()
     assert len(pages) > 12
     for page in pages:
@@ -70,7 +70,7 @@ def test_admin_pages_keep_to_the_policy(staff):
             assert not pattern.search(response.text), (page, pattern)
 
 
-def test_own_templates_have_nothing_inline():
+def test_own_templates_have_no_inline_script_or_style():
     for template in Path(configured.BASE_DIR, "templates").rglob("*.html"):
         text = template.read_text()
         assert not INLINE.search(text), template
@@ -86,7 +86,7 @@ def test_json_has_no_policy(client, settings):
         assert response["X-Content-Type-Options"] == "nosniff"
 
 
-def test_explanations_under_debug_keep_their_style(client, settings):
+def test_error_pages_under_debug_keep_their_style(client, settings):
     settings.DEBUG = True
     response = client.get("/nothing")
     assert "<style" in response.text
@@ -103,7 +103,7 @@ async def test_middleware_stays_on_the_event_loop():
     assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
 
 
-async def test_policy_comes_through_the_async_handler(settings):
+async def test_async_handler_sends_the_policy(settings):
     settings.API_ACCESS = "open"
     response = await AsyncClient().get("/admin/login/")
     assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY

@@ -15,7 +15,7 @@ from llmbatch.urls import urlpatterns as product_urls
 
 
 def read_code(response: HttpResponse) -> str:
-    """Returns the error code after it has checked the form."""
+    """Checks the form of the error and returns its code."""
     assert response["Content-Type"] == "application/json"
     document = json.loads(response.content)
     assert set(document) - {"errors"} == {"detail", "code"}

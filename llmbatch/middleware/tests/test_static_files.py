@@ -33,7 +33,7 @@ def source_text() -> str:
 
 
 async def fetch(path: str, **headers: str) -> httpx2.Response:
-    """Through the handler that the server uses."""
+    """Requests the path from the handler that the server uses."""
     handler = ASGIHandler()
     transport = httpx2.ASGITransport(app=handler)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -41,7 +41,7 @@ async def fetch(path: str, **headers: str) -> httpx2.Response:
 
 
 @pytest.mark.parametrize("debug", [True, False])
-async def test_files_are_served_without_having_been_collected(settings, tmp_path, debug):
+async def test_files_are_served_before_they_are_collected(settings, tmp_path, debug):
     settings.STATIC_ROOT = tmp_path / "nothing"
     settings.DEBUG = settings.WHITENOISE_AUTOREFRESH = debug
     response = await fetch(f"/static/{CSS}")
@@ -57,7 +57,7 @@ def test_pages_name_plain_files_before_they_are_collected(client, settings, tmp_
     assert f'href="/static/{CSS}"' in client.get("/dashboard").text
 
 
-async def test_collected_files_are_compressed_and_kept_for_good(collected):
+async def test_collected_files_are_compressed_and_cached_for_years(collected):
     [hashed] = collected.glob("llmbatch/pages.*.css")
     response = await fetch(f"/static/llmbatch/{hashed.name}", **{"accept-encoding": "gzip"})
     assert response.text == source_text()

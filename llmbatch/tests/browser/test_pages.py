@@ -47,7 +47,7 @@ ADMIN_PAGES = [
 ]
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
-# Pages that look in the dark theme like others that are checked there.
+# Pages that are not checked in the dark theme, because others there look the same.
 SAME_IN_THE_DARK = {path for path in ADMIN_PAGES if "/batching/" in path or "/add/" in path} | {
     "/admin/settings_app/apiclient/",
     "/admin/axes/accessattempt/",

@@ -202,7 +202,7 @@ def database() -> Iterator[str]:
 class TestHealthOfAWorker:
     pytestmark = fleet_marks()
 
-    def test_is_what_it_reported_under_its_name(
+    def test_depends_on_the_last_report_of_the_worker(
         self, database: str, owner: str, silent_s: int, healthy: bool
     ) -> None:
         row = (f"{owner}#inbox.0123456789abcdef", silent_s)
@@ -221,7 +221,7 @@ class TestHealthOfAWorker:
         assert done.stderr == b""
 
 
-def test_worker_is_healthy_for_longer_than_web_processes_rely_on_it() -> None:
+def test_silent_worker_is_left_out_before_it_is_unhealthy() -> None:
     code = SERVICES["worker1"]["healthcheck"]["test"][-1]
     [silent_s] = re.findall(r"interval '(\d+) s'", code)
     assert int(silent_s) > ALIVE_S

@@ -74,7 +74,7 @@ def test_written_folders_are_volumes(service: dict[str, Any]) -> None:
     assert set(mounts) <= set(service["named"])
 
 
-def test_every_variable_of_the_settings_reaches_the_container(service: dict[str, Any]) -> None:
+def test_compose_passes_every_variable_of_the_settings(service: dict[str, Any]) -> None:
     assert set(service["environment"]) == variables() - {"LOG_DIR"}
     given = {name for name, value in service["environment"].items() if value is not None}
     assert given == SET_BY_THE_IMAGE - {"LOG_DIR"}

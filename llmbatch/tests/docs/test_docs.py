@@ -65,7 +65,7 @@ def test_promtool_accepts_the_alerts() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_and_names_of_files_lead_to_files(document: Path) -> None:
+def test_linked_and_named_files_exist(document: Path) -> None:
     text = document.read_text()
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
     missing = [link for link in links if not (document.parent / link).exists()]

@@ -28,7 +28,7 @@ Run = Callable[..., str]
 
 
 def find_block(name: str) -> str:
-    """Returns the commands below `<!-- name -->`."""
+    """Returns the commands after `<!-- name -->`."""
     [block] = re.findall(rf"<!-- {name} -->\n```sh\n(.*?)```", TEXT, re.S)
     return block
 

@@ -42,7 +42,7 @@ async def test_two_workers_form_no_early_batch_and_mix_up_no_answers(clients: Cl
 
 
 async def until_all_take_part(clients: Clients, *, workers: int) -> None:
-    """Sends requests until every worker has run a batch, which a slow one may not have done yet."""
+    """Sends requests until every worker has run a batch; a slow one needs more of them."""
     async with asyncio.timeout(PATIENCE_S):
         while len(clients.fleet.query("SELECT DISTINCT owner FROM batching_batch")) < workers:
             await asyncio.gather(*(clients.ask("One more.") for _ in range(24)))

@@ -37,7 +37,7 @@ async def until_ready(clients: Clients, status: int) -> dict[str, str]:
 
 
 def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, None]]:
-    """Asserts 503 for a key that no web process has cached, because nobody can look it up."""
+    """Asserts 503 for a key that no web process has cached: it cannot be looked up now."""
     bearer = {"Authorization": f"Bearer {key}"}
 
     async def refuse(path: str) -> None:
@@ -57,7 +57,7 @@ def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, N
     return [refuse_socket(), *(refuse(path) for path in paths)]
 
 
-async def test_postgres_restart_rejects_new_requests_and_keeps_waiting_ones(
+async def test_postgres_restart_refuses_new_requests_and_keeps_waiting_ones(
     fleet_model: ModelThread, tmp_path: Path
 ) -> None:
     prompts = [f"[[fault:slow:1]] waiting {index}" for index in range(6)]
@@ -149,7 +149,7 @@ async def test_web_process_is_ready_only_with_a_worker(clients: Clients) -> None
 
 
 async def test_both_web_processes_enforce_the_bound_of_one_queue(clients: Clients) -> None:
-    """There is no worker at first, so nothing leaves the queue."""
+    """At first there is no worker, so no request leaves the queue."""
     await set_workers(clients)
     before = (await clients.get("/v1/settings")).json()["low_priority"]["max_queue"]
     changed = await clients.patch("/v1/settings", {"low_priority": {"max_queue": 12}})

@@ -1,4 +1,4 @@
-"""Server-sent events over real sockets: many readers, retries, dying workers and SIGTERM."""
+"""Server-sent events over real sockets: many clients, retries, killed workers and SIGTERM."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ def make_client() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(timeout=300, limits=httpx2.Limits(max_connections=500))
 
 
-async def test_each_of_two_hundred_readers_receives_its_whole_answer(
+async def test_each_of_two_hundred_clients_receives_its_whole_answer(
     model: ModelThread, server: Server
 ) -> None:
     model.set_pace(Pace(total_s=1.0))
@@ -74,7 +74,7 @@ async def test_text_arrives_while_the_model_writes(model: ModelThread, server: S
     assert reading.times[-1] - reading.times[0] > 1.0, "a reply of five seconds arrives over time"
 
 
-async def test_reader_that_disconnects_in_the_queue_causes_no_call(
+async def test_client_that_disconnects_in_the_queue_causes_no_call(
     model: ModelThread, server: Server
 ) -> None:
     body = {"username": "ann", "prompt": "Why?", "priority": "LOW", "request_id": "r-1"}
@@ -118,7 +118,7 @@ async def _drain_streams(model: ModelThread, server: Server) -> None:
 class TestFleet:
     pytestmark = fleet_marks()
 
-    async def test_readers_at_both_web_processes_receive_deltas(self, clients: Clients) -> None:
+    async def test_clients_of_both_web_processes_receive_deltas(self, clients: Clients) -> None:
         clients.server.set_pace(Pace(total_s=1.0))
         await set_workers(clients, "one", "two")
         prompts = [f"question {index} [[words:{200 + index}]]" for index in range(24)]
@@ -132,7 +132,7 @@ class TestFleet:
         assert sum(len(reading.events) for reading in readings) > 3 * 24, "in pieces"
         assert "restart" not in {event["type"] for r in readings for event in r.events}
 
-    async def test_death_of_a_worker_restarts_the_stream_of_its_reader(
+    async def test_killed_worker_restarts_the_streams_of_its_requests(
         self, clients: Clients
     ) -> None:
         clients.server.set_pace(Pace(total_s=20.0))

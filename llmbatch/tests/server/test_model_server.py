@@ -32,7 +32,7 @@ def mark(name: str) -> dict[str, str]:
     return PROMPTS | {"1_m8zt": f"[[fault:{name}]] {PROMPTS['1_m8zt']}"}
 
 
-async def test_the_server_says_what_the_transport_says(server):
+async def test_server_replies_as_the_transport_does(server):
     over_http = await ask_at(server.url, PROMPTS)
     inside = await ask(make_client(transport=SimulatedTransport(Responder(pace=AT_ONCE))), PROMPTS)
     assert over_http.error is None
@@ -41,13 +41,13 @@ async def test_the_server_says_what_the_transport_says(server):
     assert all(answer.startswith(MARK) for answer in over_http.answers.values())
 
 
-async def test_a_prefix_in_the_base_url_changes_nothing(server):
+async def test_prefix_in_the_base_url_changes_no_answer(server):
     outcome = await ask_at(f"{server.url}/some/proxy", PROMPTS)
     assert [*outcome.answers] == [*PROMPTS]
     assert server.calls[0].path.startswith("/some/proxy/v1beta/models/")
 
 
-async def test_a_connection_serves_many_calls(server):
+async def test_one_connection_serves_many_calls(server):
     async with connect(server.url) as client:
         for _ in range(5):
             assert (await ask(client, PROMPTS)).error is None
@@ -72,7 +72,7 @@ async def test_a_connection_serves_many_calls(server):
         ("broken-event", ValueError),
     ],
 )
-async def test_the_connection_fails_as_the_marker_says(server, name, kind):
+async def test_connection_fails_as_the_marker_requests(server, name, kind):
     timeout_s = 1.5 if kind is httpx2.ReadTimeout else 60.0
     outcome = await ask_at(server.url, mark(name), timeout_s=timeout_s)
     assert isinstance(outcome.error, kind), outcome.error
@@ -80,14 +80,14 @@ async def test_the_connection_fails_as_the_marker_says(server, name, kind):
 
 
 @pytest.mark.parametrize("name", ["reset-after", "hang-after", "no-finish-after"])
-async def test_what_came_before_the_fault_is_read(server, name):
+async def test_text_before_the_fault_is_received(server, name):
     outcome = await ask_at(server.url, mark(name), timeout_s=2.0 if "hang" in name else 60.0)
     assert f'"1_m8zt": "{MARK}' in outcome.text
     assert "2_p0ab" not in outcome.text
 
 
 @pytest.mark.parametrize("name", ["status-204", "status-302", "status-429", "status-502-html"])
-async def test_a_connection_outlives_a_status(server, name):
+async def test_connection_stays_open_after_an_error_status(server, name):
     async with connect(server.url) as client:
         failed = await ask(client, mark(name))
         fine = await ask(client, PROMPTS)
@@ -96,13 +96,13 @@ async def test_a_connection_outlives_a_status(server, name):
     assert server.connections == 1
 
 
-async def test_a_marker_with_a_number_ends_by_itself(server):
+async def test_marker_with_a_number_affects_only_so_many_calls(server):
     async with connect(server.url) as client:
         outcomes = [await ask(client, {"0_a": "[[fault:status-503:2]]"}) for _ in range(3)]
     assert [bool(outcome.error) for outcome in outcomes] == [True, True, False]
 
 
-async def test_a_client_that_goes_away_is_noticed(server):
+async def test_call_of_a_disconnected_client_is_abandoned(server):
     task = asyncio.create_task(ask_at(server.url, mark("hang-before-headers")))
     async with asyncio.timeout(60):
         await server.wait_for_calls(1)
@@ -112,7 +112,7 @@ async def test_a_client_that_goes_away_is_noticed(server):
     assert server.calls[0].state == "abandoned"
 
 
-async def test_calls_are_returned_and_forgotten(server):
+async def test_record_of_calls_can_be_read_and_deleted(server):
     async with connect(server.url, key="secret-key-1234") as client:
         await ask(client, PROMPTS)
     async with httpx2.AsyncClient(base_url=server.url, timeout=60) as client:
@@ -125,7 +125,7 @@ async def test_calls_are_returned_and_forgotten(server):
     assert (again["total"], again["calls"]) == (0, [])
 
 
-async def test_bytes_that_are_no_request_end_only_their_connection(server):
+async def test_bytes_that_are_not_http_end_only_their_connection(server):
     length = b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n"
     for junk in (b"\r\n\r\n", b"POST\r\n\r\n", length, b"a" * 99_000):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.split(":")[2]))
@@ -135,8 +135,8 @@ async def test_bytes_that_are_no_request_end_only_their_connection(server):
     assert (await ask_at(server.url, PROMPTS)).error is None
 
 
-async def test_many_calls_are_held_at_once():
-    """All of them must be there before the first reply ends, whatever the machine's pace."""
+async def test_many_calls_run_at_once():
+    """All of them arrive before the first reply ends, even on a slow machine."""
     everybody_came = asyncio.Event()
 
     def count(call) -> None:
@@ -156,7 +156,7 @@ async def test_many_calls_are_held_at_once():
         assert server.most_running > 100
 
 
-def test_a_process_of_its_own_prints_its_url_and_takes_the_given_time():
+def test_separate_process_prints_its_url_and_takes_the_given_time():
     with run_model_server("--model-time", "0.3", "--fault", "missing") as url:
         began = time.monotonic()
         outcome = asyncio.run(ask_at(url, PROMPTS))

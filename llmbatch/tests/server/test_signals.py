@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a process in order, even with running and queued requests."""
+"""SIGTERM and SIGINT end a process in an orderly way, even with running and queued requests."""
 
 import asyncio
 import json

@@ -44,7 +44,7 @@ def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def call(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command in this process, which saves the start of another."""
+    """Runs the command in this process, which is faster than starting another."""
     out, errors, code = StringIO(), "", 0
     try:
         call_command(command, *arguments, stdout=out)
@@ -139,7 +139,7 @@ class Keyless(Liar):
 
 
 class Stubborn(Liar):
-    """Lets its settings be read, but not changed."""
+    """Returns its settings, but ignores changes."""
 
     def do_PATCH(self) -> None:
         self._read()
@@ -268,7 +268,7 @@ def test_other_servers_are_reported_in_one_sentence() -> None:
     assert "make run" in done.stderr
 
 
-async def test_closed_gateway_asks_for_a_key(guarded_server: Server) -> None:
+async def test_gateway_with_restricted_access_needs_a_key(guarded_server: Server) -> None:
     server = guarded_server
     done = await run_beside("quick_batch_test", "--url", server.url)
     assert done.returncode == 1

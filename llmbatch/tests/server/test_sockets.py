@@ -120,7 +120,7 @@ async def test_flood_of_cancels_does_not_delay_other_clients(server: Server):
 
 
 async def test_burst_of_tiny_frames_does_not_delay_other_clients(server: Server):
-    """Frames that follow the close of their socket must not delay anybody either."""
+    """Frames that arrive after the close of their socket must not delay other clients either."""
     async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client:
         with contextlib.ExitStack() as stack:
             crowd = [stack.enter_context(connect_silent(server, "/ws/query")) for _ in range(8)]

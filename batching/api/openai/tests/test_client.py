@@ -50,7 +50,7 @@ async def test_completions_share_a_call_and_keep_their_own_answers(
     assert harness.server.sizes == [6]
 
 
-async def test_limit_cuts_an_answer_and_says_so(client: AsyncOpenAI) -> None:
+async def test_limit_cuts_an_answer_and_sets_the_finish_reason(client: AsyncOpenAI) -> None:
     whole = answer_prompt("[[words:300]]")
     answer = await ask(client, "[[words:300]]", max_completion_tokens=10)
     assert answer.choices[0].message.content == whole[:40]
@@ -96,7 +96,7 @@ async def test_bad_parameters_are_errors_that_the_client_knows(client: AsyncOpen
 async def test_client_does_not_retry_a_failed_request(
     harness: Harness, client: AsyncOpenAI, stream: bool
 ) -> None:
-    """Otherwise it would send the request twice more and pay for the model each time."""
+    """Otherwise it would send the request twice more, and the model would be paid each time."""
     with pytest.raises(openai.APIError) as failed:
         await ask(client, "[[fault:blocked]] Why?", stream=stream)
     assert failed.value.code == "blocked"
@@ -136,7 +136,7 @@ async def test_same_idempotency_key_is_sent_to_the_model_once(
         await ask(client, "Why not?", extra_headers=headers)
 
 
-async def test_client_in_a_browser_may_send_its_headers_and_read_the_gateways(
+async def test_client_in_a_browser_may_send_its_headers_and_read_those_of_the_gateway(
     harness: Harness, settings
 ) -> None:
     origin = "https://app.example"
