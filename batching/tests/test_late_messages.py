@@ -13,6 +13,7 @@ import pytest
 from batching.engine.deltas import TextDelta
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Planner, QueuedItem, Trigger
+from batching.gateway import gateway
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import delta_message, finished_message, parse_deltas, parse_finished
 from batching.store.cancellation import cancel_queued, expire_items
@@ -64,6 +65,8 @@ async def test_late_failure_message_does_not_end_a_request_sent_again(
             await send(channel, message)
 
     monkeypatch.setattr(harness.runtime.layer, "send", hold_first)
+    # Only the held message may answer the first request, not the look at overdue rows.
+    monkeypatch.setattr(gateway, "OVERDUE_S", 3600.0)
     prompt = "[[fault:blocked:1]] Why?"
     first = asyncio.create_task(harness.ask(prompt, request_id="r"))
     await wait_until(lambda: held)

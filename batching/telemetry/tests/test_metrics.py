@@ -12,6 +12,7 @@ import pytest
 from django.db import OperationalError
 from django.db.models import Sum
 
+from batching.api import views
 from batching.engine.errors import ERRORS_BY_CODE
 from batching.engine.lanes import Priority
 from batching.models import ModelCall
@@ -24,6 +25,12 @@ from settings_app.snapshot import refresh_snapshot
 
 ROOT = Path(__file__).resolve().parents[3]
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+
+@pytest.fixture(autouse=True)
+def _patient_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape on a busy machine waits for the database."""
+    monkeypatch.setattr(views, "METRICS_DATABASE_TIMEOUT_S", LIMIT_S)
 
 
 async def scrape(harness: Harness, *, minus: Scrape | None = None) -> Scrape:
