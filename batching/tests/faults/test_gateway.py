@@ -6,7 +6,7 @@ of the fault. All batches run at the same time.
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from typing import Any
 
 import httpx2
@@ -21,8 +21,10 @@ from settings_app.models import Priority
 
 SIZE = 6
 # A busy machine needs less time than this to send the requests of the faults that hang.
-HANG_LIMIT_S = 8.0
+HANG_LIMIT_S = 20.0
 PATIENCE_S = 120.0
+# So few faults at a time that a busy machine still serves each request in time.
+MAX_AT_ONCE = 34
 SHORT_WINDOWS = pytest.mark.parametrize("lanes", [{"window_s": 0.2, "latency_ms": 600_000}])
 
 # The error of the marked prompt if the fault lasts. Prompts with other faults get their answers.
@@ -43,7 +45,7 @@ LASTING = {
         as-list""",
     "truncated": "max-tokens max-tokens-at-once",
     "blocked": "safety recitation safety-at-once blocked blocked-prohibited blocked-unknown",
-    "timeout": "hang hang-in-the-middle hang-before-headers hang-headers slow-10 drip-slow",
+    "timeout": "hang hang-in-the-middle hang-before-headers hang-headers drip-slow",
 }
 # The SDK fails on these or not, depending on where the bytes are cut.
 EITHER = {"deep-nesting", "list-event"}
@@ -96,8 +98,14 @@ async def ask_batches(
         )
         return dict(zip(some, await asyncio.gather(*asked), strict=True))
 
+    async def ask_rest(rest: list[str]) -> dict[str, list[httpx2.Response]]:
+        parts = [
+            await ask_some(rest[i : i + MAX_AT_ONCE]) for i in range(0, len(rest), MAX_AT_ONCE)
+        ]
+        return dict(ChainMap(*parts))
+
     hanging = [name for name in names if CODES.get(name) == "timeout"]
-    replies = await ask_some([name for name in names if name not in hanging])
+    replies = await ask_rest([name for name in names if name not in hanging])
     # Few requests at a time: their own limits are short, and must be longer than their windows.
     await harness.change_lane(Priority.HIGH, window_s=HANG_LIMIT_S - 2)
     replies |= await ask_some(hanging, timeout_s=HANG_LIMIT_S)

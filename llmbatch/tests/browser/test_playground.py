@@ -33,14 +33,21 @@ HARD_PROMPT = 'It\'s "hard" \\ \\n $HOME `id` !! %s\n{n}: é 日本 🚀 </scrip
 # Records the states of the cards within the page, because they change quickly.
 WATCH = """() => {
   window.seen = [];
-  const note = ({ target }) => {
+  const note = ({ target, oldValue }) => {
     const where = target.closest(".batch") ? " in a batch" : "";
+    // A busy browser reports several changes at once: the earlier states are the old values.
+    if (oldValue) window.seen.push(oldValue + where);
     if (target.dataset.state) window.seen.push(target.dataset.state + where);
     if (target.matches(".note")) window.seen.push(target.textContent);
   };
   new MutationObserver((changes) => changes.forEach(note)).observe(
     document.getElementById("rounds"),
-    { subtree: true, childList: true, attributeFilter: ["data-state"] },
+    {
+      subtree: true,
+      childList: true,
+      attributeFilter: ["data-state"],
+      attributeOldValue: true,
+    },
   );
 }"""
 

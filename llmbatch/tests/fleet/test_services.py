@@ -177,8 +177,8 @@ async def until_refused(clients: Clients, key: str, *, web: int) -> None:
 async def test_both_web_processes_share_the_rate_limit_of_a_key(clients: Clients) -> None:
     await set_workers(clients, "one")
     key = clients.fleet.manage("create_api_key", "program", "--per-minute", "10").strip()
-    replies = await asyncio.gather(*(clients.ask(f"q{i}", key=key) for i in range(50)))
-    assert Counter(reply.status_code for reply in replies) == {200: 10, 429: 40}
+    replies = await asyncio.gather(*(clients.ask(f"q{i}", key=key) for i in range(24)))
+    assert Counter(reply.status_code for reply in replies) == {200: 10, 429: 14}
     assert sum(clients.server.sizes) == 10
     revoke = "from settings_app.models import *; ApiKey.objects.update(revoked=True)"
     announce = "from settings_app.services import announce_change; announce_change()"
