@@ -106,8 +106,8 @@ async def ask_batches(
 
     hanging = [name for name in names if CODES.get(name) == "timeout"]
     replies = await ask_rest([name for name in names if name not in hanging])
-    # Few requests at a time: their own limits are short, and must be longer than their windows.
-    await harness.change_lane(Priority.HIGH, window_s=HANG_LIMIT_S - 2)
+    # Few requests at a time: their limits are short, and the estimated wait must be shorter.
+    await harness.change_lane(Priority.HIGH, window_s=6.0)
     replies |= await ask_some(hanging, timeout_s=HANG_LIMIT_S)
     await harness.settle()
     return replies

@@ -15,6 +15,8 @@ pytestmark = [*browser_marks(), pytest.mark.asyncio(loop_scope="session")]
 
 # The window of LOW is long enough to inspect the waiting requests.
 WINDOW = f"{PATIENT}; UPDATE settings_app_lane SET window_s = 12 WHERE priority = 0"
+# A page that lost its server tries again after pauses.
+LIVE_WITHIN_MS = 240_000
 # A script in the page, because a batch of the simulated model ends soon.
 FIRST_BATCH = """() => new Promise((found) => {
   const look = () => {
@@ -42,7 +44,7 @@ async def ask(server: Server, names: list[str], priority: str) -> None:
 
 async def open_live(server: Server, page: Page) -> None:
     await page.goto(f"{server.url}/live")
-    await expect(page.locator("#link")).to_have_text("Live")
+    await expect(page.locator("#link")).to_have_text("Live", timeout=LIVE_WITHIN_MS)
 
 
 async def test_page_shows_requests_wait_leave_and_end_and_survives_a_restart(
@@ -74,7 +76,7 @@ async def test_page_shows_requests_wait_leave_and_end_and_survives_a_restart(
         await expect(page.locator("#link")).to_contain_text("The page shows the state of")
         await expect(page.locator("#link-next")).to_contain_text("Reconnecting in")
         await asyncio.to_thread(simulated.start)
-        await expect(page.locator("#link")).to_have_text("Live")
+        await expect(page.locator("#link")).to_have_text("Live", timeout=LIVE_WITHIN_MS)
         asking = asyncio.create_task(ask(simulated, ["dora"] * 6, "HIGH"))
         await expect(page.locator("#outcomes")).to_contain_text("HIGH")
         await asking

@@ -111,7 +111,7 @@ async def test_second_signal_requeues_the_calls_of_a_worker_without_counting_the
     clients: Clients,
 ) -> None:
     await set_workers(clients, "one")
-    prompt = "[[fault:slow-10:1]] Why?"
+    prompt = "[[fault:hang:1]] Why?"
     asking = asyncio.create_task(clients.ask(prompt))
     await clients.server.wait_for_calls(1)
     clients.fleet.signal("one", signal.SIGTERM)
