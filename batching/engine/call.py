@@ -18,6 +18,7 @@ from batching.engine.retries import (
     timeout_failure,
 )
 from batching.engine.splitter import Splitter
+from batching.engine.tasks import is_being_cancelled
 from batching.engine.usage import TokenUsage, share_usage
 
 # Wait this long for the character after a closing quote; without it the quote may belong to the
@@ -150,13 +151,11 @@ class Call:
         except CallFailed as raised:
             failure = raised
         except asyncio.CancelledError:
-            task = asyncio.current_task()
             failure = broken_call_failure("it was cancelled")
             self._cancel_quote_timer()
-            if task is None or task.cancelling():
+            if is_being_cancelled():
                 self._complete_report(failure)
                 raise
-            # Nobody cancelled this task: the model client raised the error.
         for item in self._items:
             item.calling = False
         self._check_whole_reply()

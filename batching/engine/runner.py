@@ -15,6 +15,7 @@ from batching.engine.lanes import LaneRule
 from batching.engine.model import CallFailed, Model, Remedy
 from batching.engine.retries import backoff_s, find_final_error
 from batching.engine.slots import CallSlots
+from batching.engine.tasks import is_being_cancelled
 
 logger = logging.getLogger("batching")
 
@@ -77,7 +78,9 @@ class BatchRunner:
         """Answers or fails every item of the batch. The slot of the first call must be taken."""
         try:
             await self._run_call(batch, batch.items, batch.first_call, probe=batch.probe)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if is_being_cancelled():
+                raise
             logger.exception("A batch failed inside the gateway.", extra={"batch_id": batch.id})
             self._fail(batch, batch.items, UpstreamError("The gateway failed on this batch."))
         self._recorder.end_batch(batch)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from batching.engine.tasks import is_being_cancelled
+
 logger = logging.getLogger("batching")
 
 BACKOFF_BASE_S = 0.1
@@ -44,7 +46,9 @@ class Supervisor:
             try:
                 await body()
                 reason = "it ended"
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if is_being_cancelled():
+                    raise
                 reason = type(error).__name__
                 logger.exception("Task %s failed and will be started again.", name)
             self.failures[name] = reason

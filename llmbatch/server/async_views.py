@@ -21,6 +21,7 @@ from django.http.response import HttpResponseBase
 
 from batching.api.openai.responses import in_callers_form
 from batching.api.sse import EventStream
+from batching.engine.tasks import is_being_cancelled
 from batching.gateway.events import Event
 from llmbatch.errors import json_error
 
@@ -84,8 +85,10 @@ class AsyncViewApplication:
             return response
         except (SuspiciousOperation, UnicodeError) as error:
             refused = json_error(400, detail=str(error).partition("\n")[0])
-        except Exception:
-            # Without a response the client would wait until Daphne notices the failure.
+        except (Exception, asyncio.CancelledError):
+            if is_being_cancelled():
+                raise
+            # Without a response the client would wait for ever.
             logger.exception("A request failed.")
             refused = json_error(500)
         return in_callers_form(refused, scope["path"])
@@ -143,7 +146,9 @@ async def _end_with_error(events: AsyncGenerator[Event, None]) -> AsyncGenerator
     try:
         async for event in events:
             yield event
-    except Exception:
+    except (Exception, asyncio.CancelledError):
+        if is_being_cancelled():
+            raise
         logger.exception("An event stream failed.")
         yield {
             "type": "error",
