@@ -6,12 +6,16 @@ one lane and, where the scope of the lane demands it, belong to one client or us
 
 import enum
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, TokenBudget
 
 GroupKey = tuple[Priority, str]
+# A heap with fewer entries of ended items than this is not rebuilt.
+MIN_STALE = 64
+_Entry = TypeVar("_Entry")
 
 
 class Trigger(enum.StrEnum):
@@ -61,6 +65,18 @@ class Batch:
     probe: bool = False
 
 
+def _compact(heap: list[_Entry], live: Sized, keep: Callable[[_Entry], bool]) -> bool:
+    """Drops the entries of ended items once they outnumber the `live` ones; returns True if so.
+
+    Between two such runs at least as many items end as entries are dropped.
+    """
+    if len(heap) <= 2 * len(live) + MIN_STALE:
+        return False
+    heap[:] = set(filter(keep, heap))
+    heapq.heapify(heap)
+    return True
+
+
 class Group:
     """The waiting items that may share a batch, oldest first."""
 
@@ -82,6 +98,13 @@ class Group:
         del self.items[item.id]
         self.input_tokens -= item.input_tokens
         self.output_tokens -= item.output_tokens
+        _compact(self._ids, self.items, self.items.__contains__)
+        _compact(self._dues, self.items, self._waits)
+
+    def _waits(self, entry: tuple[float, int]) -> bool:
+        """Returns False for an entry of an ended item, or of an earlier generation of its id."""
+        item = self.items.get(entry[1])
+        return item is not None and item.due == entry[0]
 
     @property
     def oldest(self) -> QueuedItem:
@@ -92,8 +115,7 @@ class Group:
     @property
     def first_due(self) -> float:
         """The earliest due time; after a change of the settings it may not be the oldest item's."""
-        # If an id was used again, the entry of its earlier generation is still in the heap.
-        while (item := self.items.get(self._dues[0][1])) is None or item.due != self._dues[0][0]:
+        while not self._waits(self._dues[0]):
             heapq.heappop(self._dues)
         return self._dues[0][0]
 
@@ -134,7 +156,7 @@ class Planner:
         self._dues: list[tuple[float, int]] = []
         self._deadlines: list[tuple[float, int]] = []
         self._ready: dict[Priority, list[tuple[float, int, str]]] = {p: [] for p in Priority}
-        self._ready_keys: set[GroupKey] = set()
+        self._ready_names: dict[Priority, set[str]] = {p: set() for p in Priority}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -216,7 +238,7 @@ class Planner:
     def _form_batch(self, key: GroupKey, now: float) -> Batch:
         rule, group = self._rules[key[0]], self._groups[key]
         heapq.heappop(self._ready[key[0]])  # `take` found this group at the top of the heap.
-        self._ready_keys.discard(key)
+        self._ready_names[key[0]].discard(key[1])
         full = group.is_full(rule, self.budget)
         lateness = max(0.0, now - group.first_due)
         items = group.take(rule, self.budget)
@@ -239,9 +261,9 @@ class Planner:
         return item.priority, rule.group_of(item.client, item.username)
 
     def _mark_ready(self, key: GroupKey) -> None:
-        if key in self._ready_keys:
+        if key[1] in self._ready_names[key[0]]:
             return
-        self._ready_keys.add(key)
+        self._ready_names[key[0]].add(key[1])
         oldest = self._groups[key].oldest
         heapq.heappush(self._ready[key[0]], (oldest.target, oldest.id, key[1]))
 
@@ -258,7 +280,7 @@ class Planner:
                 heapq.heapreplace(ready, (oldest.target, oldest.id, name))
             else:
                 heapq.heappop(ready)
-                self._ready_keys.discard((priority, name))
+                self._ready_names[priority].discard(name)
         return None
 
     def _mark_due_groups(self, now: float) -> None:
@@ -277,3 +299,11 @@ class Planner:
             self.depths[item.priority] -= 1
         if not self._groups[key].items:
             del self._groups[key]
+        self._compact_heaps(key[0])
+
+    def _compact_heaps(self, lane: Priority) -> None:
+        items, groups, ready = self._items, self._groups, self._ready[lane]
+        _compact(self._dues, items, lambda e: e[1] in items and items[e[1]].due == e[0])
+        _compact(self._deadlines, items, lambda e: e[1] in items and items[e[1]].deadline == e[0])
+        if _compact(ready, groups, lambda entry: (lane, entry[2]) in groups):
+            self._ready_names[lane] = {name for *_, name in ready}

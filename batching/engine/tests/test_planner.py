@@ -1,8 +1,10 @@
 """Tests of when a batch leaves, how many items it holds, and in which order."""
 
+from dataclasses import replace
+
 import pytest
 
-from batching.engine.planner import Trigger
+from batching.engine.planner import MIN_STALE, Trigger
 from batching.engine.slots import CallSlots
 from batching.engine.tests.traces import (
     HIGH,
@@ -348,3 +350,56 @@ def test_thousands_of_waiting_requests_leave_in_order() -> None:
     ids = trace.push(HIGH, at=0, count=10_000)
     taken = [item for batch in trace.take_ids(40) for item in batch]
     assert taken == ids
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def count_entries(trace: Trace) -> int:
+    """The entries of every heap of the planner."""
+    planner = trace.planner
+    heaps = [planner._dues, planner._deadlines, *planner._ready.values()]
+    for group in planner._groups.values():
+        heaps += [group._ids, group._dues]
+    return sum(len(heap) for heap in heaps)
+
+
+def test_ended_requests_with_a_late_deadline_leave_no_entries() -> None:
+    """A request with `Prefer: respond-async` may wait for an hour."""
+    trace = Trace()
+    for number in range(10_000):
+        trace.push(HIGH, at=number, wait_s=3600)
+        assert len(trace.take(number + 0.2)) == 1
+    assert count_entries(trace) < 5 * MIN_STALE
+
+
+def test_cancelled_requests_behind_a_waiting_one_leave_no_entries() -> None:
+    trace = Trace(rules_with(LOW, window_s=3600.0, max_batch=3))
+    (first,) = trace.push(LOW, at=0, wait_s=7200)
+    for _ in range(10_000):
+        (gone,) = trace.push(LOW, at=1, wait_s=7200)
+        assert trace.planner.discard(gone)
+    assert count_entries(trace) < 6 * MIN_STALE
+    assert trace.take_ids(3600) == [[first]]
+
+
+def test_request_that_is_pushed_again_and_again_leaves_no_entries() -> None:
+    trace = Trace(rules_with(HIGH, window_s=3600.0))
+    trace.push(HIGH, at=0, wait_s=7200)
+    (again,) = trace.push(HIGH, at=0, wait_s=7200)
+    item = trace.planner._items[again]
+    for generation in range(10_000):
+        trace.planner.push(replace(item, due=3600 + generation, generation=generation + 1))
+    assert count_entries(trace) < 6 * MIN_STALE
+    assert trace.take_ids(3600) == [[1, 2]]
+
+
+def test_users_whose_requests_expired_without_a_free_slot_leave_no_entries() -> None:
+    trace = Trace(rules_with(HIGH, scope=Scope.USERNAME))
+    for number in range(10_000):
+        trace.push(HIGH, at=number, wait_s=0.5, username=f"user {number}")
+        assert trace.planner.take(number + 0.3, lambda _: False) is None
+        assert len(trace.planner.expire(number + 0.6)) == 1
+    assert count_entries(trace) < 6 * MIN_STALE
+    back = trace.push(HIGH, at=20_000, username="user 1")
+    assert trace.take_ids(20_001) == [back]
