@@ -15,7 +15,7 @@ from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, TokenBudge
 GroupKey = tuple[Priority, str]
 # A heap with fewer entries of ended items than this is not rebuilt.
 MIN_STALE = 64
-_Entry = TypeVar("_Entry")
+_Entry = TypeVar("_Entry", int, tuple[float, int], tuple[float, int, str])
 
 
 class Trigger(enum.StrEnum):
