@@ -86,7 +86,8 @@ class ModelCall(models.Model):
     """One call to the model. Its row is written before the call is made.
 
     `item_ids` are the chats of the call, in the order of its keys. Token counts are null until the
-    model reports them. `perhaps_billed` marks a call that broke off but may have been counted.
+    call ends; `estimated` marks counts that the model did not report at the end of its reply.
+    `perhaps_billed` marks a call that broke off but may have been counted.
     """
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="calls")
@@ -106,6 +107,7 @@ class ModelCall(models.Model):
     output_tokens = models.PositiveIntegerField(null=True)
     thoughts_tokens = models.PositiveIntegerField(null=True)
     cached_tokens = models.PositiveIntegerField(null=True)
+    estimated = models.BooleanField(default=False, help_text="its token counts are estimates")
     started_at = models.DateTimeField()
     first_token_ms = models.PositiveIntegerField(null=True)
     duration_ms = models.PositiveIntegerField(null=True)

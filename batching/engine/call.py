@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from batching.engine.deltas import DeltaReader, TextDelta
 from batching.engine.errors import GatewayError
-from batching.engine.lanes import estimate_tokens
 from batching.engine.leaks import AnswerCheck
 from batching.engine.model import CallFailed, Model, Piece
 from batching.engine.prompt import CombinedPrompt
@@ -19,7 +18,7 @@ from batching.engine.retries import (
 )
 from batching.engine.splitter import Splitter
 from batching.engine.tasks import is_being_cancelled
-from batching.engine.usage import TokenUsage, share_usage
+from batching.engine.usage import TokenUsage, UsageMeter
 
 # Wait this long for the character after a closing quote; without it the quote may belong to the
 # text.
@@ -27,6 +26,9 @@ QUOTE_WAIT_S = 0.25
 # The rest of a reply is read for at most this long after its last answer, because the token counts
 # come at the end.
 TAIL_S = 5.0
+# If the last answers arrive with the finish reason and the usage, wait this long for the end of the
+# reply: it shows that the usage is complete.
+END_WAIT_S = 0.1
 
 
 @dataclass(slots=True)
@@ -36,7 +38,7 @@ class BatchItem:
     `streamed`: the client reads the answer while it is written. `calling`: a call that counts among
     `attempts` has not ended. `called` is the time at which the first call began. The answer to
     an item with a `suspicion` failed a leak check; it is retried alone. `spent` is its share of the
-    calls that have ended.
+    calls that have ended, and `estimated` says that a part of it is an estimate.
     """
 
     id: int
@@ -52,11 +54,12 @@ class BatchItem:
     called: float | None = None
     suspicion: str = ""
     spent: TokenUsage = field(default_factory=TokenUsage)
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`estimated`: it was released before the model had reported the usage of the call."""
+    """`estimated`: it was released before the reply had ended, or no usage came with its end."""
 
     text: str
     finish_reason: str
@@ -74,7 +77,10 @@ class PreparedCall:
 
 @dataclass(slots=True)
 class CallReport:
-    """The result of a call. `shares` holds the share of each item in `usage`, by item id."""
+    """The result of a call. `shares` holds the share of each item in `usage`, by item id.
+
+    `estimated`: the reply broke off, or its end came without the usage.
+    """
 
     call: PreparedCall
     reply: str = ""
@@ -82,6 +88,7 @@ class CallReport:
     error: GatewayError | None = None
     perhaps_billed: bool = False
     usage: TokenUsage | None = None
+    estimated: bool = False
     shares: dict[int, TokenUsage] = field(default_factory=dict)
     first_token_s: float | None = None
     duration_s: float = 0.0
@@ -124,8 +131,10 @@ class Call:
         self._delta_reader = self._make_delta_reader(on_delta)
         self._texts: dict[int, str] = {}  # the answers that passed the checks, by index
         self._lengths = [0] * len(items)
+        self._meter = UsageMeter([x.prompt for x in items], whole_prompt=str(self._prompt))
         self._block_reason: str | None = None
         self._quote_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
         self._tail_ends: float | None = None
         self._started = clock()
 
@@ -154,6 +163,7 @@ class Call:
             failure = broken_call_failure("it was cancelled")
             self._cancel_quote_timer()
             if is_being_cancelled():
+                self._release_waiting()
                 self._complete_report(failure)
                 raise
         for item in self._items:
@@ -176,7 +186,7 @@ class Call:
     def _deadline(self) -> float:
         """The time after which no client waits for this call any more."""
         unanswered = self._unanswered
-        if not unanswered:
+        if not unanswered or self._end_timer is not None:
             # Set once: a model that keeps sending must not hold its call slot without limit.
             self._tail_ends = self._tail_ends or self._clock() + TAIL_S
             return self._tail_ends
@@ -195,6 +205,7 @@ class Call:
                     self._handle_piece(piece)
                     patience_s = self._patience_s()
                     timeout.reschedule(loop.time() + patience_s)
+                self._meter.end()
         except TimeoutError:
             stalled = patience_s >= self._stall_s
             raise stall_failure(patience_s) if stalled else timeout_failure() from None
@@ -204,7 +215,7 @@ class Call:
 
     def _handle_piece(self, piece: Piece) -> None:
         report = self.report
-        report.usage = piece.usage or report.usage
+        self._meter.add_piece(piece.usage, piece.text)
         report.finish_reason = piece.finish_reason or report.finish_reason
         self._block_reason = piece.block_reason or self._block_reason
         if not piece.text:
@@ -236,12 +247,28 @@ class Call:
                 self._suspect(index, reason)
                 continue
             self._texts[index] = text
-            if not self._hold:
+        if self._hold:
+            return
+        ends = self.report.finish_reason and self._meter.covers_text
+        if ends and len(self._texts) == len(self._items):
+            loop = asyncio.get_running_loop()
+            self._end_timer = loop.call_later(END_WAIT_S, self._release_waiting)
+            return
+        for index in texts.keys() & self._texts.keys():
+            self._release(index, self._texts[index])
+
+    def _release_waiting(self) -> None:
+        """Releases the answers that waited for the end of the reply."""
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+            self._end_timer = None
+            for index, text in self._texts.items():
                 self._release(index, text)
 
     def _check_whole_reply(self) -> None:
         """Applies the check that needs all answers; then releases the answers that were held."""
         self._close_last_value()
+        self._release_waiting()
         for index, reason in self._check.find_dictated(self._texts).items():
             self._suspect(index, reason)
         if self._hold:
@@ -259,26 +286,11 @@ class Call:
         if item.finished:
             return
         item.finished = True
-        usage, estimated = self._measure_usage(index, text)
+        reply = self._splitter.reply
+        usage = self._meter.measure_answer(index, text, reply=reply, lengths=self._lengths)
+        estimated = item.estimated or not self._meter.exact
         finish_reason = self.report.finish_reason or "STOP"
         self._on_answer(item, Answer(text, finish_reason, item.spent + usage, estimated))
-
-    def _measure_usage(self, index: int, text: str) -> tuple[TokenUsage, bool]:
-        """The usage of one answer, and whether it is an estimate."""
-        known = self.report.usage
-        if known is not None and self.report.finish_reason:
-            return self._share(known)[index], False
-        known = known or TokenUsage(prompt=estimate_tokens(str(self._prompt)))
-        share = self._share(known)[index]
-        thoughts = known.thoughts // len(self._items)
-        return TokenUsage(share.prompt, estimate_tokens(text), thoughts, share.cached), True
-
-    def _share(self, usage: TokenUsage) -> list[TokenUsage]:
-        return share_usage(
-            usage,
-            prompt_weights=[len(item.prompt) for item in self._items],
-            output_weights=self._lengths,
-        )
 
     def _complete_report(self, failure: CallFailed | None) -> None:
         report = self.report
@@ -287,7 +299,11 @@ class Call:
         if failure is not None:
             report.error = failure.error
             report.perhaps_billed = failure.perhaps_billed
+        report.usage = self._meter.measure_call(report.reply)
         if report.usage is not None:
-            for item, share in zip(self._items, self._share(report.usage), strict=True):
+            report.estimated = not self._meter.exact
+            shares = self._meter.share(report.usage, self._lengths)
+            for item, share in zip(self._items, shares, strict=True):
                 report.shares[item.id] = share
                 item.spent += share
+                item.estimated |= report.estimated

@@ -1,7 +1,9 @@
 """Counts the tokens of a call and shares them among the items of its batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from batching.engine.lanes import estimate_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,55 @@ def share_usage(
         strict=True,
     )
     return [TokenUsage(*share) for share in shares]
+
+
+class UsageMeter:
+    """The tokens of one call, as the service reports them while the reply is written.
+
+    Some services send running figures with every piece, others none. Only figures that follow the
+    last text of a reply that has ended are exact; all others are estimates.
+    """
+
+    def __init__(self, prompts: Sequence[str], *, whole_prompt: str) -> None:
+        self._prompt_weights = [len(prompt) for prompt in prompts]
+        self._whole_prompt = whole_prompt
+        self._reported: TokenUsage | None = None
+        self._ended = False
+        self.covers_text = False  # no text came after the last figures
+
+    @property
+    def exact(self) -> bool:
+        return self._ended and self.covers_text
+
+    def add_piece(self, usage: TokenUsage | None, text: str) -> None:
+        self._reported = usage or self._reported
+        self.covers_text = usage is not None or (self.covers_text and not text)
+
+    def end(self) -> None:
+        """The reply has ended; nothing more will be reported."""
+        self._ended = True
+
+    def measure_call(self, reply: str) -> TokenUsage | None:
+        """None if nothing was reported and no text came."""
+        if self.exact or not reply:
+            return self._reported
+        known = self._known
+        return replace(known, output=max(known.output, estimate_tokens(reply)))
+
+    def measure_answer(
+        self, index: int, text: str, *, reply: str, lengths: Sequence[int]
+    ) -> TokenUsage:
+        """The share of one answer. Before the end of the reply its output is that of its text."""
+        if self._ended:
+            return self.share(self.measure_call(reply) or self._known, lengths)[index]
+        share = self.share(self._known, lengths)[index]
+        thoughts = self._known.thoughts // len(lengths)
+        return replace(share, output=estimate_tokens(text), thoughts=thoughts)
+
+    def share(self, usage: TokenUsage, lengths: Sequence[int]) -> list[TokenUsage]:
+        """`lengths` are those of the answers that have arrived."""
+        return share_usage(usage, prompt_weights=self._prompt_weights, output_weights=lengths)
+
+    @property
+    def _known(self) -> TokenUsage:
+        return self._reported or TokenUsage(prompt=estimate_tokens(self._whole_prompt))

@@ -66,8 +66,11 @@ def _describe_item(chat: Chat, calls: Sequence[ModelCall]) -> ItemDetail:
 
 def _format_tokens(chat: Chat) -> str:
     """The count in the client's answer: an estimate if the answer was released early."""
-    estimated = (chat.usage or {}).get("estimated")
-    return format_number(chat.tokens_used) + (" (estimated)" if estimated else "")
+    return _format_count(chat.tokens_used, estimated=(chat.usage or {}).get("estimated", False))
+
+
+def _format_count(count: int | None, *, estimated: bool) -> str:
+    return format_number(count) + (" (estimated)" if estimated else "")
 
 
 def _describe_call(call: ModelCall) -> CallDetail:
@@ -78,7 +81,10 @@ def _describe_call(call: ModelCall) -> CallDetail:
             ("duration", format_number(call.duration_ms, unit="ms")),
             ("finish reason", call.finish_reason or "–"),
             *(
-                (f"{kind} tokens", format_number(getattr(call, f"{kind}_tokens")))
+                (
+                    f"{kind} tokens",
+                    _format_count(getattr(call, f"{kind}_tokens"), estimated=call.estimated),
+                )
                 for kind in TOKEN_KINDS
             ),
             ("perhaps billed", "yes" if call.perhaps_billed else "no"),

@@ -19,7 +19,8 @@ from settings_app.snapshot import current_snapshot
 
 _TOKEN_COLUMNS = ["prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"]
 _END_CALL_COLUMNS = ["status", "reply", "finish_reason", "error_code", "error_detail"]
-_END_CALL_COLUMNS += ["perhaps_billed", *_TOKEN_COLUMNS, "first_token_ms", "duration_ms"]
+_END_CALL_COLUMNS += ["perhaps_billed", *_TOKEN_COLUMNS, "estimated"]
+_END_CALL_COLUMNS += ["first_token_ms", "duration_ms"]
 _INSERT_CALL = BulkInsert(ModelCall)
 _END_CALL = BulkUpdate(ModelCall, assign=_END_CALL_COLUMNS, where=["id", "status"])
 _END_BATCH = BulkUpdate(Batch, assign=["outcome", "finished_at"], where=["id", "outcome"])
@@ -113,6 +114,7 @@ def _list_end_values(report: CallReport) -> list[object]:
         str(error) if error else "",
         report.perhaps_billed,
         *((usage.prompt, usage.output, usage.thoughts, usage.cached) if usage else [None] * 4),
+        report.estimated,
         _to_milliseconds(report.first_token_s),
         _to_milliseconds(report.duration_s),
     ]

@@ -17,7 +17,8 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in _CONTROLS if chr(code) not in "\n
 
 
 def write_call(batch: RunnableBatch, report: CallReport, *, outcome: str) -> None:
-    tokens = report.usage.total if report.usage else "unknown"
+    tokens = str(report.usage.total) if report.usage else "unknown"
+    tokens += " (estimated)" if report.estimated else ""
     lines = [
         f"batch={batch.id} call={report.call.id} model={batch.model} outcome={outcome}"
         f" duration_ms={report.duration_s * 1000:.0f} tokens={tokens}"

@@ -65,7 +65,9 @@ LOOP_LAG = _histogram(
 ENDED = _counter("requests", "Accepted requests by outcome.", ["lane", "outcome"])
 CALLS = _counter("model_calls", "Model calls by outcome.", ["lane", "outcome"])
 RETRIES = _counter("model_retries", "Model calls beyond the first of their batch.", LANE)
-TOKENS = _counter("tokens", "Tokens as the model counted them.", ["lane", "kind"])
+TOKENS = _counter(
+    "tokens", "Tokens as the model counted them, or estimates of them.", ["lane", "kind"]
+)
 API_ERRORS = _counter("api_errors", "Errors that were returned to clients.", ["code"])
 
 

@@ -46,6 +46,7 @@ def stored_batch():
         reply='{"0_x": "Rayleigh & co."',
         prompt_tokens=100,
         output_tokens=200,
+        estimated=True,
         first_token_ms=150,
         duration_ms=1500,
         finish_reason="SAFETY",
@@ -90,6 +91,7 @@ def test_batch_shows_every_call_with_prompt_reply_and_times(admin_client, stored
     shown = article(page, f"call-{combined.pk}")
     for fact in ("RULES {the combined prompt}", "Combined prompt", "150 ms", "1,500 ms", "SAFETY"):
         assert fact in shown
+    assert "200 (estimated)" in shown
     assert "{&quot;0_x&quot;: &quot;Rayleigh &amp; co.&quot;" in shown
     retried = article(page, f"call-{single.pk}")
     for fact in ("attempt 2", "failed: blocked", "The prompt was blocked.", "yes", "Not stored."):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from batching.engine.call import END_WAIT_S, TAIL_S
 from batching.engine.lanes import estimate_tokens
 from batching.engine.model import Piece
 from batching.engine.prompt import CombinedPrompt
@@ -15,6 +16,7 @@ from batching.engine.tests.scripted import (
     Step,
     answer_of,
     ask,
+    overloaded,
     reply_to,
     whole,
 )
@@ -106,6 +108,88 @@ def test_answer_at_the_end_of_the_reply_has_the_usage_and_the_finish_reason() ->
     bench = run_bench(lambda n, prompt: whole(prompt))
     assert all(not answer.estimated for answer in bench.recorder.answers.values())
     assert {answer.finish_reason for answer in bench.recorder.answers.values()} == {"STOP"}
+
+
+def write_running_figures(prompt: CombinedPrompt) -> list[Piece]:
+    """One answer per piece, each with a finish reason and the figures so far."""
+    reply = reply_to(prompt)
+    cuts = [reply.index(key) - 1 for key in prompt.keys[1:]] + [len(reply)]
+    return [
+        Piece(reply[start:end], finish_reason="STOP", usage=TokenUsage(100, 10 * n, n))
+        for n, (start, end) in enumerate(zip([0, *cuts], cuts, strict=False), start=1)
+    ]
+
+
+def test_running_figures_with_a_finish_reason_are_estimates_until_the_reply_ends() -> None:
+    bench = run_bench(lambda n, prompt: write_running_figures(prompt), count=3)
+    (report,) = bench.recorder.reports
+    answers = bench.recorder.answers
+    assert [answers[i].estimated for i in range(3)] == [True, True, False]
+    assert answers[0].usage.output == estimate_tokens(answer_of(ask(0)))
+    assert answers[2].usage == report.shares[2]
+    assert (report.usage, report.estimated) == (TokenUsage(100, 30, 3), False)
+
+
+def test_figures_that_stop_before_the_last_text_are_estimates() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        *early, last = write_running_figures(prompt)
+        return [*early, Piece(last.text, finish_reason="STOP")]
+
+    bench = run_bench(script, count=2)
+    (report,) = bench.recorder.reports
+    assert report.estimated
+    assert report.usage == TokenUsage(100, estimate_tokens(report.reply), 1)
+    assert all(answer.estimated for answer in bench.recorder.answers.values())
+
+
+def test_usage_that_never_arrives_is_estimated_for_the_call_and_its_answers() -> None:
+    bench = run_bench(lambda n, p: [Piece(reply_to(p), finish_reason="STOP")], count=2)
+    (report,) = bench.recorder.reports
+    prompt_tokens = estimate_tokens(str(bench.model.calls[0]))
+    assert report.estimated
+    assert report.usage == TokenUsage(prompt_tokens, estimate_tokens(report.reply))
+    assert report.shares[0] + report.shares[1] == report.usage
+    assert all(answer.estimated for answer in bench.recorder.answers.values())
+
+
+def test_figures_of_a_broken_reply_are_estimates_also_in_the_answer_of_the_retry() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        first = write_running_figures(prompt)[0]
+        return [first, overloaded()] if n == 1 else whole(prompt)
+
+    bench = run_bench(script, count=2)
+    first, second = bench.recorder.reports
+    assert (first.estimated, second.estimated) == (True, False)
+    assert bench.recorder.answers[1].usage == first.shares[1] + second.shares[1]
+    assert bench.recorder.answers[1].estimated
+
+
+def test_call_that_failed_without_a_reply_has_no_figures() -> None:
+    bench = run_bench(lambda n, p: [overloaded()] if n == 1 else whole(p), count=1)
+    first, _ = bench.recorder.reports
+    assert (first.usage, first.estimated) == (None, False)
+    assert not bench.recorder.answers[0].estimated
+
+
+def test_last_answer_does_not_wait_for_a_reply_that_does_not_end() -> None:
+    bench = run_bench(lambda n, prompt: [*whole(prompt), 1000.0])
+    assert all(bench.elapsed(i) == pytest.approx(END_WAIT_S) for i in range(6))
+    assert all(answer.estimated for answer in bench.recorder.answers.values())
+    assert bench.recorder.reports[0].duration_s == pytest.approx(TAIL_S)
+
+
+def test_cancelled_call_releases_the_answers_that_waited_for_its_end() -> None:
+    async def main() -> Bench:
+        bench = Bench(lambda n, prompt: [*whole(prompt), 1000.0], count=2)
+        bench.slots.take(bench.batch.rule.priority)
+        running = asyncio.create_task(bench.runner.run(bench.batch))
+        await asyncio.sleep(END_WAIT_S / 2)
+        assert not bench.recorder.answers
+        running.cancel()
+        await asyncio.wait([running])
+        return bench
+
+    assert run_virtual(main()).recorder.answers.keys() == {0, 1}
 
 
 def test_report_holds_the_reply_and_its_times() -> None:

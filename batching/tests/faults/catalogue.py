@@ -46,6 +46,11 @@ def _split_parts(event: dict) -> dict:
     return event | {"candidates": [candidate | {"content": content}]}
 
 
+def _pretend_to_end(event: dict) -> dict:
+    candidate = (event.get("candidates") or [{}])[0]
+    return event | {"candidates": [candidate | {"finishReason": "STOP"}]}
+
+
 def _thought_event() -> dict:
     part = {"text": '{"0": "a thought is no answer"}', "thought": True}
     return {"candidates": [{"index": 0, "content": {"role": "model", "parts": [part]}}]}
@@ -174,6 +179,7 @@ _EVENTS = {
     "max-tokens-at-once": _only_finish("MAX_TOKENS"),
     "one-event": replies.one_event(),
     "no-usage": _without("usageMetadata"),
+    "running-usage": replies.edit_events("running-usage", _pretend_to_end),
     "thoughts": replies.add_event(_thought_event(), at=0) | replies.add_event(_thought_event()),
     "many-parts": replies.edit_events("many-parts", _split_parts),
     "error-event": replies.stop_at(make_error(503, "UNAVAILABLE", message=_OVERLOADED)),

@@ -71,7 +71,15 @@ UNREPEATED = {
 }
 HARMLESS = {
     *("extra", "shuffled", "duplicate-late", "duplicate-early", "fenced", "prose-around", "drip"),
-    *("no-usage", "thoughts", "many-parts", "one-event", "no-finish-whole", "max-tokens-after"),
+    *(
+        "no-usage",
+        "running-usage",
+        "thoughts",
+        "many-parts",
+        "one-event",
+        "no-finish-whole",
+        "max-tokens-after",
+    ),
 }
 # The answers of marked prompts that are not the usual text: the model wrote them under the key of
 # the prompt, and the first complete value counts.
@@ -208,6 +216,28 @@ async def test_daily_quota_is_reported_with_one_call(harness: Harness) -> None:
     assert "daily quota" in replies[0].json()["detail"]
     assert "Retry-After" in replies[0].headers
     assert harness.server.sizes == [2]
+
+
+@SHORT_WINDOWS
+@pytest.mark.parametrize("fault", ["running-usage", "no-usage"])
+async def test_answer_its_row_and_its_call_say_whether_their_figures_are_exact(
+    harness: Harness, fault: str
+) -> None:
+    replies = await harness.ask_all([f"[[fault:{fault}]] q", "another question"])
+    await harness.settle()
+    call = await ModelCall.objects.aget()
+    rows = [chat async for chat in Chat.objects.order_by("id")]
+    first = replies[0].json()
+    assert first["estimated"] is first["usage"]["estimated"] is rows[0].usage["estimated"] is True
+    assert call.estimated == (fault == "no-usage")
+    for kind in ("prompt", "output", "thoughts", "cached"):
+        settled = sum(getattr(row, f"settled_{kind}") for row in rows)
+        assert settled == getattr(call, f"{kind}_tokens"), kind
+    assert call.prompt_tokens > 0
+    for reply, row in zip(replies, rows, strict=True):
+        exact = "estimated" not in reply.json()
+        spent = row.settled_prompt + row.settled_output + row.settled_thoughts
+        assert not exact or reply.json()["usage"]["total_tokens"] == spent
 
 
 @SHORT_WINDOWS
