@@ -19,11 +19,11 @@ REQUEUED: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """The chats that were taken from dead processes; `exhausted` chats have no attempt left."""
+    """Chats that lost their process, and their batches; `exhausted` chats have no attempt left."""
 
     requeued: list[int]
     exhausted: list[int]
-    owners: set[str]
+    batch_ids: set[int]
     request_ids: list[str]
 
 
@@ -50,13 +50,13 @@ def recover_chats(
     Call it in a transaction. It skips rows that another process is recovering at the same time.
     """
     held = Chat.objects.filter(which, status=Status.RUNNING)
-    rows = list(lock_available(held).values_list("pk", "attempt", "owner", "request_id"))
+    rows = list(lock_available(held).values_list("pk", "attempt", "batch_id", "request_id"))
     exhausted = [pk for pk, attempt, *_ in rows if attempt >= max_attempts]
     requeued = [pk for pk, attempt, *_ in rows if attempt < max_attempts]
     Chat.objects.filter(pk__in=requeued).update(**REQUEUED)
     end_chats(exhausted, Status.FAILED, now=now, code=code, detail=detail)
-    owners, request_ids = {row[2] for row in rows}, [row[3] for row in rows]
-    return Recovery(requeued, exhausted, owners, request_ids)
+    batch_ids = {batch_id for _, _, batch_id, _ in rows if batch_id is not None}
+    return Recovery(requeued, exhausted, batch_ids, [row[3] for row in rows])
 
 
 def end_chats(ids: Sequence[int], status: Status, *, now: datetime, code: str, detail: str) -> None:

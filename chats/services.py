@@ -1,4 +1,4 @@
-"""Writes the state changes of chats: start, end, cancellation, return to the queue."""
+"""Writes the state changes of chats: start, end, cancellation."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 
 from chats.bulk_sql import BulkUpdate
-from chats.leases import REQUEUED, end_chats, lock_available
+from chats.leases import end_chats, lock_available
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
 from chats.timestamps import count_microseconds
@@ -201,16 +201,9 @@ def release_chats(
         return cancel_chats(ids, now=now, code=code, detail=detail)
 
 
-def hand_back_chats(ended_calls: Mapping[int, int], *, owner: str) -> int:
-    """Puts every chat that this owner runs back into the queue; returns their number.
-
-    `ended_calls` maps chats to the number of their calls that have ended. An attempt whose call has
-    not ended is not counted.
-    """
+def return_attempts(unsent: Mapping[int, int], *, owner: str) -> None:
+    """Lowers the attempts of running chats by the number of their calls that were never sent."""
     held = Chat.objects.filter(status=Status.RUNNING, owner=owner)
-    count = 0
-    for ended in set(ended_calls.values()):
-        ids = [chat_id for chat_id, number in ended_calls.items() if number == ended]
-        count += held.filter(pk__in=ids).update(**REQUEUED, attempt=ended)
-    rest = held.filter(attempt__gte=1)  # These were claimed, but no call of them had begun.
-    return count + rest.update(**REQUEUED, attempt=F("attempt") - 1)
+    for number in set(unsent.values()):
+        ids = [chat_id for chat_id, calls in unsent.items() if calls == number]
+        held.filter(pk__in=ids).update(attempt=F("attempt") - number)

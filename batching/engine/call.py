@@ -35,10 +35,10 @@ END_WAIT_S = 0.1
 class BatchItem:
     """A claimed request on its way through the calls of its batch. Times are event-loop seconds.
 
-    `streamed`: the client reads the answer while it is written. `calling`: a call that counts among
-    `attempts` has not ended. `called` is the time at which the first call began. The answer to
-    an item with a `suspicion` failed a leak check; it is retried alone. `spent` is its share of the
-    calls that have ended, and `estimated` says that a part of it is an estimate.
+    `streamed`: the client reads the answer while it is written. `called` is the time at which the
+    first call began. The answer to an item with a `suspicion` failed a leak check; it is retried
+    alone. `spent` is its share of the calls that have ended, and `estimated` says that a part of it
+    is an estimate.
     """
 
     id: int
@@ -49,7 +49,6 @@ class BatchItem:
     attempts: int = 0
     streamed: bool = False
     finished: bool = False
-    calling: bool = False
     request_id: str = ""
     called: float | None = None
     suspicion: str = ""
@@ -153,7 +152,6 @@ class Call:
         failure: CallFailed | None = None
         for item in self._items:
             item.attempts += 1
-            item.calling = True
             item.called = self._started if item.called is None else item.called
         try:
             await self._read_reply()
@@ -166,8 +164,6 @@ class Call:
                 self._release_waiting()
                 self._complete_report(failure)
                 raise
-        for item in self._items:
-            item.calling = False
         self._check_whole_reply()
         if not self._unanswered:
             failure = None  # The end of the reply was lost, but every answer had arrived.

@@ -1,7 +1,7 @@
 """Writes the records of model calls and closes the records of batches."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from batching.engine.runner import RunnableBatch
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
 from chats.bulk_sql import BulkInsert, BulkUpdate
 from chats.models import FINAL_STATUSES, Chat, Status
-from chats.services import count_attempt
+from chats.services import count_attempt, settle_shares
 from settings_app.snapshot import current_snapshot
 
 _TOKEN_COLUMNS = ["prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"]
@@ -55,28 +55,49 @@ def insert_calls(calls: Sequence[NewCall], *, now: datetime) -> list[PreparedCal
 
 
 def end_calls(reports: Sequence[CallReport]) -> None:
-    _END_CALL.run([[*_list_end_values(r), r.call.id, CallStatus.STARTED] for r in reports])
+    """Ends calls and adds their shares of tokens to the chats, for each call at most once.
 
-
-def end_batches(batch_ids: Sequence[int], *, now: datetime) -> None:
-    """Closes those of the batches whose chats have all ended."""
-    if not batch_ids:
+    A call that is already ended stays unchanged: a commit was repeated, or another process took the
+    chats and closed the batch. Call it in a transaction.
+    """
+    if not reports:
         return
-    statuses: dict[int, list[str]] = {batch_id: [] for batch_id in batch_ids}
-    chats = Chat.objects.filter(batch_id__in=batch_ids).values_list("batch_id", "status")
+    ids = [report.call.id for report in reports]
+    started = ModelCall.objects.filter(pk__in=ids, status=CallStatus.STARTED)
+    # Rows are locked in the order of their keys, so that two processes cannot wait for each other.
+    locked = started.order_by("pk").select_for_update().values_list("pk", flat=True)
+    open_ids = set(locked)
+    ending = [report for report in reports if report.call.id in open_ids]
+    _END_CALL.run([[*_list_end_values(r), r.call.id, CallStatus.STARTED] for r in ending])
+    shares = [share for report in ending for share in report.shares.items()]
+    settle_shares([(s.prompt, s.output, s.thoughts, s.cached, pk) for pk, s in shares])
+
+
+def end_batches(sizes: Mapping[int, int], *, now: datetime) -> list[int]:
+    """Closes those of the batches of which no chat runs; returns their ids.
+
+    `sizes` maps the id of a batch to its size.
+    """
+    if not sizes:
+        return []
+    statuses: dict[int, list[str]] = {batch_id: [] for batch_id in sizes}
+    chats = Chat.objects.filter(batch_id__in=sizes).values_list("batch_id", "status")
     for batch_id, status in chats:
         statuses[batch_id].append(status)
     final = set(FINAL_STATUSES)
-    ended = [(pk, found) for pk, found in statuses.items() if final.issuperset(found)]
-    _END_BATCH.run([(_find_outcome(found), now, pk, Outcome.RUNNING) for pk, found in ended])
+    answered = {
+        pk: found.count(Status.DONE) for pk, found in statuses.items() if final.issuperset(found)
+    }
+    outcomes = {pk: find_outcome(done, size=sizes[pk]) for pk, done in answered.items()}
+    _END_BATCH.run([(outcome, now, pk, Outcome.RUNNING) for pk, outcome in outcomes.items()])
+    return list(outcomes)
 
 
-def _find_outcome(statuses: Sequence[str]) -> Outcome:
-    """The outcome of a batch whose chats ended with these statuses."""
-    done = statuses.count(Status.DONE)
-    if done == 0:
+def find_outcome(answered: int, *, size: int) -> Outcome:
+    """The outcome of an ended batch. A request that it lost to another batch is not answered."""
+    if answered == 0:
         return Outcome.FAILED
-    return Outcome.DONE if done == len(statuses) else Outcome.PARTIAL
+    return Outcome.DONE if answered == size else Outcome.PARTIAL
 
 
 def _combine_prompts(call: NewCall) -> CombinedPrompt:

@@ -1,24 +1,27 @@
-"""Puts the requests of processes that died back into the queue."""
+"""Requeues the requests of processes that died or stop, and closes their batches."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
+from batching.engine.call import TAIL_S
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import Batch, CallStatus, ModelCall, Outcome
+from batching.store.calls import end_batches
 from batching.store.cancellation import report_dropped
 from chats.leases import Recovery, expired_leases, recover_chats
 from chats.models import Chat, Status
-from chats.services import hand_back_chats
+from chats.services import return_attempts
 
 
 def take_back_expired(*, own: str, busy: Collection[int] = ()) -> Recovery:
     """Takes back chats whose lease ran out, but none of this process's own that are `busy`."""
-    return _take_back(expired_leases(datetime.now(UTC), own=own, busy=busy), own=own)
+    return _take_back(expired_leases(datetime.now(UTC), own=own, busy=busy))
 
 
 def take_back_earlier(name: str, *, own: str) -> Recovery:
@@ -31,37 +34,64 @@ def take_back_earlier(name: str, *, own: str) -> Recovery:
     owners = set(ended.exclude(owner=own).values_list("owner", flat=True))
     alive = Chat.objects.filter(owner__in=owners, lease_until__gte=alive_until)
     owners -= set(alive.filter(status=Status.RUNNING).values_list("owner", flat=True))
-    return _take_back(Q(owner__in=owners), own=own, owners=owners)
+    return _take_back(Q(owner__in=owners), owners=owners)
 
 
-def give_up(ended_calls: Mapping[int, int], *, owner: str) -> None:
-    """Puts the running chats of this process back. `ended_calls` counts ended calls per chat."""
+def give_up(*, owner: str) -> Recovery:
+    """Puts the running chats of this process back. All ends of its calls must be stored.
+
+    So a call that is still marked as started was never sent: it is deleted and does not count as an
+    attempt. Every call that was sent counts.
+    """
     with transaction.atomic():
-        hand_back_chats(ended_calls, owner=owner)
-        _close_batches({owner}, now=datetime.now(UTC))
+        held = Chat.objects.select_for_update().filter(status=Status.RUNNING, owner=owner)
+        list(held.values_list("pk"))  # locks them: no call is added from here on
+        unsent = ModelCall.objects.filter(
+            batch__owner=owner, batch__outcome=Outcome.RUNNING, status=CallStatus.STARTED
+        )
+        items = unsent.values_list("item_ids", flat=True)
+        return_attempts(Counter(pk for ids in items for pk in ids), owner=owner)
+        unsent.delete()
+        return _take_back(Q(owner=owner), owners={owner})
 
 
-def _take_back(which: Q, *, own: str, owners: Collection[str] = ()) -> Recovery:
+def close_abandoned(*, busy: Collection[int] = ()) -> None:
+    """Closes batches without a running chat that nobody closed, but none that is `busy`.
+
+    Their process died between the end of the last chat and the end of the batch.
+    """
+    silent_since = datetime.now(UTC) - timedelta(seconds=settings.LEASE_S + TAIL_S)
+    chats = Chat.objects.filter(batch=OuterRef("pk"))
+    active = chats.filter(Q(status=Status.RUNNING) | Q(completed_at__gte=silent_since))
+    running = Batch.objects.filter(outcome=Outcome.RUNNING, created_at__lt=silent_since)
+    abandoned = set(running.filter(~Exists(active)).values_list("pk", flat=True)) - set(busy)
+    if abandoned:
+        with transaction.atomic():
+            _close_batches(abandoned, now=datetime.now(UTC))
+
+
+def _take_back(which: Q, *, owners: Collection[str] = ()) -> Recovery:
+    """Recovers chats and closes their batches, and all batches of the dead `owners`."""
     now = datetime.now(UTC)
-    error = UpstreamUnavailable("Every process that ran this request died.")
+    error = UpstreamUnavailable("Every process that ran this request died or was stopped.")
     with transaction.atomic():
         recovery = recover_chats(
             which, max_attempts=MAX_ATTEMPTS, now=now, code=error.code, detail=str(error)
         )
-        dead = (recovery.owners | set(owners)) - {own}  # this process's other batches still run
-        if dead:
-            _close_batches(dead, now=now)
+        left = Batch.objects.filter(owner__in=owners, outcome=Outcome.RUNNING)
+        left_ids = left.values_list("pk", flat=True) if owners else ()
+        _close_batches(recovery.batch_ids.union(left_ids), now=now)
     report_dropped(recovery.exhausted, code=error.code)
     return recovery
 
 
-def _close_batches(owners: Collection[str], *, now: datetime) -> None:
-    """Ends the batches of dead processes, and their calls, which may have been billed."""
-    batches = Batch.objects.filter(owner__in=owners, outcome=Outcome.RUNNING)
-    ModelCall.objects.filter(batch__in=batches, status=CallStatus.STARTED).update(
+def _close_batches(batch_ids: Collection[int], *, now: datetime) -> None:
+    """Ends those of the batches of which no chat runs, and their calls, which may be billed."""
+    running = Batch.objects.filter(pk__in=batch_ids, outcome=Outcome.RUNNING)
+    ended = end_batches(dict(running.values_list("pk", "size")), now=now)
+    ModelCall.objects.filter(batch__in=ended, status=CallStatus.STARTED).update(
         status=CallStatus.FAILED,
         perhaps_billed=True,
         error_code="died",
         error_detail="The process that made this call died before its end.",
     )
-    batches.update(outcome=Outcome.FAILED, finished_at=now)

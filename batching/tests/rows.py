@@ -1,10 +1,11 @@
 """Makes stored batches and model calls, as the functions of the store write them."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome, Trigger
-from chats.tests.rows import NOON
+from chats.models import Chat, Status
+from chats.tests.rows import NOON, make_chat
 from settings_app.models import Priority
 
 
@@ -31,3 +32,22 @@ def make_call(batch: Batch, *, at: datetime | None = None, **columns: Any) -> Mo
         "started_at": at or batch.created_at,
     }
     return ModelCall.objects.create(batch=batch, **(values | columns))
+
+
+def make_running(owner: str, *, attempt: int = 1, lease_s: float = -1.0) -> Chat:
+    """A chat that runs alone in a batch of this worker, with its call."""
+    now = datetime.now(UTC)
+    batch = make_batch(Priority.HIGH, at=now, owner=owner, outcome=Outcome.RUNNING)
+    chat = make_chat(
+        Status.RUNNING,
+        priority=Priority.HIGH,
+        owner=owner,
+        attempt=attempt,
+        batch=batch,
+        lease_until=now + timedelta(seconds=lease_s),
+        received_at=now,
+        deadline=now + timedelta(seconds=300),
+    )
+    columns = {"kind": CallKind.SINGLE, "status": CallStatus.STARTED, "attempt": attempt}
+    make_call(batch, item_ids=[chat.pk], **columns)
+    return chat

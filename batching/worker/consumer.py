@@ -131,14 +131,14 @@ class BatchConsumer:
     async def stop(self) -> None:
         """Cancels the running batches and requeues their chats."""
         self.dispatcher.close()
-        open_chats, log_fields = self.recorder.open_chats, self.recorder.log_fields
+        log_fields = self.recorder.log_fields
         while self._tasks:
             self._cancel_tasks()
             await asyncio.wait(self._tasks)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.recorder.flush()
-                await self.database.run(give_up, open_chats, owner=self.owner)
+                await self.database.run(give_up, owner=self.owner)
         except (TimeoutError, DatabaseError):
             logger.exception("The running requests could not be requeued.", extra=log_fields)
 

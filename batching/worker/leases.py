@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 from django.db import DatabaseError
 
-from batching.store.recovery import take_back_earlier, take_back_expired
+from batching.store.recovery import close_abandoned, take_back_earlier, take_back_expired
 from batching.store.threads import DatabaseThreads
 from batching.worker.recorder import DatabaseRecorder
 from chats.leases import Recovery, renew_leases
@@ -74,6 +74,7 @@ class LeaseKeeper:
                 pause_s = min(MAX_START_PAUSE_S, pause_s)
             busy = self.recorder.open_chats
             _log_recovery(await self.database.run(take_back_expired, own=self.owner, busy=busy))
+            await self.database.run(close_abandoned, busy=self.recorder.open_batches)
             await asyncio.sleep(pause_s)
 
 

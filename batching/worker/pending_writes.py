@@ -60,9 +60,13 @@ class PendingWrites:
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        batches = [*(batch for batch, _ in self.reports), *self.ended_batches]
         requests = [completion.request for completion in self.completions.values()]
-        return format_log_fields(requests, {batch.id for batch in batches})
+        return format_log_fields(requests, self.batch_ids)
+
+    @property
+    def batch_ids(self) -> set[int]:
+        """The batches that have ended or had a call that has."""
+        return {batch.id for batch in [*(batch for batch, _ in self.reports), *self.ended_batches]}
 
     def split(self) -> Iterator["PendingWrites"]:
         """Returns each entry on its own."""

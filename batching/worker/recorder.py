@@ -28,7 +28,7 @@ from batching.worker.pending_writes import (
     format_log_fields,
 )
 from chats.models import Status
-from chats.services import Finish, finish_chats, mark_suspect, settle_shares
+from chats.services import Finish, finish_chats, mark_suspect
 
 logger = logging.getLogger("batching")
 
@@ -51,7 +51,9 @@ class DatabaseRecorder:
     def __post_init__(self) -> None:
         # By batch id and chat id, because a recovered chat may return in another batch.
         self._requests: dict[tuple[int, int], RunningRequest] = {}
+        self._batches: set[int] = set()
         self._pending = PendingWrites()
+        self._writing = PendingWrites()
         self._arrived = asyncio.Event()
         self._urgent = asyncio.Event()
         self._idle = asyncio.Event()
@@ -60,17 +62,24 @@ class DatabaseRecorder:
     def open(self, batch: RunnableBatch, request: RunningRequest) -> None:
         """Registers a request. Call it before its batch runs."""
         self._requests[batch.id, request.item.id] = request
+        self._batches.add(batch.id)
 
     def close(self, batch: RunnableBatch) -> None:
         """Forgets the requests of a batch that no longer runs."""
         for item in batch.items:
             self._requests.pop((batch.id, item.id), None)
+        self._batches.discard(batch.id)
 
     @property
-    def open_chats(self) -> dict[int, int]:
-        """The chats that run here, and how many calls of each have ended."""
-        items = [request.item for request in self._requests.values()]
-        return {item.id: item.attempts - item.calling for item in items}
+    def open_chats(self) -> set[int]:
+        """The chats that run here, and those whose result waits to be stored."""
+        waiting = [*self._pending.completions, *self._writing.completions]
+        return {chat_id for _, chat_id in self._requests} | set(waiting)
+
+    @property
+    def open_batches(self) -> set[int]:
+        """The batches that run here, and those whose end or call waits to be stored."""
+        return self._batches | self._pending.batch_ids | self._writing.batch_ids
 
     @property
     def log_fields(self) -> dict[str, Any]:
@@ -126,8 +135,9 @@ class DatabaseRecorder:
                     await self._urgent.wait()
             self._arrived.clear()
             self._urgent.clear()
-            pending, self._pending = self._pending, PendingWrites()
-            await self._write(pending)
+            self._writing, self._pending = self._pending, PendingWrites()
+            await self._write(self._writing)
+            self._writing = PendingWrites()
             if not self._pending:
                 self._idle.set()
 
@@ -220,14 +230,12 @@ def _describe_usage(answer: Answer) -> dict[str, int | bool]:
 
 def _store(pending: PendingWrites) -> set[int]:
     """Returns the ids of the chats that this process still owned and that have now ended."""
-    reports = [report for _, report in pending.reports]
     with transaction.atomic():
         finished = finish_chats([completion.finish for completion in pending.completions.values()])
         mark_suspect(pending.suspicions)
-        calls.end_calls(reports)
-        shares = [share for report in reports for share in report.shares.items()]
-        settle_shares([(s.prompt, s.output, s.thoughts, s.cached, pk) for pk, s in shares])
-        calls.end_batches([batch.id for batch in pending.ended_batches], now=datetime.now(UTC))
+        calls.end_calls([report for _, report in pending.reports])
+        sizes = {batch.id: len(batch.items) for batch in pending.ended_batches}
+        calls.end_batches(sizes, now=datetime.now(UTC))
     return finished
 
 

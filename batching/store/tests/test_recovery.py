@@ -7,46 +7,24 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from batching.engine.runner import MAX_ATTEMPTS
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
 from batching.process.runtime import Runtime
-from batching.store.recovery import take_back_earlier, take_back_expired
+from batching.store.recovery import (
+    close_abandoned,
+    give_up,
+    take_back_earlier,
+    take_back_expired,
+)
 from batching.tests.harness import LIMIT_S, Harness, post_async, wait_until
-from batching.tests.rows import make_call
+from batching.tests.rows import make_running
 from chats.leases import renew_leases
 from chats.models import Chat, Status
 from chats.services import Finish, finish_chats
+from chats.tests.rows import make_chat
 
 NOW = datetime.now(UTC)  # for rows whose time does not matter
-
-
-def make_running(owner: str, *, attempt: int = 1, lease_s: float = -1.0) -> Chat:
-    batch = Batch.objects.create(
-        priority=2,
-        trigger="window",
-        size=1,
-        model="m",
-        settings={"latency_ms": 500},
-        owner=owner,
-        created_at=NOW,
-    )
-    chat = Chat.objects.create(
-        username="ann",
-        request_id=f"{owner}-{attempt}-{lease_s}",
-        prompt="Why?",
-        priority=2,
-        status=Status.RUNNING,
-        owner=owner,
-        attempt=attempt,
-        batch=batch,
-        lease_until=datetime.now(UTC) + timedelta(seconds=lease_s),
-        created_at=NOW,
-        received_at=NOW,
-        due_at=NOW,
-        deadline=NOW + timedelta(seconds=300),
-    )
-    make_call(batch, at=NOW, kind="single", status="started", attempt=attempt, item_ids=[chat.pk])
-    return chat
 
 
 @pytest.mark.django_db
@@ -75,7 +53,9 @@ def test_valid_leases_and_own_busy_chats_are_not_taken_back() -> None:
 def test_process_takes_back_its_own_chats_that_it_does_not_run() -> None:
     lost, busy = make_running("b#me"), make_running("b#me", attempt=2)
     assert take_back_expired(own="b#me", busy=[busy.pk]).requeued == [lost.pk]
-    assert ModelCall.objects.filter(status="started").count() == 2, "the other call runs on"
+    outcomes = dict(Batch.objects.values_list("pk", "outcome"))
+    assert outcomes == {lost.batch_id: "failed", busy.batch_id: "running"}
+    assert ModelCall.objects.get(status="started").batch_id == busy.batch_id
 
 
 @pytest.mark.django_db
@@ -147,9 +127,65 @@ async def test_restarted_gateway_answers_the_requests_of_its_predecessor(
     assert await ModelCall.objects.filter(perhaps_billed=True).acount() == 1
 
 
-async def test_stop_puts_running_requests_back_with_their_attempt(harness: Harness) -> None:
+async def test_stop_puts_running_requests_back_and_counts_their_call(harness: Harness) -> None:
     await post_async(harness, "[[fault:hang-before-headers]] Why?")
     await wait_until(lambda: harness.server.calls)
     await harness.runtime.consumer.stop()
     chat = await Chat.objects.aget()
-    assert (chat.status, chat.attempt, chat.owner) == (Status.QUEUED, 0, "")
+    assert (chat.status, chat.attempt, chat.owner) == (Status.QUEUED, 1, "")
+    assert (await Batch.objects.aget()).outcome == "failed"
+    assert (await ModelCall.objects.aget()).error_detail.endswith("(it was cancelled).")
+
+
+async def test_request_is_not_asked_more_often_than_allowed_by_many_restarts(
+    harness: Harness,
+) -> None:
+    await post_async(harness, "[[fault:hang-before-headers]] Why?")
+    runtime = harness.runtime
+    for calls in range(1, MAX_ATTEMPTS + 1):
+        await wait_until(lambda calls=calls: len(harness.server.calls) == calls)
+        await runtime.consumer.stop()
+        await runtime.supervisor.stop()
+        runtime = Runtime()
+        await runtime.start()
+    await runtime.stop()
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.attempt, chat.error_code) == ("failed", 3, "upstream_unavailable")
+    assert len(harness.server.calls) == await ModelCall.objects.acount() == 3
+    assert not await Batch.objects.filter(outcome="running").aexists()
+
+
+@pytest.mark.django_db
+def test_call_that_was_never_sent_does_not_count() -> None:
+    unsent, sent = make_running("a#me"), make_running("a#me", attempt=2)
+    ModelCall.objects.filter(batch=sent.batch).update(status="failed")
+    give_up(owner="a#me")
+    assert set(Chat.objects.values_list("pk", "status", "attempt")) == {
+        (unsent.pk, "queued", 0),
+        (sent.pk, "queued", 2),
+    }
+    assert ModelCall.objects.count() == 1
+    assert list(Batch.objects.values_list("outcome", flat=True)) == ["failed", "failed"]
+
+
+@pytest.mark.django_db
+def test_batch_that_answered_some_of_its_requests_is_partial_after_its_process_died() -> None:
+    lost = make_running("a#dead")
+    assert lost.batch
+    Batch.objects.update(size=2)
+    make_chat(status=Status.DONE, text="Because.", batch=lost.batch)
+    assert take_back_expired(own="b#me").requeued == [lost.pk]
+    assert Batch.objects.get().outcome == "partial"
+
+
+@pytest.mark.django_db
+def test_batch_whose_process_died_after_the_last_answer_is_closed_later() -> None:
+    long_ago = NOW - timedelta(hours=1)
+    ended, busy, recent, running = [make_running("a#dead").batch_id for _ in range(4)]
+    Batch.objects.exclude(pk=recent).update(created_at=long_ago)
+    chats = Chat.objects.exclude(batch=running)
+    chats.update(status=Status.DONE, text="Because.", completed_at=long_ago)
+    close_abandoned(busy=[busy])
+    outcomes = dict(Batch.objects.values_list("pk", "outcome"))
+    assert outcomes == {ended: "done", busy: "running", recent: "running", running: "running"}
+    assert ModelCall.objects.get(batch=ended).error_code == "died"

@@ -35,7 +35,7 @@ async def test_worker_that_cannot_renew_cancels_its_batches(
     await wait_until(lambda: consumer.running_batches == 0)
     renewing.cancel()
     await consumer.recorder.flush()
-    assert consumer.recorder.open_chats == {}
+    assert consumer.recorder.open_chats == set()
     assert consumer.dispatcher.slots.running == 0
     chat = await Chat.objects.aget()
     assert chat.status in (Status.RUNNING, Status.QUEUED), "lease recovery will requeue it"

@@ -50,7 +50,7 @@ async def test_request_beyond_the_drain_gets_503_and_returns_to_the_queue(
         status, head, text = await asking
         assert (status, json.loads(text)["code"]) == (503, "shutting_down")
         assert b"retry-after" in head.lower()
-        assert "('queued', 0)" in server.manage("shell", "-c", STATES)
+        assert "('queued', 1)" in server.manage("shell", "-c", STATES)
 
 
 async def wait_until_draining(server: Server) -> None:
@@ -85,7 +85,7 @@ async def test_second_signal_ends_the_drain_at_once(
             assert await asyncio.to_thread(server.process.wait, PATIENCE_S) == 0
         status, _, text = await asking
         assert (status, json.loads(text)["code"]) == (503, "shutting_down")
-        assert "('queued', 0)" in server.manage("shell", "-c", STATES)
+        assert "('queued', 1)" in server.manage("shell", "-c", STATES)
         assert "Traceback" not in server.log
 
 
@@ -107,7 +107,7 @@ async def test_queued_request_is_answered_before_the_process_ends(
 
 
 @fleet_only
-async def test_second_signal_requeues_the_calls_of_a_worker_without_counting_the_attempt(
+async def test_second_signal_requeues_the_calls_of_a_worker_and_counts_them(
     clients: Clients,
 ) -> None:
     await set_workers(clients, "one")
@@ -119,9 +119,9 @@ async def test_second_signal_requeues_the_calls_of_a_worker_without_counting_the
     assert clients.fleet.processes["one"].poll() is None
     clients.fleet.signal("one", signal.SIGTERM)
     assert await asyncio.to_thread(clients.fleet.processes["one"].wait, PATIENCE_S) == 0
-    assert clients.fleet.query("SELECT status, attempt FROM chats_chat") == [("queued", 0)]
+    assert clients.fleet.query("SELECT status, attempt FROM chats_chat") == [("queued", 1)]
     began = time.monotonic()
     await start_workers(clients, "two")
     assert (await asking).json()["text"] == answer_prompt(prompt)
     assert time.monotonic() - began < LEASE_S / 2, "no wait for the end of the lease"
-    assert clients.fleet.query("SELECT attempt FROM chats_chat") == [(1,)]
+    assert clients.fleet.query("SELECT attempt FROM chats_chat") == [(2,)]
