@@ -1,5 +1,6 @@
 """Fixtures of real processes: single servers and fleets. Most of them are shared by all tests."""
 
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.timeout(HANG_S))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sigint_is_obeyed() -> None:
+    """A shell starts background programs with SIGINT ignored, and servers would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
