@@ -29,7 +29,7 @@ run: .venv/installed .env
 	exec $(BIN)/python manage.py serve $(if $(PORT),--port $(PORT))
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -q -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -q -n 4 --dist loadgroup $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
