@@ -91,11 +91,15 @@ def start_chats(
     )
 
 
-def count_attempt(ids: Sequence[int], *, owner: str) -> int:
-    """Counts one more model call of running chats; returns how many the owner still runs."""
-    return Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner).update(
-        attempt=F("attempt") + 1
-    )
+def lock_running(ids: Sequence[int], *, owner: str) -> dict[int, int]:
+    """Locks those of the chats that the owner still runs; returns the attempts of each."""
+    held = Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner)
+    return dict(held.order_by("pk").select_for_update().values_list("pk", "attempt"))
+
+
+def count_attempt(ids: Sequence[int]) -> None:
+    """Counts one more model call of locked running chats."""
+    Chat.objects.filter(pk__in=ids).update(attempt=F("attempt") + 1)
 
 
 @dataclass(frozen=True, slots=True)

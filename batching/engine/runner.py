@@ -41,7 +41,12 @@ class Recorder(Protocol):
 
     async def start_call(
         self, batch: RunnableBatch, items: Sequence[BatchItem]
-    ) -> PreparedCall: ...
+    ) -> PreparedCall | None:
+        """Marks items that another process runs by now as finished; the call is for the others.
+
+        None: no item is left, or no deadline. Then no call may be made.
+        """
+        ...
 
     def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None: ...
 
@@ -188,8 +193,11 @@ class BatchRunner:
         finally:
             if prepared is None:
                 self._slots.release(priority, probe=probe)
-        if prepared is not None:
-            await self._run_call(batch, items, prepared, probe=probe)
+        if prepared is None:
+            self._drop_expired(batch, items)
+        else:
+            called = [item for item in items if not item.finished]
+            await self._run_call(batch, called, prepared, probe=probe)
 
     def _drop_expired(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> list[BatchItem]:
         """Fails the items whose deadline passed before they got a slot; returns the others."""

@@ -1,11 +1,13 @@
 """Writes the records of model calls and closes the records of batches."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from batching.engine.call import BatchItem, CallReport, PreparedCall
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule
@@ -14,7 +16,7 @@ from batching.engine.runner import RunnableBatch
 from batching.models import Batch, CallKind, CallStatus, ModelCall, Outcome
 from chats.bulk_sql import BulkInsert, BulkUpdate
 from chats.models import FINAL_STATUSES, Chat, Status
-from chats.services import count_attempt, settle_shares
+from chats.services import count_attempt, lock_running, return_attempts, settle_shares
 from settings_app.snapshot import current_snapshot
 
 _TOKEN_COLUMNS = ["prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens"]
@@ -37,13 +39,42 @@ class NewCall:
 
 
 def start_call(
-    batch: RunnableBatch, items: Sequence[BatchItem], *, owner: str, now: datetime
-) -> PreparedCall:
-    """Records a further call of a batch before it is made."""
+    batch: RunnableBatch,
+    items: Sequence[BatchItem],
+    *,
+    owner: str,
+    now: datetime,
+    repeated: bool = False,
+) -> tuple[PreparedCall | None, list[BatchItem]]:
+    """Records a further call of a batch before it is made, for the items that the owner still runs.
+
+    Returns the call, if there is one, and its items. `repeated`: the same call may be recorded
+    already, by a transaction whose end is unknown.
+    """
     with transaction.atomic():
-        count_attempt([item.id for item in items], owner=owner)
-        [call] = insert_calls([NewCall(batch.id, batch.rule, batch.model, items)], now=now)
-    return call
+        if repeated:
+            earlier = ModelCall.objects.filter(batch=batch.id, started_at=now)
+            forget_unsent(earlier, owner=owner, chat_ids={item.id for item in items})
+        attempts = lock_running([item.id for item in items], owner=owner)
+        held = [item for item in items if attempts.get(item.id) == item.attempts]
+        if not held:
+            return None, []
+        count_attempt([item.id for item in held])
+        [call] = insert_calls([NewCall(batch.id, batch.rule, batch.model, held)], now=now)
+    return call, held
+
+
+def forget_unsent(
+    calls: QuerySet[ModelCall], *, owner: str, chat_ids: Collection[int] | None = None
+) -> None:
+    """Deletes the records of calls that were never sent, so that they do not count as attempts.
+
+    All ends of the owner's calls must be stored. `chat_ids`: only calls for these chats alone.
+    """
+    rows = calls.filter(status=CallStatus.STARTED).values_list("pk", "item_ids")
+    unsent = [(pk, ids) for pk, ids in rows if chat_ids is None or set(ids).issubset(chat_ids)]
+    return_attempts(Counter(chat_id for _, ids in unsent for chat_id in ids), owner=owner)
+    ModelCall.objects.filter(pk__in=[pk for pk, _ in unsent]).delete()
 
 
 def insert_calls(calls: Sequence[NewCall], *, now: datetime) -> list[PreparedCall]:

@@ -1,6 +1,5 @@
 """Requeues the requests of processes that died or stop, and closes their batches."""
 
-from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
@@ -12,11 +11,10 @@ from batching.engine.call import TAIL_S
 from batching.engine.errors import UpstreamUnavailable
 from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import Batch, CallStatus, ModelCall, Outcome
-from batching.store.calls import end_batches
+from batching.store.calls import end_batches, forget_unsent
 from batching.store.cancellation import report_dropped
 from chats.leases import Recovery, expired_leases, recover_chats
 from chats.models import Chat, Status
-from chats.services import return_attempts
 
 
 def take_back_expired(*, own: str, busy: Collection[int] = ()) -> Recovery:
@@ -46,12 +44,8 @@ def give_up(*, owner: str) -> Recovery:
     with transaction.atomic():
         held = Chat.objects.select_for_update().filter(status=Status.RUNNING, owner=owner)
         list(held.values_list("pk"))  # locks them: no call is added from here on
-        unsent = ModelCall.objects.filter(
-            batch__owner=owner, batch__outcome=Outcome.RUNNING, status=CallStatus.STARTED
-        )
-        items = unsent.values_list("item_ids", flat=True)
-        return_attempts(Counter(pk for ids in items for pk in ids), owner=owner)
-        unsent.delete()
+        running = Batch.objects.filter(owner=owner, outcome=Outcome.RUNNING)
+        forget_unsent(ModelCall.objects.filter(batch__in=running), owner=owner)
         return _take_back(Q(owner=owner), owners={owner})
 
 

@@ -242,6 +242,30 @@ async def test_claim_that_fails_is_repeated(
     assert harness.server.sizes == [1]
 
 
+async def test_retry_waits_until_the_database_can_record_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from batching.store import calls
+
+    start, failures = calls.start_call, []
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            return start(*args, **kwargs)
+        failures.append(1)
+        start(*args, **kwargs)  # the commit succeeds, its acknowledgement is lost
+        raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr(calls, "start_call", fail)
+    reply = await harness.ask("[[fault:status-503:1]] Why?")
+    assert reply.status_code == 200
+    assert harness.server.sizes == [1, 1]
+    await harness.settle()
+    assert (await Chat.objects.aget()).attempt == await ModelCall.objects.acount() == 2
+
+
 async def test_answer_that_cannot_be_written_does_not_delay_the_others(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

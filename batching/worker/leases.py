@@ -74,7 +74,7 @@ class LeaseKeeper:
                 pause_s = min(MAX_START_PAUSE_S, pause_s)
             busy = self.recorder.open_chats
             _log_recovery(await self.database.run(take_back_expired, own=self.owner, busy=busy))
-            await self.database.run(close_abandoned, busy=self.recorder.open_batches)
+            await self.database.run(close_abandoned, busy=self.recorder.busy_batches)
             await asyncio.sleep(pause_s)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
 from batching.engine.call import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
@@ -19,7 +19,7 @@ from batching.engine.runner import RunnableBatch
 from batching.messages import Send, finished_message
 from batching.store import calls
 from batching.store.responses import describe_answer, describe_error
-from batching.store.threads import DatabaseThreads
+from batching.store.threads import CONNECTION_ERRORS, DatabaseThreads
 from batching.telemetry import steps
 from batching.worker.pending_writes import (
     Completion,
@@ -77,7 +77,7 @@ class DatabaseRecorder:
         return {chat_id for _, chat_id in self._requests} | set(waiting)
 
     @property
-    def open_batches(self) -> set[int]:
+    def busy_batches(self) -> set[int]:
         """The batches that run here, and those whose end or call waits to be stored."""
         return self._batches | self._pending.batch_ids | self._writing.batch_ids
 
@@ -86,11 +86,30 @@ class DatabaseRecorder:
         batch_ids = {batch_id for batch_id, _ in self._requests}
         return format_log_fields(self._requests.values(), batch_ids)
 
-    async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
-        now = datetime.now(UTC)
-        call = await self.database.run(calls.start_call, batch, items, owner=self.owner, now=now)
-        steps.retry_started(batch, call, items)
-        return call
+    async def start_call(
+        self, batch: RunnableBatch, items: Sequence[BatchItem]
+    ) -> PreparedCall | None:
+        now, repeated = datetime.now(UTC), False
+        while any(item.deadline > time.monotonic() for item in items):
+            try:
+                call, held = await self.database.run(
+                    calls.start_call, batch, items, owner=self.owner, now=now, repeated=repeated
+                )
+            except CONNECTION_ERRORS:
+                extra = {"batch_id": batch.id}
+                logger.exception("A call waits until the database can record it.", extra=extra)
+                repeated = True
+                await asyncio.sleep(RETRY_PAUSE_S)
+                continue
+            held_ids = {item.id for item in held}
+            for item in items:
+                if item.id not in held_ids:
+                    item.finished = True
+                    self._requests.pop((batch.id, item.id), None)
+            if call is not None:
+                steps.retry_started(batch, call, held)
+            return call
+        return None
 
     def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None:
         columns = {
@@ -184,7 +203,7 @@ class DatabaseRecorder:
             try:
                 finished = await self.database.run(_store, pending)
                 break
-            except (OperationalError, InterfaceError):
+            except CONNECTION_ERRORS:
                 logger.exception(
                     "Results could not be stored. They are kept and will be stored later.",
                     extra=pending.log_fields,

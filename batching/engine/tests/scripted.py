@@ -101,14 +101,22 @@ class MemoryRecorder:
         self.starts: list[list[int]] = []
         # What `start_call` raises for a call with this item.
         self.broken: dict[int, Exception] = {}
+        # The items that another process runs by now.
+        self.lost: set[int] = set()
 
-    async def start_call(self, batch: RunnableBatch, items: Sequence[BatchItem]) -> PreparedCall:
+    async def start_call(
+        self, batch: RunnableBatch, items: Sequence[BatchItem]
+    ) -> PreparedCall | None:
         await asyncio.sleep(0)
         self.batch_ids.add(batch.id)
         self.starts.append([item.id for item in items])
         for item in items:
             if item.id in self.broken:
                 raise self.broken[item.id]
+            item.finished |= item.id in self.lost
+        items = [item for item in items if not item.finished]
+        if not items:
+            return None
         return prepare(items, call_id=100 + len(self.reports))
 
     def answer(self, batch: RunnableBatch, item: BatchItem, answer: Answer) -> None:

@@ -372,3 +372,32 @@ def test_answer_before_a_hang_is_released_although_nothing_follows_its_quote() -
         return bench.elapsed(0)
 
     assert run_virtual(main()) == 0.25
+
+
+def test_no_call_is_made_for_items_that_another_process_runs_by_now() -> None:
+    async def main() -> Bench:
+        bench = Bench(lambda n, p: [overloaded()] if n == 1 else whole(p), count=3)
+        bench.recorder.lost = {0, 2}
+        bench.slots.take(Priority.HIGH)
+        await bench.runner.run(bench.batch)
+        assert bench.slots.running == 0
+        return bench
+
+    bench = run_virtual(main())
+    assert bench.recorder.starts == [[0, 1, 2]]
+    assert bench.model.sizes == [3, 1]
+    assert (list(bench.recorder.answers), bench.codes) == ([1], {})
+
+
+def test_batch_whose_items_are_all_lost_makes_no_further_call() -> None:
+    async def main() -> Bench:
+        bench = Bench(lambda n, p: [overloaded()], count=2)
+        bench.recorder.lost = {0, 1}
+        bench.slots.take(Priority.HIGH)
+        await bench.runner.run(bench.batch)
+        assert bench.slots.running == 0
+        return bench
+
+    bench = run_virtual(main())
+    assert bench.model.sizes == [2]
+    assert (bench.recorder.answers, bench.codes, bench.recorder.ended) == ({}, {}, [7])
