@@ -1,7 +1,7 @@
 """Writes the state changes of chats: start, end, cancellation."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,19 +64,27 @@ def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
     columns = ("pk", "prompt", "attempt", "client_id", "streamed", "received_at", "deadline")
     queued = lock_available(Chat.objects.filter(pk__in=ids, status=Status.QUEUED))
     rows = queued.values_list(*columns, "origin", "username", "request_id", named=True)
-    return {
-        row.pk: QueuedRow(
-            row.prompt,
-            row.attempt,
-            Requester(
-                row.origin, row.username, row.request_id, count_microseconds(row.received_at)
-            ),
-            row.client_id,
-            row.streamed,
-            (row.deadline - row.received_at).total_seconds(),
-        )
-        for row in rows
-    }
+    return {row.pk: make_queued_row(row) for row in rows}
+
+
+def lock_oldest_queued(
+    columns: Mapping[str, object], *, without: Collection[int], limit: int, now: datetime
+) -> list[Chat]:
+    """Locks and returns the oldest queued chats with these column values that may still wait."""
+    queued = Chat.objects.filter(**columns, status=Status.QUEUED, deadline__gt=now)
+    return list(lock_available(queued.exclude(pk__in=without).order_by("pk"))[:limit])
+
+
+def make_queued_row(row: Any) -> QueuedRow:
+    """Takes a chat or a row with the same columns."""
+    return QueuedRow(
+        row.prompt,
+        row.attempt,
+        Requester(row.origin, row.username, row.request_id, count_microseconds(row.received_at)),
+        row.client_id,
+        row.streamed,
+        (row.deadline - row.received_at).total_seconds(),
+    )
 
 
 def start_chats(

@@ -41,6 +41,9 @@ class Entry:
 class GroupCommit:
     """Each waiter is added to `waiters` before `announce` can lead to its answer.
 
+    A worker may also find a committed row by itself. If its answer comes before the waiter is
+    added, the gateway reads the answer from the row.
+
     `abandon` gets the chat id and generation of a request whose client left during the commit.
     """
 

@@ -3,20 +3,29 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from django.conf import settings
 from django.db import transaction
 
 from batching.engine.call import BatchItem
-from batching.engine.lanes import LaneRule
+from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Scope
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import QueuedItem
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch
 from batching.store.calls import NewCall, insert_calls
 from batching.store.lane_rules import describe_rule
+from batching.store.queue import make_item
 from chats.bulk_sql import BulkInsert
-from chats.services import QueuedRow, Requester, lock_queued, start_chats
+from chats.services import (
+    QueuedRow,
+    Requester,
+    lock_oldest_queued,
+    lock_queued,
+    make_queued_row,
+    start_chats,
+)
 
 _INSERT_BATCH = BulkInsert(Batch)
 
@@ -32,12 +41,13 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed batch that is ready to run, and the requester of each of its chats.
+    """A claimed batch that is ready to run, its `queued` items, and the requester of each.
 
     `batch` is None if too few items could be claimed: then these, in `left`, stay queued.
     """
 
     batch: RunnableBatch | None = None
+    queued: tuple[QueuedItem, ...] = ()
     requesters: dict[int, Requester] = field(default_factory=dict)
     left: tuple[QueuedItem, ...] = ()
 
@@ -47,13 +57,16 @@ def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime
 
     Leaves out items that meanwhile left the queue or have another generation, and items that the
     lane's current scope keeps apart from the first item: the sweep finds those still queued. A
-    batch that is neither full nor due without these items is not formed.
+    batch that is neither full nor due without these items is not formed. A batch that leaves but
+    is not full gets more items: from the batches after it, and committed requests whose
+    announcement was not read yet.
     """
     with transaction.atomic():
         rows = lock_queued([item.id for request in requests for item in request.planned.items])
         claimable = [(request, _list_claimable(request, rows)) for request in requests]
-        complete = [(r, items) for r, items in claimable if _may_leave(r, items)]
-        claims = iter(_form_batches(complete, rows, owner=owner, now=now))
+        _fill_batches(claimable, rows, now=now)
+        leaving = [(r, items) for r, items in claimable if _may_leave(r, items)]
+        claims = iter(_form_batches(leaving, rows, owner=owner, now=now))
     return [
         next(claims) if _may_leave(request, items) else Claim(left=tuple(items))
         for request, items in claimable
@@ -75,8 +88,62 @@ def _list_claimable(request: ClaimRequest, rows: Mapping[int, QueuedRow]) -> lis
 
 def _may_leave(request: ClaimRequest, items: Sequence[QueuedItem]) -> bool:
     planned = request.planned
-    complete = len(items) == len(planned.items) or len(items) >= request.rule.max_batch
+    complete = len(items) >= len(planned.items) or len(items) >= request.rule.max_batch
     return bool(items) and (complete or any(item.due <= planned.at for item in items))
+
+
+def _fill_batches(
+    claimable: Sequence[tuple[ClaimRequest, list[QueuedItem]]],
+    rows: dict[int, QueuedRow],
+    *,
+    now: datetime,
+) -> None:
+    """Fills each batch that may leave: from the later ones, then from the committed rows.
+
+    It looks for further rows only after the planned ones are locked: of two workers that planned
+    the same batch, the second one must not lock what the first one adds.
+    """
+    for index, (request, items) in enumerate(claimable):
+        room = _count_room(request.rule, items)
+        if room == 0 or not _may_leave(request, items):
+            continue
+        group = _group_columns(request.rule, rows[items[0].id])
+        for other, later in claimable[index + 1 :]:
+            while later and _group_columns(other.rule, rows[later[0].id]) == group:
+                if not _add(later[0], items, request.rule):
+                    break
+                del later[0]
+        if room := _count_room(request.rule, items):
+            for chat in lock_oldest_queued(group, without=list(rows), limit=room, now=now):
+                if not _add(make_item(chat, request.rule), items, request.rule):
+                    break
+                rows[chat.pk] = make_queued_row(chat)
+        items.sort(key=attrgetter("id"))
+
+
+def _count_room(rule: LaneRule, items: Sequence[QueuedItem]) -> int:
+    """How many more items of this lane a call can hold; their prompts may still be too long."""
+    output_left = DEFAULT_BUDGET.answers - sum(item.output_tokens for item in items)
+    return max(0, min(rule.max_batch - len(items), output_left // rule.tokens))
+
+
+def _add(item: QueuedItem, items: list[QueuedItem], rule: LaneRule) -> bool:
+    """Adds the item if one call can hold it, too."""
+    used = item.input_tokens + sum(other.input_tokens for other in items)
+    if used > DEFAULT_BUDGET.input or _count_room(rule, items) == 0:
+        return False
+    items.append(item)
+    return True
+
+
+def _group_columns(rule: LaneRule, row: QueuedRow) -> dict[str, object]:
+    """What the chats that may share a call with this one have in common: see `rule.group_of`."""
+    columns: dict[str, object] = {"priority": rule.priority}
+    if rule.scope is not Scope.EVERYONE:
+        columns["client_id"] = row.client_id
+    if rule.scope is Scope.USERNAME:
+        columns["username"] = row.requester.username
+    return columns
 
 
 def _form_batches(
@@ -114,9 +181,10 @@ def _form_batches(
                 first_call=first_call,
                 probe=request.planned.probe,
             ),
+            tuple(items),
             {item.id: rows[item.id].requester for item in new.items},
         )
-        for new, first_call, (request, _) in zip(new_calls, first_calls, claimed, strict=True)
+        for new, first_call, (request, items) in zip(new_calls, first_calls, claimed, strict=True)
     ]
 
 

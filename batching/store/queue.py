@@ -27,10 +27,11 @@ def read_waiting(ids: Sequence[int], *, rules: Mapping[Priority, LaneRule]) -> l
     """The chats of `ids` that are still queued, oldest first, with their times on the monotonic
     clock."""
     queued = Chat.objects.filter(pk__in=ids, status=Status.QUEUED).order_by("id")
-    return [_make_item(chat, rules[Priority(chat.priority)]) for chat in queued]
+    return [make_item(chat, rules[Priority(chat.priority)]) for chat in queued]
 
 
-def _make_item(chat: Chat, rule: LaneRule) -> QueuedItem:
+def make_item(chat: Chat, rule: LaneRule) -> QueuedItem:
+    """The item of a queued chat, with its times on the monotonic clock."""
     age_s = (datetime.now(UTC) - chat.received_at).total_seconds()
     accepted = time.monotonic() - max(0.0, age_s)
     return QueuedItem(

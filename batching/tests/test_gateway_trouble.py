@@ -150,6 +150,43 @@ async def test_request_whose_announcement_was_lost_is_answered(
     assert reply.json()["latency_ms"] < 20_000
 
 
+async def test_batches_are_full_although_most_announcements_are_not_read_yet(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a stall of the event loop: the rows are committed, their messages come later."""
+    consumer, layer, withheld = harness.runtime.consumer, get_channel_layer(), []
+    send = layer.send
+
+    async def withhold(channel: str, message: dict[str, Any]) -> None:
+        if channel == BATCHING_CHANNEL and withheld is not None:
+            withheld.append(message)
+        else:
+            await send(channel, message)
+
+    async def find_nothing() -> None:
+        """The sweep does not make up for the messages."""
+
+    monkeypatch.setattr(consumer, "_push_unannounced", find_nothing)
+    tasks = [asyncio.create_task(harness.ask("first"))]
+    await wait_until(lambda: harness.runtime.gateway.waiters)
+    harness.hold()
+    monkeypatch.setattr(layer, "send", withhold)
+    tasks += [asyncio.create_task(harness.ask(f"question {index}")) for index in range(12)]
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 13)
+    held, withheld = withheld, None
+    await harness.release(1)
+    await wait_until(lambda: harness.server.sizes)
+    for message in held:  # six of these requests run by now
+        await send(BATCHING_CHANNEL, message)
+    replies = await asyncio.gather(*tasks)
+    assert [reply.json()["text"] for reply in replies[1:]] == [
+        answer_prompt(f"question {index}") for index in range(12)
+    ]
+    assert harness.server.sizes == [6, 6, 1]
+    await harness.settle()
+    assert len(consumer.dispatcher.planner) == 0
+
+
 async def test_invalid_message_ends_no_receiving_loop(harness: Harness) -> None:
     layer = get_channel_layer()
     for channel in (BATCHING_CHANNEL, harness.runtime.process):

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -204,6 +204,8 @@ class BatchConsumer:
                 ClaimRequest(planned, self.rules[planned.priority], current_snapshot().model)
             )
             if claim.batch is not None:
+                planned = replace(planned, items=claim.queued)
+                self._forget_claimed(claim.queued)
                 self._open_requests(planned, claim, claim.batch)
                 request_ids = [item.request_id for item in claim.batch.items]
                 bind(batch_id=claim.batch.id, request_ids=request_ids)
@@ -217,6 +219,11 @@ class BatchConsumer:
                 self.dispatcher.push(claim.left)
             if claim.batch is not None:
                 self.recorder.close(claim.batch)
+
+    def _forget_claimed(self, items: Sequence[QueuedItem]) -> None:
+        """The claim may have added items that have meanwhile reached the planner, too."""
+        for item in items:
+            self.dispatcher.planner.discard(item.id)
 
     def _open_requests(self, planned: Batch, claim: Claim, batch: RunnableBatch) -> None:
         now = time.monotonic()

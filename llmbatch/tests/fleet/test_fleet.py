@@ -48,6 +48,21 @@ async def until_all_take_part(clients: Clients, *, workers: int) -> None:
             await asyncio.gather(*(clients.ask("One more.") for _ in range(24)))
 
 
+async def test_worker_that_stalled_forms_full_batches(clients: Clients) -> None:
+    """It reads the announcements one after another, when every row is committed already."""
+    await set_workers(clients, "one")
+    clients.fleet.signal("one", signal.SIGSTOP)
+    tasks = [asyncio.create_task(clients.ask(f"question {index}.")) for index in range(13)]
+    await clients.fleet.until(WAITING, [(13,)])
+    await asyncio.sleep(0.3)  # longer than the window
+    clients.fleet.signal("one", signal.SIGCONT)
+    replies = await asyncio.gather(*tasks)
+    assert [reply.json()["text"] for reply in replies] == [
+        answer_prompt(f"question {index}.") for index in range(13)
+    ]
+    assert sorted(clients.server.sizes) == [1, 6, 6]
+
+
 async def test_same_id_at_both_web_processes_is_sent_once(clients: Clients) -> None:
     await set_workers(clients, "one", "two")
     replies = await asyncio.gather(*(clients.ask("Why?", request_id="same") for _ in range(50)))
