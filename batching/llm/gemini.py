@@ -21,6 +21,7 @@ from batching.engine.prompt import CombinedPrompt
 from batching.engine.usage import TokenUsage
 from batching.llm.access import ModelAccess
 from batching.llm.errors import explain_failure
+from batching.llm.event_stream import normalize_event_stream
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com/"
 TEST_KEY_TIMEOUT_S = 10.0
@@ -54,6 +55,7 @@ def build_client(access: ModelAccess) -> genai.Client:
             async_client_args={
                 "verify": tls,
                 "transport": transport,
+                "event_hooks": {"response": [normalize_event_stream]},
                 "follow_redirects": False,
                 # Otherwise a proxy from the environment would replace the simulated transport.
                 "trust_env": access.transport is None,

@@ -187,6 +187,17 @@ _EVENTS = {
     "deep-event": replies.stop_at('{"candidates": ' + "[" * 50_000 + "]" * 50_000 + "}"),
     "list-event": replies.stop_at("[1, 2]"),
 }
+# Legal forms of an event stream that the SDK alone could not read.
+_STREAMS = {
+    "stream-comments": replies.reframe("comments", ": ping", "data: {}", "", ":"),
+    "stream-fields": replies.reframe("fields", "id: 7", "event: message", "retry: 1", "data: {}"),
+    "stream-no-space": replies.reframe("no-space", "data:{}", end="\r"),
+    "stream-idle-events": replies.reframe("idle-events", "event: ping", "data: x", "", "data:{}"),
+    "stream-mark": replies.reframe("mark", "data: {}", head=b"\xef\xbb\xbf"),
+    "stream-done": replies.reframe("done", "data: {}", tail=b"data: [DONE]\n\n"),
+    "stream-many-lines": replies.spread_lines(),
+    "stream-compressed": replies.reframe("", "data:{}", end="\r\n") | replies.compress(),
+}
 _CONNECTIONS = {
     "reset-at-once": replies.end(Ending.RESET, silent=True),
     "reset-headers": replies.end(Ending.RESET, after_bytes=0),
@@ -208,7 +219,7 @@ FAULTS: dict[str, Callable[[int], Fault]] = (
     {f"status-{code}": _fixed(replies.status(code)) for code in _STATUSES}
     | {
         name: _fixed(fault)
-        for name, fault in (_WITH_DETAILS | _BODIES | _EVENTS | _CONNECTIONS).items()
+        for name, fault in (_WITH_DETAILS | _BODIES | _EVENTS | _STREAMS | _CONNECTIONS).items()
     }
     | _MEMBERS
     | _TEXTS

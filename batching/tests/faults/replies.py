@@ -1,5 +1,7 @@
 """Faults of the replies that hold the answers: statuses, events, bytes and connections."""
 
+import gzip
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -66,6 +68,37 @@ def body(content: bytes, *, code: int = 200, content_type: str = "text/event-str
     """Sends `content` instead of the reply."""
     answer = Reply(code, {"content-type": content_type}, [Piece(content, 0.0)] if content else [])
     return Fault(f"body-{code}", reply=lambda reply, call: answer)
+
+
+def reframe(name: str, *lines: str, head: bytes = b"", tail: bytes = b"", end: str = "\n") -> Fault:
+    """Sends each event as these lines, with its JSON in the place of `{}`."""
+
+    def apply(reply: Reply, call: SimulatedCall) -> Reply:
+        events = [e.removeprefix(b"data: ") for e in reply.body.split(b"\r\n\r\n") if e]
+        form = end.join([*lines, "", ""]).encode()
+        frames = [form.replace(b"{}", event) for event in events]
+        last_s = reply.pieces[-1].at_s
+        return replace(reply, pieces=[Piece(part, last_s) for part in (head, *frames, tail)])
+
+    return Fault(name, reply=apply)
+
+
+def spread_lines() -> Fault:
+    """Sends each event as indented JSON, with a data field for each of its lines."""
+
+    def spread(event: Event) -> Event:
+        return json.dumps(event, indent=1).replace("\n", "\ndata:")
+
+    return Fault("spread", events=lambda events, call: [spread(event) for event in events])
+
+
+def compress() -> Fault:
+    def apply(reply: Reply, call: SimulatedCall) -> Reply:
+        headers = reply.headers | {"content-encoding": "gzip"}
+        pieces = [Piece(gzip.compress(reply.body), reply.pieces[-1].at_s)]
+        return replace(reply, headers=headers, pieces=pieces)
+
+    return Fault("compress", reply=apply)
 
 
 def finish(reason: str | None, **extra: str) -> Fault:
