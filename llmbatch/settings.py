@@ -128,6 +128,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     DATABASES["default"] |= {
         "CONN_HEALTH_CHECKS": True,
+        # A cursor on the server belongs to a session. Behind a pooler in transaction mode, the next
+        # statement may run in another session.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
         # The next transaction connects again after an outage of the server. The pool's own pauses
         # double with each failure; after a long restart they would last as long as the restart.
         "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 3, "reconnect_timeout": 1}},

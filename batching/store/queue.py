@@ -82,7 +82,7 @@ def queue_positions(chat_ids: Sequence[int]) -> dict[int, int]:
     for priority, newest in waiting.values_list("priority").annotate(Max("pk")):
         queue = Chat.objects.filter(status=Status.QUEUED, priority=priority, pk__lte=newest)
         ids = queue.order_by("pk").values_list("pk", flat=True)
-        positions |= {pk: position for position, pk in enumerate(ids.iterator(), 1)}
+        positions |= {pk: position for position, pk in enumerate(ids, 1)}
     return {pk: positions[pk] for pk in chat_ids if pk in positions}
 
 
