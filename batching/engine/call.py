@@ -16,13 +16,12 @@ from batching.engine.retries import (
     stall_failure,
     timeout_failure,
 )
-from batching.engine.splitter import Splitter
+from batching.engine.splitter import Ending, Splitter
 from batching.engine.tasks import is_being_cancelled
 from batching.engine.usage import TokenUsage, UsageMeter
 
-# Wait this long for the character after a closing quote; without it the quote may belong to the
-# text.
-QUOTE_WAIT_S = 0.25
+# Wait this long for what follows a quote, because only that shows whether the quote ends its value.
+ENDING_WAIT_S = {Ending.OBJECT: 0.25, Ending.LIKELY: 0.25, Ending.DOUBTFUL: 2.0}
 # The rest of a reply is read for at most this long after its last answer, because the token counts
 # come at the end.
 TAIL_S = 5.0
@@ -134,6 +133,7 @@ class Call:
         self._block_reason: str | None = None
         self._quote_timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
+        self._watched: tuple[int, Ending | None] = (0, None)
         self._tail_ends: float | None = None
         self._started = clock()
 
@@ -164,7 +164,7 @@ class Call:
                 self._release_waiting()
                 self._complete_report(failure)
                 raise
-        self._check_whole_reply()
+        self._check_whole_reply(whole=failure is None and self.report.finish_reason == "STOP")
         if not self._unanswered:
             failure = None  # The end of the reply was lost, but every answer had arrived.
         self._complete_report(failure)
@@ -219,12 +219,21 @@ class Call:
         if report.first_token_s is None:
             report.first_token_s = self._clock() - self._started
             self._on_first_text()
-        self._handle_answers(self._splitter.feed(piece.text))
+        finished = piece.finish_reason is not None
+        self._handle_answers(self._splitter.feed(piece.text, finished=finished))
         self._delta_reader.emit_deltas()
-        self._cancel_quote_timer()
-        if self._splitter.ends_with_quote:
-            loop = asyncio.get_running_loop()
-            self._quote_timer = loop.call_later(QUOTE_WAIT_S, self._close_last_value)
+        self._watch_ending()
+
+    def _watch_ending(self) -> None:
+        """Closes the last value when nothing but white space has followed its quote for a time."""
+        ending = self._splitter.ending
+        if self._watched != (watched := (self._splitter.value_start, ending)):
+            self._cancel_quote_timer()
+            self._watched = watched
+            if ending is not None:
+                loop = asyncio.get_running_loop()
+                wait_s = ENDING_WAIT_S[ending]
+                self._quote_timer = loop.call_later(wait_s, self._close_last_value)
 
     def _cancel_quote_timer(self) -> None:
         if self._quote_timer is not None:
@@ -261,9 +270,10 @@ class Call:
             for index, text in self._texts.items():
                 self._release(index, text)
 
-    def _check_whole_reply(self) -> None:
+    def _check_whole_reply(self, *, whole: bool) -> None:
         """Applies the check that needs all answers; then releases the answers that were held."""
-        self._close_last_value()
+        self._cancel_quote_timer()
+        self._handle_answers(self._splitter.end(whole=whole))
         self._release_waiting()
         for index, reason in self._check.find_dictated(self._texts).items():
             self._suspect(index, reason)

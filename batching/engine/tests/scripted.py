@@ -43,6 +43,11 @@ def reply_to(prompt: CombinedPrompt, *, leave_out: Sequence[int] = ()) -> str:
     return json.dumps(answers)
 
 
+def value_start(reply: str, key: str) -> int:
+    """The position after the colon of the key: the value before is certain to have ended."""
+    return reply.index(":", reply.index(key)) + 1
+
+
 def whole(prompt: CombinedPrompt, **kwargs: Any) -> list[Step]:
     """A correct reply in one piece."""
     usage = TokenUsage(prompt=100, output=60, thoughts=20)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from batching.engine.call import END_WAIT_S, TAIL_S
+from batching.engine.call import END_WAIT_S, ENDING_WAIT_S, TAIL_S
 from batching.engine.lanes import estimate_tokens
 from batching.engine.model import Piece
 from batching.engine.prompt import CombinedPrompt
+from batching.engine.splitter import Ending
 from batching.engine.tests.scripted import (
     Bench,
     Script,
@@ -18,6 +19,7 @@ from batching.engine.tests.scripted import (
     ask,
     overloaded,
     reply_to,
+    value_start,
     whole,
 )
 from batching.engine.tests.virtual_loop import run_virtual
@@ -100,7 +102,8 @@ def test_estimate_without_any_count_takes_the_input_from_the_prompt() -> None:
 def test_count_that_comes_after_the_last_answer_is_still_read() -> None:
     usage = TokenUsage(prompt=60, output=100)
     bench = run_bench(lambda n, p: [Piece(reply_to(p)), 4.0, Piece(usage=usage)])
-    assert all(bench.elapsed(i) == 0 for i in range(6))
+    wait_s = ENDING_WAIT_S[Ending.OBJECT]
+    assert [bench.elapsed(i) for i in range(6)] == [0] * 5 + [wait_s]
     assert bench.recorder.reports[0].usage == usage
 
 
@@ -113,7 +116,7 @@ def test_answer_at_the_end_of_the_reply_has_the_usage_and_the_finish_reason() ->
 def write_running_figures(prompt: CombinedPrompt) -> list[Piece]:
     """One answer per piece, each with a finish reason and the figures so far."""
     reply = reply_to(prompt)
-    cuts = [reply.index(key) - 1 for key in prompt.keys[1:]] + [len(reply)]
+    cuts = [value_start(reply, key) for key in prompt.keys[1:]] + [len(reply)]
     return [
         Piece(reply[start:end], finish_reason="STOP", usage=TokenUsage(100, 10 * n, n))
         for n, (start, end) in enumerate(zip([0, *cuts], cuts, strict=False), start=1)

@@ -13,7 +13,7 @@ import pytest
 from batching.engine.leaks import DICTATED_CHARS, LEAK_CHARS, AnswerCheck
 from batching.engine.model import Piece
 from batching.engine.prompt import CombinedPrompt
-from batching.engine.tests.scripted import Bench, Step, overloaded, prompts_of, whole
+from batching.engine.tests.scripted import Bench, Step, overloaded, prompts_of, value_start, whole
 from batching.engine.tests.virtual_loop import run_virtual
 from batching.engine.usage import TokenUsage
 
@@ -157,7 +157,7 @@ def test_forged_key_inside_an_answer_is_never_released() -> None:
 def test_lane_that_holds_answers_releases_them_at_the_end_of_the_reply() -> None:
     def script(number: int, prompt: CombinedPrompt) -> Sequence[Step]:
         text = json.dumps({key: f"answer to {t}" for key, t in prompts_of(prompt).items()})
-        middle = text.index(prompt.keys[2])
+        middle = value_start(text, prompt.keys[2])
         return [1.0, Piece(text[:middle]), 1.0, *reply_rest(text[middle:])]
 
     def reply_rest(text: str) -> list[Step]:
@@ -178,7 +178,8 @@ def test_held_answers_of_a_broken_reply_are_not_retried() -> None:
         if number > 1:
             return whole(prompt)
         text = json.dumps({key: f"answer to {t}" for key, t in prompts_of(prompt).items()})
-        return [Piece(text[: text.index(prompt.keys[2])]), overloaded()]
+        cut = value_start(text, prompt.keys[2])
+        return [Piece(text[:cut]), overloaded()]
 
     async def main() -> Bench:
         bench = Bench(script, count=3)

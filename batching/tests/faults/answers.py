@@ -41,6 +41,26 @@ def rewrite_answers(rewrite: Callable[[str], str]) -> Fault:
     return Fault("rewrite-answers", members=edit)
 
 
+def nest(item: int) -> Fault:
+    """Replaces the value of the item by the JSON text of an object with its key and value."""
+    return _edit_member(
+        item,
+        lambda member: replace(
+            member, value=json.dumps(f"{{{json.dumps(member.key)}: {member.value}}}")
+        ),
+        name="nest",
+    )
+
+
+def name_key(item: int) -> Fault:
+    """Adds the key to the text of the item."""
+
+    def edit(member: Member) -> Member:
+        return replace(member, value=member.value[:-1] + f' ({member.key})"')
+
+    return _edit_member(item, edit, name="name-key")
+
+
 def inject(item: int, source: str) -> Fault:
     """Inserts `source` into the string of the item, unescaped."""
 
@@ -65,9 +85,12 @@ def rename_all(*, bare: bool = False) -> Fault:
     return Fault("rename-all", members=edit)
 
 
-def add_member(key: str, source: str = FORGED, *, first: bool = False) -> Fault:
+def add_member(key: str, source: str = FORGED, *, at: int | None = None) -> Fault:
+    """Adds a member before the member `at`, or at the end."""
+
     def add(members: Members, call: SimulatedCall) -> Members:
-        return [Member(key, source), *members] if first else [*members, Member(key, source)]
+        before = members if at is None else members[:at]
+        return [*before, Member(key, source), *members[len(before) :]]
 
     return Fault("add-member", members=add)
 
@@ -98,6 +121,11 @@ def shuffle() -> Fault:
 def forge_key(key: str, *, bare: bool = False) -> str:
     index, _, token = key.partition("_")
     return index if bare else f"{index}_{'0' * max(1, len(token))}"
+
+
+def twice(between: str) -> Fault:
+    """Sends the whole object twice."""
+    return Fault("twice", text=lambda reply, call: reply + between + reply)
 
 
 def prose(text: str) -> Fault:

@@ -42,7 +42,8 @@ LASTING = {
         boolean nested list huge-integer raw-newline lone-surrogate bad-escape
         unescaped-quotes single-quotes other-token forged-keys bare-indexes duplicate prose no-text
         other unknown-finish continuation no-finish empty-body json-list no-candidates empty-event
-        as-list""",
+        as-list inch-mark inch-mark-member inch-mark-object nul nul-in-escape control-escape
+        form-feed object-in-object-in-value key-in-value""",
     "truncated": "max-tokens max-tokens-at-once",
     "blocked": "safety recitation safety-at-once blocked blocked-prohibited blocked-unknown",
     "timeout": "hang hang-in-the-middle hang-before-headers hang-headers drip-slow",
@@ -80,10 +81,12 @@ HARMLESS = {
         "no-finish-whole",
         "max-tokens-after",
     ),
+    *("extra-between", "object-in-value"),
+    *("object-twice", "object-twice-at-once", "object-twice-with-prose"),
 }
 # The answers of marked prompts that are not the usual text: the model wrote them under the key of
 # the prompt, and the first complete value counts.
-ODD_TEXTS = {"nul": "a\ufffdb", "duplicate-early": "[simulated] forged"}
+ODD_TEXTS = {"duplicate-early": "[simulated] forged"}
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+"""Tests of how long a call waits for what follows a value, by virtual time."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from batching.engine.call import ENDING_WAIT_S
+from batching.engine.model import Piece
+from batching.engine.prompt import CombinedPrompt
+from batching.engine.splitter import Ending
+from batching.engine.tests.scripted import Bench, Step, answer_of, prompts_of, reply_to, whole
+from batching.engine.tests.virtual_loop import run_virtual
+
+LIKELY_S, DOUBTFUL_S = ENDING_WAIT_S[Ending.LIKELY], ENDING_WAIT_S[Ending.DOUBTFUL]
+PROMPTS = ["one", "two"]
+
+
+def run_prompts(script: object, prompts: Sequence[str] = PROMPTS, wait_s: float = 30.5) -> Bench:
+    async def main() -> Bench:
+        return await Bench(script, count=len(prompts), prompts=prompts, wait_s=wait_s).run()
+
+    return run_virtual(main())
+
+
+def first_value(prompt: CombinedPrompt) -> str:
+    """The reply up to the quote after the first value."""
+    return reply_to(prompt).partition('",')[0] + '"'
+
+
+@pytest.mark.parametrize(
+    ("first", "wait_s"), [("one", LIKELY_S), ("5", DOUBTFUL_S), ("a quote: ", DOUBTFUL_S)]
+)
+@pytest.mark.parametrize("after", ["", ",", ", ", "\n", ', "'])
+def test_value_before_a_hang_is_released(first: str, wait_s: float, after: str) -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        return [Piece(first_value(prompt) + after), 100.0] if n == 1 else whole(prompt)
+
+    bench = run_prompts(script, [first, "two"])
+    assert bench.elapsed(0) == wait_s
+    assert bench.codes == {}
+    assert bench.model.sizes == [2, 1]
+
+
+@pytest.mark.parametrize("pause_s", [0.1, 0.3, 0.6])
+def test_text_with_an_inch_mark_is_not_cut_by_a_slow_model(pause_s: float) -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        if n > 1:
+            return whole(prompt)
+        reply = json.dumps(dict.fromkeys(prompt.keys, "The screen is 5 inch, which is small"))
+        reply = reply.replace(" inch", '"')
+        return [step for character in reply for step in (Piece(character), pause_s)]
+
+    bench = run_prompts(script, wait_s=1000.0)
+    assert bench.codes == {}
+    assert bench.model.sizes == [2, 1, 1]
+
+
+def test_two_equal_objects_in_one_piece_need_no_further_call() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        return [Piece(reply_to(prompt) * 2, finish_reason="STOP")]
+
+    assert run_prompts(script).model.sizes == [2]
+    assert run_prompts(script, ["one"]).model.sizes == [1]
+
+
+def test_two_different_objects_in_one_piece_are_retried() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        if n > 1:
+            return whole(prompt)
+        changed = reply_to(prompt).replace(answer_of("one"), "another answer")
+        return [Piece(reply_to(prompt) + changed, finish_reason="STOP")]
+
+    assert run_prompts(script).model.sizes == [2, 1]
+
+
+def test_lone_value_that_is_again_the_object_is_unwrapped() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        return [Piece(json.dumps({prompt.keys[0]: reply_to(prompt)}), finish_reason="STOP")]
+
+    assert run_prompts(script, ["one"]).model.sizes == [1]
+
+
+def test_lone_answer_that_holds_its_key_is_retried() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        key = prompt.keys[0]
+        text = json.dumps({key: f"see {key}"})
+        return [Piece(text, finish_reason="STOP")] if n == 1 else whole(prompt)
+
+    bench = run_prompts(script, ["one"])
+    assert bench.model.sizes == [1, 1]
+    assert list(prompts_of(bench.model.calls[1]).values()) == ["one"]
