@@ -1,7 +1,8 @@
 """Translates an error of the SDK or of its transport into the engine's view of a failed call."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -14,8 +15,9 @@ from batching.engine.errors import (
     UpstreamUnavailable,
 )
 from batching.engine.model import CallFailed, Remedy
+from batching.llm.limits import PROJECT_STATE_WAIT_S, find_project_state, find_wait_s
 
-_RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
+_RETRYABLE = frozenset({408, 429, 499})  # and all from 500
 _NO_CALL_WAS_MADE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _WRONG_FORMAT = "The model service sent an unreadable reply."
 
@@ -47,14 +49,15 @@ def _explain_status(raised: errors.APIError) -> CallFailed:
     name = re.sub(r"[^A-Za-z_ ]", "", str(raised.status or ""))[:40]
     message = f"The model service answered {status} {name}".rstrip()
     details = _list_details(raised)
+    text = str(raised.message or "")
     error: GatewayError
+    if state := find_project_state(status, text, details):
+        error = UpstreamUnavailable(state, retry_after_s=PROJECT_STATE_WAIT_S)
+        return CallFailed(error, Remedy.FAIL)
     if status in (401, 403) or any(d.get("reason") == "API_KEY_INVALID" for d in details):
         return CallFailed(UpstreamRejectedKey(), Remedy.FAIL)
-    if status == 429 and any("PerDay" in quota for quota in _quota_ids(details)):
-        error = UpstreamUnavailable("The model's daily quota is used up.", retry_after_s=3600)
-        return CallFailed(error, Remedy.FAIL)
     if status in _RETRYABLE or status >= 500:
-        wait_s = _retry_delay_s(details)
+        wait_s = find_wait_s(text, details, _get_headers(raised), now=datetime.now(UTC))
         error = UpstreamUnavailable(f"{message}.", retry_after_s=wait_s)
         return CallFailed(error, Remedy.TOGETHER, retry_after_s=wait_s)
     if status == 404:
@@ -78,16 +81,6 @@ def _only_dicts(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _quota_ids(details: list[dict[str, Any]]) -> Iterator[str]:
-    for detail in details:
-        for violation in _only_dicts(detail.get("violations")):
-            yield str(violation.get("quotaId", ""))
-
-
-def _retry_delay_s(details: list[dict[str, Any]]) -> float | None:
-    for detail in details:
-        if str(detail.get("@type", "")).endswith("RetryInfo"):
-            match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,9})?)s", str(detail.get("retryDelay", "")))
-            if match:
-                return float(match.group(1))
-    return None
+def _get_headers(raised: errors.APIError) -> Mapping[str, str]:
+    headers = getattr(raised.response, "headers", None)
+    return headers if isinstance(headers, Mapping) else {}

@@ -8,8 +8,12 @@ from datetime import datetime
 from typing import Literal
 
 from batching.engine.capacity import Capacity
+from batching.engine.errors import TimedOut
 from batching.llm.access import ModelState, model_state
+from batching.llm.limits import PROJECT_STATES
 from batching.models import CallStatus, ModelCall
+from settings_app.history import SETTINGS
+from settings_app.models import SettingsChange
 from settings_app.snapshot import current_snapshot
 
 
@@ -54,16 +58,23 @@ def list_notices(capacity: Capacity | None) -> list[Notice]:
 
 
 def _list_call_failures() -> list[Notice]:
-    """A notice if the newest call failed at the model service itself, not in the gateway."""
+    """A notice if the newest call failed at the model service itself, not in the gateway.
+
+    It is shown until a call succeeds, or somebody changes the key or the model.
+    """
     columns = ("status", "error_code", "error_detail", "started_at")
     ended = ModelCall.objects.exclude(status=CallStatus.STARTED).only(*columns)
-    call = ended.order_by("-id").first()
+    # A call that ended because nobody waited any more says nothing about the service.
+    call = ended.exclude(error_code=TimedOut.code).order_by("-id").first()
     if call is None or not call.error_code.startswith("upstream_"):
+        return []
+    changes = SettingsChange.objects.filter(subject=SETTINGS, field__in=["api_key", "model"])
+    if changes.filter(changed_at__gt=call.started_at).exists():
         return []
     state = "failing"
     if call.error_code == "upstream_rejected_key":
         state = "key_refused"
-    elif "quota" in call.error_detail or "answered 429" in call.error_detail:
+    elif call.error_detail in PROJECT_STATES or "answered 429" in call.error_detail:
         state = "quota"
     text = f"The newest model call failed ({call.error_code}): {call.error_detail}"
     return [Notice(state, "bad", text[:500], at=call.started_at)]

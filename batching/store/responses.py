@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import F
 
 from batching.engine.errors import error_from_code
+from batching.llm.limits import PROJECT_STATE_WAIT_S, PROJECT_STATES
 from chats.models import FINAL_STATUSES, Chat, Status
 from chats.timestamps import format_time
 
@@ -48,7 +49,8 @@ def parse_stored_response(chat: Chat) -> dict[str, Any] | None:
         size = getattr(chat, "batch_size", None)
         return {"answer": describe_answer(values, batch_id=chat.batch_id, batch_size=size)}
     if chat.status in FINAL_STATUSES:
-        error = error_from_code(chat.error_code, chat.error_detail)
+        wait_s = PROJECT_STATE_WAIT_S if chat.error_detail in PROJECT_STATES else None
+        error = error_from_code(chat.error_code, chat.error_detail, wait_s)
         return {"error": describe_error(error.code, str(error), error.retry_after_s)}
     return None
 

@@ -29,6 +29,8 @@ _FINISHES = {
 }
 # After any other error, a retry by OpenAI's client would only cost tokens again.
 RETRYABLE_CODES = ("rate_limited", "queue_full", "shutting_down", "upstream_unavailable")
+# These clients ignore a longer `Retry-After` and send the request again after a few seconds.
+MAX_RETRY_AFTER_S = 60
 CHARS_PER_TOKEN = 4
 CHANGED = "The model began another answer after a part of this one was sent; send it again."
 
@@ -159,7 +161,8 @@ def in_openai_form(response: HttpResponse) -> HttpResponse:
     error = _describe_error(document["detail"], code, status=response.status_code)
     error["param"] = next(iter(document.get("errors", {})), None)
     response.content = json.dumps({"error": error}, ensure_ascii=False).encode()
-    response["x-should-retry"] = "true" if code in RETRYABLE_CODES else "false"
+    soon = int(response.get("Retry-After", "0")) <= MAX_RETRY_AFTER_S
+    response["x-should-retry"] = "true" if code in RETRYABLE_CODES and soon else "false"
     return response
 
 

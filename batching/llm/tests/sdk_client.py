@@ -12,6 +12,8 @@ import httpx2
 from google import genai
 from google.genai import types
 
+from batching.engine.lanes import TokenBudget
+from batching.engine.prompt import CombinedPrompt, combine
 from batching.llm.simulated.transport import Responder
 from batching.llm.simulated.wire import Reply
 from batching.llm.tests.recording import RecordingTransport
@@ -75,6 +77,12 @@ def make_client(
             },
         ),
     )
+
+
+def make_prompt() -> CombinedPrompt:
+    """The prompt of a call with one item."""
+    budget = TokenBudget()
+    return combine(["a"], model="m", style="", output_tokens=9, draw=lambda: "ab", budget=budget)
 
 
 @asynccontextmanager

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from batching.engine.lanes import TokenBudget
 from batching.engine.model import CallFailed
-from batching.engine.prompt import CombinedPrompt, combine
 from batching.llm.access import ModelAccess
 from batching.llm.event_stream import EventLines
 from batching.llm.gemini import GeminiModel
@@ -16,6 +14,7 @@ from batching.llm.simulated.calls import SimulatedCall
 from batching.llm.simulated.faults import Fault
 from batching.llm.simulated.wire import Piece, Reply
 from batching.llm.tests.recording import RecordingTransport
+from batching.llm.tests.sdk_client import make_prompt
 
 EVENT_STREAM = {"content-type": "Text/Event-Stream; charset=utf-8"}
 # Two events in every form that the standard allows; `{}` stands for a part of their JSON.
@@ -35,12 +34,6 @@ def write_unusual(end: str) -> bytes:
     return text.replace("\n", end).encode()
 
 
-def prepare_prompt() -> CombinedPrompt:
-    budget = TokenBudget()
-    draw = lambda: "ab"  # noqa: E731
-    return combine(["a"], model="m", style="", output_tokens=9, draw=draw, budget=budget)
-
-
 async def read_texts(replies: Sequence[Reply]) -> list[str]:
     """Returns the text of each reply, read by the SDK as the gateway configures it."""
     rest = iter(replies)
@@ -51,11 +44,10 @@ async def read_texts(replies: Sequence[Reply]) -> list[str]:
 
     access = ModelAccess("a-key", transport=RecordingTransport(script))
     model = GeminiModel(lambda: access)
-    prompt = prepare_prompt()
     texts = []
     try:
         for _ in replies:
-            pieces = [piece async for piece in model.stream(prompt, timeout_s=60)]
+            pieces = [piece async for piece in model.stream(make_prompt(), timeout_s=60)]
             texts.append("".join(piece.text for piece in pieces))
     finally:
         await model.close()

@@ -1,16 +1,20 @@
 """The navigation and notices of every page, and the error pages."""
 
+import html
 import re
 
 import pytest
 from django.test import RequestFactory
+from django.utils import timezone
 from django.views.defaults import server_error
 
 from batching.engine.capacity import Capacity
+from batching.llm.limits import SPENDING_CAP
 from batching.models import CallStatus
 from batching.templatetags.shell import timestamp
 from batching.tests.rows import make_batch, make_call
 from chats.tests.rows import NOON
+from settings_app.services import update_settings
 from settings_app.snapshot import refresh_snapshot
 
 pytestmark = pytest.mark.django_db
@@ -89,7 +93,7 @@ STATES = {
     "simulated": "every answer is simulated",
     "no_api_key": "503 no_api_key",
     "key_refused": "upstream_rejected_key",
-    "quota": "daily quota is used up",
+    "quota": "monthly spending cap is reached",
     "breaker_open": "no call is made for 3 s",
 }
 
@@ -105,9 +109,36 @@ def test_state_of_the_model_is_on_each_page(admin_client, settings, monkeypatch,
         monkeypatch.setattr("batching.templatetags.shell.current_capacity", lambda: BREAKER)
     code = {"key_refused": "upstream_rejected_key", "quota": "upstream_unavailable"}.get(state)
     if code:
-        detail = "The model's daily quota is used up."
+        detail = "The project's monthly spending cap is reached."
         call = {"status": CallStatus.FAILED, "error_code": code, "error_detail": detail}
         make_call(make_batch(), **call)
     refresh_snapshot()
     for path in ("/dashboard", "/v1/docs", "/admin/chats/chat/"):
         assert admin_client.get(path).text.count(words) == 1, path
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [({"model": "gemini-x"}, False), ({"api_key": "k-2"}, False), ({"retention_days": 9}, True)],
+)
+def test_failure_of_the_model_is_shown_until_key_or_model_change(
+    admin_client, settings, change, shown
+):
+    def banner_is_shown() -> bool:
+        return SPENDING_CAP in html.unescape(admin_client.get("/dashboard").text)
+
+    settings.GEMINI_API_KEY = "test-key-0123456789"
+    make_failed_call("upstream_unavailable", SPENDING_CAP)
+    make_failed_call("timeout", "No answer came.")
+    assert banner_is_shown()
+    update_settings(**change)
+    assert banner_is_shown() == shown
+    make_failed_call("upstream_unavailable", SPENDING_CAP)
+    assert banner_is_shown()
+    make_call(make_batch(), started_at=timezone.now())
+    assert not banner_is_shown()
+
+
+def make_failed_call(code: str, detail: str) -> None:
+    failed = {"status": CallStatus.FAILED, "error_code": code, "error_detail": detail}
+    make_call(make_batch(), started_at=timezone.now(), **failed)

@@ -95,6 +95,17 @@ _WITH_DETAILS = {
         details=(replies.quota_failure("PerMinute"), replies.retry_info("0.05s")),
     ),
     "status-429-day": replies.status(429, details=(replies.quota_failure("PerDay"),)),
+    "status-429-limit-0": replies.status(
+        429,
+        message="* Quota exceeded for metric: requests, limit: 0, model: m\nPlease retry in 0.05s.",
+        details=(replies.quota_failure("PerMinute"), replies.retry_info("0.05s")),
+    ),
+    "status-429-cap": replies.status(
+        429, message="Your project has exceeded its monthly spending cap."
+    ),
+    "status-429-credits": replies.status(429, message="Your prepayment credits are depleted."),
+    "status-429-message": replies.status(429, message="Quota exceeded. Please retry in 59.84ms."),
+    "status-503-header": replies.status(503, headers={"retry-after": "1"}),
     "status-302": replies.status(302, headers={"location": "https://model.invalid/"}),
 }
 _BODIES = {
@@ -226,7 +237,7 @@ _CONNECTIONS = {
     "slow": replies.delay(2.0),
     "slow-10": replies.delay(10.0),
 }
-_STATUSES = (400, 401, 403, 404, 408, 413, 418, 429, 500, 502, 503, 504)
+_STATUSES = (400, 401, 403, 404, 408, 413, 418, 429, 499, 500, 502, 503, 504)
 # Each function makes the fault for one item; many faults change the whole call.
 FAULTS: dict[str, Callable[[int], Fault]] = (
     {f"status-{code}": _fixed(replies.status(code)) for code in _STATUSES}

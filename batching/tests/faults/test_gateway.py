@@ -11,9 +11,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from asgiref.sync import sync_to_async
 
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch, ModelCall
+from batching.store.model_status import read_model_state
+from batching.store.responses import parse_stored_response
 from batching.tests.faults.catalogue import FAULTS
 from batching.tests.harness import Harness
 from chats.models import FINAL_STATUSES, Chat
@@ -34,8 +37,9 @@ LASTING = {
         deep-event""",
     "upstream_rejected_key": "status-400-key status-401 status-403",
     "upstream_unavailable": """status-408 status-429 status-429-bare status-429-long
-        status-429-garbled status-429-minute status-429-day status-500 status-502 status-502-html
-        status-503 status-504 error-string error-odd error-200
+        status-429-garbled status-429-minute status-429-day status-429-limit-0 status-429-cap
+        status-429-credits status-429-message status-499 status-503-header
+        status-500 status-502 status-502-html status-503 status-504 error-string error-odd error-200
         error-event reset reset-at-once reset-headers reset-bytes early-close
         close-at-once refused cancelled-at-once cancelled""",
     "missing_answer": """missing missing-last missing-all empty blank number null
@@ -68,7 +72,8 @@ MATES_ANSWERED = (
 )
 UNREPEATED = {
     *("status-400-key", "status-400-region", "status-401", "status-403", "status-404"),
-    *("status-429-day", "status-429-long"),
+    *("status-429-day", "status-429-long", "status-429-limit-0", "status-429-cap"),
+    "status-429-credits",
 }
 HARMLESS = {
     *("extra", "shuffled", "duplicate-late", "duplicate-early", "fenced", "prose-around", "drip"),
@@ -213,12 +218,30 @@ async def test_harmless_faults_need_no_further_call(harness: Harness) -> None:
 
 
 @SHORT_WINDOWS
-async def test_daily_quota_is_reported_with_one_call(harness: Harness) -> None:
-    replies = await harness.ask_all(["[[fault:status-429-day]] q", "other"])
-    assert [reply.status_code for reply in replies] == [503, 503]
-    assert "daily quota" in replies[0].json()["detail"]
-    assert "Retry-After" in replies[0].headers
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("day", "daily quota"),
+        ("limit-0", "limit 0"),
+        ("cap", "monthly spending cap"),
+        ("credits", "prepayment credits"),
+    ],
+)
+async def test_state_of_the_project_is_named_and_needs_one_call(
+    harness: Harness, fault: str, words: str
+) -> None:
+    replies = await harness.ask_all([f"[[fault:status-429-{fault}]] q", "other"])
+    for reply in replies:
+        assert (reply.status_code, reply.headers["Retry-After"]) == (503, "3600")
+        assert words in reply.json()["detail"]
     assert harness.server.sizes == [2]
+    await harness.settle()
+    notice = await sync_to_async(read_model_state)(None)
+    assert (notice["state"], notice["level"]) == ("quota", "bad")
+    assert words in notice["text"]
+    chat = await Chat.objects.afirst()
+    assert chat is not None
+    assert parse_stored_response(chat)["error"]["retry_after_s"] == 3600
 
 
 @SHORT_WINDOWS

@@ -103,6 +103,16 @@ async def test_client_does_not_retry_a_failed_request(
     assert len(harness.server.sizes) == 1
 
 
+@pytest.mark.parametrize("fault", ["day", "long", "limit-0", "cap", "credits"])
+async def test_client_does_not_repeat_what_only_a_long_wait_can_help(
+    harness: Harness, client: AsyncOpenAI, fault: str
+) -> None:
+    with pytest.raises(openai.InternalServerError) as failed:
+        await ask(client.with_options(max_retries=2), f"[[fault:status-429-{fault}]] Why?")
+    assert failed.value.response.headers["x-should-retry"] == "false"
+    assert harness.server.sizes == [1]
+
+
 async def test_client_does_not_see_the_retries_of_the_gateway(
     harness: Harness, client: AsyncOpenAI
 ) -> None:
