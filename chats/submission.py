@@ -1,10 +1,10 @@
 """Stores accepted requests, or joins them to earlier ones with the same request id."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db import Error, IntegrityError, InterfaceError, OperationalError, transaction
+from django.db.models import F, QuerySet
 
 from chats.bulk_sql import BulkInsert
 from chats.models import OPEN_STATUSES, Chat, Status
@@ -14,6 +14,8 @@ from chats.prompts import is_prompt_of
 RequestKey = tuple[int | None, str, str]
 
 MAX_WAITERS = 32_000  # The column holds at most 32 767.
+# Postgres has ended this transaction in favour of another one.
+DEADLOCK = "40P01"
 _INSERT = BulkInsert(Chat)
 # When a request is sent again, its row takes these values from the new chat, which is queued.
 _RENEWED = [
@@ -32,8 +34,16 @@ class Submission:
     fresh: bool
 
 
-def submit_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Submission | None]:
-    """Stores requests in one transaction; returns None for each one that was refused.
+class OutcomeUnknown(OperationalError):
+    """The connection broke during the commit: the rows may be stored."""
+
+
+# What became of a request: None if it conflicts with an earlier one, or why it was not stored.
+Result = Submission | Exception | None
+
+
+def submit_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Result]:
+    """Stores requests in one transaction, or one by one if a member makes that fail.
 
     `named` are the keys whose request id the client chose. If a row with such a key exists, the
     request joins it: it waits with the open request or gets the stored answer. A request that
@@ -41,15 +51,63 @@ def submit_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Submi
     than the row is refused.
     """
     try:
-        with transaction.atomic():
-            return _accept(chats, _lock_existing(named))
+        return [*_submit(chats, named)]
+    except (OperationalError, InterfaceError) as error:
+        if not _is_deadlock(error):
+            return [error] * len(chats)
+    except Exception:  # noqa: S110 - the fault of a member shows again when it is alone
+        pass
+    return _submit_singly(chats)
+
+
+def _submit_singly(chats: Sequence[Chat]) -> list[Result]:
+    results: list[Result] = []
+    for chat in chats:
+        try:
+            results += _submit([chat], {request_key(chat)})
+        except (OperationalError, InterfaceError) as error:
+            # The database fails, not this request: the others would only wait for the same error.
+            return [*results, *[error] * (len(chats) - len(results))]
+        except Exception as error:
+            results.append(error)
+    return results
+
+
+def _submit(chats: Sequence[Chat], named: set[RequestKey]) -> list[Submission | None]:
+    """Tries again if another process got in the way."""
+    try:
+        return _store(chats, named)
     except IntegrityError:
-        # Another process has inserted one of the keys since. Each row is now found or stored alone.
-        accepted: list[Submission | None] = []
-        for chat in chats:
-            with transaction.atomic():
-                accepted += _accept([chat], _lock_existing({request_key(chat)}))
+        pass  # It has probably inserted one of the keys since: then the row is found now.
+    except OperationalError as error:
+        if not _is_deadlock(error):
+            raise
+    return _store(chats, named)
+
+
+def _store(chats: Sequence[Chat], named: set[RequestKey]) -> list[Submission | None]:
+    committing = False
+    try:
+        with transaction.atomic():
+            accepted = _accept(chats, named)
+            committing = True
         return accepted
+    except (OperationalError, InterfaceError) as error:
+        if committing:
+            raise OutcomeUnknown from error
+        raise
+
+
+def _is_deadlock(error: Error) -> bool:
+    return getattr(error.__cause__, "sqlstate", "") == DEADLOCK
+
+
+def find_stored(chats: Sequence[Chat]) -> list[tuple[int, int]]:
+    """Chat id and generation of those requests that a commit of unknown outcome has stored."""
+    rows = _select(request_key(chat) for chat in chats)
+    stored = {(request_key(row), row.generation): row.pk for row in rows}
+    keys = [(request_key(chat), chat.generation) for chat in chats]
+    return [(stored[key], key[1]) for key in keys if key in stored]
 
 
 def request_key(chat: Chat) -> RequestKey:
@@ -59,19 +117,25 @@ def request_key(chat: Chat) -> RequestKey:
 def _lock_existing(named: set[RequestKey]) -> dict[RequestKey, Chat]:
     if not named:
         return {}
-    clients, usernames, request_ids = (set(column) for column in zip(*named, strict=True))
-    rows = (
-        Chat.objects.select_for_update(of=("self",))
-        .filter(client__in=clients, username__in=usernames, request_id__in=request_ids)
-        .annotate(batch_size=F("batch__size"))
+    # Ordered by id, as every function locks several chats.
+    rows = _select(named).select_for_update(of=("self",)).order_by("pk")
+    found = rows.annotate(batch_size=F("batch__size"))
+    return {request_key(chat): chat for chat in found if request_key(chat) in named}
+
+
+def _select(keys: Iterable[RequestKey]) -> QuerySet[Chat]:
+    """The chats with these keys, and some that mix the parts of several keys."""
+    clients, usernames, request_ids = (set(column) for column in zip(*keys, strict=True))
+    return Chat.objects.filter(
+        client__in=clients, username__in=usernames, request_id__in=request_ids
     )
-    return {request_key(chat): chat for chat in rows if request_key(chat) in named}
 
 
-def _accept(chats: Sequence[Chat], existing: dict[RequestKey, Chat]) -> list[Submission | None]:
-    known, inserts = dict(existing), []
+def _accept(chats: Sequence[Chat], named: set[RequestKey]) -> list[Submission | None]:
+    known, inserts = _lock_existing(named), []
     accepted: list[Submission | None] = []
     for chat in chats:
+        chat.pk, chat.waiters = None, 1  # An attempt that was rolled back may have changed them.
         key = request_key(chat)
         held = known.get(key)
         if held is None:
@@ -82,8 +146,22 @@ def _accept(chats: Sequence[Chat], existing: dict[RequestKey, Chat]) -> list[Sub
             accepted.append(None)
         else:
             accepted.append(Submission(held, fresh=_take_up(held, chat)))
-    _INSERT.run(inserts)
+    _INSERT.run(_order_inserts(inserts, named))
     return accepted
+
+
+def _order_inserts(chats: Sequence[Chat], named: set[RequestKey]) -> list[Chat]:
+    """Sorts the requests with a chosen id, and leaves the others in their places.
+
+    Two processes that insert the same ids would wait for each other if their orders differed.
+    Shorter ids come first, so that numbered ids keep their order.
+    """
+
+    def sort_key(chat: Chat) -> tuple[int | None, str, int, str]:
+        return chat.client_id, chat.username, len(chat.request_id), chat.request_id
+
+    chosen = iter(sorted((c for c in chats if request_key(c) in named), key=sort_key))
+    return [next(chosen) if request_key(chat) in named else chat for chat in chats]
 
 
 def _take_up(held: Chat, chat: Chat) -> bool:

@@ -28,6 +28,7 @@ class Trigger(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class QueuedItem:
     """A waiting request. Ids rise in the order of acceptance: the oldest item has the smallest id.
+    (Of requests that are committed together, those with a chosen request id are sorted by it.)
 
     `target` is the time of acceptance plus the latency target of the lane; among due lanes the one
     with the smallest target goes first. `exchange` names the HTTP exchange that brought the

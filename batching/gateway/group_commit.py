@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from django.db import DatabaseError
+
 from batching.engine.errors import RequestConflict
 from batching.engine.planner import QueuedItem
 from batching.gateway.waiters import Waiter, Waiters
 from batching.store.threads import DatabaseThreads, DatabaseUnavailable
 from chats.models import Chat
-from chats.submission import Submission, request_key, submit_chats
+from chats.submission import OutcomeUnknown, Submission, find_stored, request_key, submit_chats
 
 logger = logging.getLogger("batching")
 
@@ -23,6 +25,7 @@ GROUP_COMMIT_ROWS = 50
 # It waits at all only if the last CROWD requests arrived within CROWDED_S seconds.
 CROWD, CROWDED_S = 3, 0.025
 MAX_GROUP_ROWS = 500
+WITHDRAW_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,9 @@ class GroupCommit:
         self._entries: list[Entry] = []
         self._arrived = asyncio.Event()
         self._enough = asyncio.Event()
+        # Refused requests whose commit may have succeeded.
+        self._in_doubt: list[Chat] = []
+        self._doubted = asyncio.Event()
         self._arrivals = deque([-math.inf] * CROWD, maxlen=CROWD)
 
     async def store(
@@ -109,28 +115,55 @@ class GroupCommit:
     async def _commit(self, group: Sequence[Entry]) -> None:
         named = {request_key(entry.chat) for entry in group if entry.named}
         try:
-            submissions = await self._database.run(
+            results = await self._database.run(
                 submit_chats, [entry.chat for entry in group], named=named
             )
-        except Exception:
-            logger.exception(
-                "%s requests could not be stored and were refused.",
-                len(group),
-                extra={"request_ids": [entry.chat.request_id for entry in group]},
-            )
-            refusal = DatabaseUnavailable()
-            for entry in group:
-                if not entry.stored.done():
-                    entry.stored.set_exception(refusal)
-            return
-        items = []
-        for entry, submission in zip(group, submissions, strict=True):
-            self._settle(entry, submission)
-            if submission is not None and submission.fresh:
-                chat = submission.chat
+        except Exception as error:
+            results = [error] * len(group)
+        items, failures = [], []
+        for entry, result in zip(group, results, strict=True):
+            if isinstance(result, Exception):
+                failures.append((entry, result))
+                continue
+            self._settle(entry, result)
+            if result is not None and result.fresh:
+                chat = result.chat
                 items.append(replace(entry.item, id=chat.pk, generation=chat.generation))
+        if failures:
+            self._refuse(failures)
         if items:
             await self._announce(items)
+
+    def _refuse(self, failures: Sequence[tuple[Entry, Exception]]) -> None:
+        """Ends the waits of requests that were not stored, as far as is known."""
+        logger.error(
+            "%s requests could not be stored and were refused.",
+            len(failures),
+            exc_info=failures[0][1],
+            extra={"request_ids": [entry.chat.request_id for entry, _ in failures]},
+        )
+        for entry, error in failures:
+            if not entry.stored.done():
+                entry.stored.set_exception(DatabaseUnavailable())
+            if isinstance(error, OutcomeUnknown):
+                self._in_doubt.append(entry.chat)
+                self._doubted.set()
+
+    async def withdraw(self) -> None:
+        """Abandons refused requests that are stored after all, once the database can be read."""
+        while True:
+            await self._doubted.wait()
+            chats = self._in_doubt[:MAX_GROUP_ROWS]
+            try:
+                stored = await self._database.run(find_stored, chats)
+            except DatabaseError:
+                await asyncio.sleep(WITHDRAW_PAUSE_S)
+                continue
+            for chat_id, generation in stored:
+                self._abandon(chat_id, generation)
+            del self._in_doubt[: len(chats)]
+            if not self._in_doubt:
+                self._doubted.clear()
 
     def _settle(self, entry: Entry, submission: Submission | None) -> None:
         """Ends the entry's wait; without a submission the request conflicts with an earlier one."""

@@ -120,6 +120,7 @@ class Runtime:
     def _gateway_tasks(self) -> Tasks:
         tasks: Tasks = {
             "group commit": self.gateway.group_commit.run,
+            "withdraw": self.gateway.group_commit.withdraw,
             "waiters": self.gateway.receive,
             "release": self.gateway.release,
             "reread": self.gateway.reread,

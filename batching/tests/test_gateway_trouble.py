@@ -11,9 +11,9 @@ from batching.engine.lanes import Priority
 from batching.llm.simulated import answers
 from batching.messages import BATCHING_CHANNEL
 from batching.models import ModelCall
-from batching.tests.harness import Harness, change, wait_until
+from batching.tests.harness import LIMIT_S, Harness, change, wait_until
 from batching.tests.model_gate import use_gate
-from chats.models import Chat
+from chats.models import Chat, Status
 
 answer_prompt = answers.answer_prompt
 
@@ -256,6 +256,40 @@ async def test_request_that_the_database_refuses_gets_503_and_is_not_stored(
     assert "database" in reply.json()["detail"]
     assert len(harness.runtime.gateway.waiters) == 0
     assert harness.runtime.gateway.depth(Priority.HIGH) == 0
+
+
+async def test_refused_request_that_the_database_has_stored_is_not_sent(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks after the commit, before its acknowledgement."""
+    from django.db import OperationalError
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from chats import submission
+
+    accept, commit, broken = submission._accept, BaseDatabaseWrapper.commit, []
+
+    def accept_and_break(*arguments: Any) -> Any:
+        broken.append(False)
+        return accept(*arguments)
+
+    def commit_and_break(wrapper: Any) -> None:
+        commit(wrapper)
+        if broken == [False]:
+            broken[0] = True
+            raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(submission, "_accept", accept_and_break)
+    monkeypatch.setattr(BaseDatabaseWrapper, "commit", commit_and_break)
+    harness.hold()
+    reply = await harness.ask("Why?")
+    assert reply.status_code == 503
+    async with asyncio.timeout(LIMIT_S):
+        while not await Chat.objects.filter(status=Status.CANCELLED).aexists():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await harness.release()
+    assert (await harness.ask("next")).status_code == 200
+    assert [list(call.prompts.values()) for call in harness.server.calls] == [["next"]]
 
 
 async def test_claim_that_fails_is_repeated(
