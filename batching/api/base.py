@@ -65,7 +65,9 @@ class AsyncAPIView(APIView):
     async def options(  # type: ignore[override]  # Django awaits an async view; its stubs do not
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+        response = HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+        del response["Content-Type"]  # there is no content
+        return response
 
 
 async def charge_key(principal: Principal | None, query: Query) -> Query:

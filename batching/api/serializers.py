@@ -1,6 +1,7 @@
 """The body of POST /v1/query and the parameters of GET /v1/analytics."""
 
 import json
+import sys
 from datetime import date
 from typing import Any, TypeGuard
 
@@ -13,7 +14,19 @@ from chats.models import MAX_NAME_LENGTH
 from chats.serializers import QueryParameters
 from settings_app.fields import PriorityField, StrictCharField, StrictFloatField, TimestampField
 
-MAX_TIMEOUT_S = 86_400
+MIN_TIMEOUT_S = 0.001
+
+
+class TimeoutField(StrictFloatField):
+    """Accepts every number from `MIN_TIMEOUT_S`. What exceeds the policy only means the policy."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=MIN_TIMEOUT_S, **kwargs)
+
+    def to_internal_value(self, data: Any) -> float:
+        if type(data) in (int, float) and data > sys.float_info.max:
+            return sys.float_info.max
+        return super().to_internal_value(data)
 
 
 class QuerySerializer(serializers.Serializer[Any]):
@@ -24,9 +37,7 @@ class QuerySerializer(serializers.Serializer[Any]):
         max_length=MAX_NAME_LENGTH, required=False, allow_null=True, allow_blank=True
     )
     created_at = TimestampField(required=False, allow_null=True)
-    timeout_s = StrictFloatField(
-        min_value=0.001, max_value=MAX_TIMEOUT_S, required=False, allow_null=True
-    )
+    timeout_s = TimeoutField(required=False, allow_null=True)
 
     def validate_prompt(self, value: str) -> str:
         if not value.strip():

@@ -5,7 +5,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import OperationalError
+from django.test import AsyncClient
 
 from batching.engine.lanes import Priority
 from batching.llm.simulated.answers import answer_prompt
@@ -129,15 +131,32 @@ async def test_settings_and_analytics_require_a_staff_key(harness: Harness) -> N
     assert (await client.get("/dashboard", headers=staff)).status_code == 302, "pages want a login"
 
 
+@pytest.mark.parametrize("origin", ["https://unlisted.example", "null", "http://[", "x"])
+@pytest.mark.parametrize("visitor", ["anybody", "session", "staff key"])
 async def test_page_of_an_unlisted_origin_may_not_test_the_model_key(
-    harness: Harness, settings: Any
+    harness: Harness, settings: Any, visitor: str, origin: str
 ) -> None:
-    settings.API_ACCESS = "open"
+    settings.API_ACCESS = "open" if visitor == "anybody" else "key"
+    headers = await make_key(is_staff=True) if visitor == "staff key" else {}
+    if visitor == "session":
+        user = await get_user_model().objects.acreate(username="ann", is_staff=True)
+        browser = AsyncClient()
+        await browser.aforce_login(user)
+        headers = {"Cookie": f"sessionid={browser.cookies['sessionid'].value}"}
     reply = await harness.client.post(
-        "/v1/settings/test-key", headers={"Origin": "https://unlisted.example"}
+        "/v1/settings/test-key", headers={**headers, "Origin": origin}
     )
     assert (reply.status_code, reply.json()["code"]) == (403, "permission_denied")
-    assert "CORS_ALLOWED_ORIGINS" in reply.json()["detail"]
+    assert visitor == "session" or "CORS_ALLOWED_ORIGINS" in reply.json()["detail"]
+
+
+async def test_answer_without_content_has_no_content_type(harness: Harness, settings: Any) -> None:
+    settings.API_ACCESS = "open"
+    for path in ("/v1/query", "/v1/chat/completions", "/v1/settings/test-key", "/health"):
+        reply = await harness.client.options(path)
+        assert (reply.status_code, reply.content) == (204, b""), path
+        assert "content-type" not in reply.headers
+        assert "OPTIONS" in reply.headers["allow"]
 
 
 async def test_revoked_key_is_refused_within_a_second(harness: Harness) -> None:

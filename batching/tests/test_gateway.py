@@ -161,11 +161,13 @@ async def test_timeout_of_the_client_only_shortens_the_wait(harness: Harness) ->
     lane = await Lane.objects.aget(priority=2)
     await harness.ask("long", timeout_s=80_000, request_id="long")
     await harness.ask("short", timeout_s=5, request_id="short")
+    assert (await harness.ask("huge", timeout_s=1e300, request_id="huge")).status_code == 200
     waits = {
         chat.request_id: (chat.deadline - chat.received_at).total_seconds()
         async for chat in Chat.objects.all()
     }
-    assert waits == {"long": lane.latency_ms / 1000 + 30, "short": 5}
+    policy_s = lane.latency_ms / 1000 + 30
+    assert waits == {"long": policy_s, "huge": policy_s, "short": 5}
 
 
 async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
