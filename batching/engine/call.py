@@ -1,6 +1,7 @@
 """Makes one model call of a batch and releases each answer as soon as its value is complete."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ class Call:
     """Makes one call for `items` and calls the `on_…` functions with what it finds in the reply.
 
     `hold`: no answer of a combined call is released before the whole reply has been checked. A call
-    that sends nothing for `stall_s` is closed.
+    that sends nothing but white space for `stall_s` is closed.
     """
 
     def __init__(
@@ -134,8 +135,9 @@ class Call:
         self._quote_timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
         self._watched: tuple[int, Ending | None] = (0, None)
+        self._timeout: asyncio.Timeout | None = None
         self._tail_ends: float | None = None
-        self._started = clock()
+        self._started = self._progressed_at = clock()
 
     def _make_delta_reader(self, on_delta: Callable[[TextDelta], None]) -> DeltaReader:
         streamed = [] if self._hold else [(i, x) for i, x in enumerate(self._items) if x.streamed]
@@ -181,39 +183,46 @@ class Call:
     @property
     def _deadline(self) -> float:
         """The time after which no client waits for this call any more."""
-        unanswered = self._unanswered
-        if not unanswered or self._end_timer is not None:
+        deadline = max((item.deadline for item in self._unanswered), default=math.inf)
+        if all(self._lengths):
             # Set once: a model that keeps sending must not hold its call slot without limit.
             self._tail_ends = self._tail_ends or self._clock() + TAIL_S
-            return self._tail_ends
-        return max(item.deadline for item in unanswered)
+            deadline = min(deadline, self._tail_ends)
+        return deadline
 
     async def _read_reply(self) -> None:
-        loop = asyncio.get_running_loop()
         timeout_s = max(0.001, self._deadline - self._clock())
-        patience_s = self._patience_s()
         try:
             async with (
-                asyncio.timeout(patience_s) as timeout,
+                asyncio.timeout(self._patience_s()) as self._timeout,
                 aclosing(self._model.stream(self._prompt, timeout_s=timeout_s)) as reply,
             ):
                 async for piece in reply:
                     self._handle_piece(piece)
-                    patience_s = self._patience_s()
-                    timeout.reschedule(loop.time() + patience_s)
+                    self._limit_wait()
                 self._meter.end()
         except TimeoutError:
-            stalled = patience_s >= self._stall_s
-            raise stall_failure(patience_s) if stalled else timeout_failure() from None
+            if all(self._lengths):
+                return  # Only the end of the reply did not come.
+            stalled = self._progressed_at + self._stall_s <= self._deadline
+            raise stall_failure(self._stall_s) if stalled else timeout_failure() from None
 
     def _patience_s(self) -> float:
-        return min(self._stall_s, self._deadline - self._clock())
+        """How long to wait for the next piece. White space and empty pieces do not prolong it."""
+        return min(self._progressed_at + self._stall_s, self._deadline) - self._clock()
+
+    def _limit_wait(self) -> None:
+        if self._timeout is not None and not self._timeout.expired():
+            loop = asyncio.get_running_loop()
+            self._timeout.reschedule(loop.time() + self._patience_s())
 
     def _handle_piece(self, piece: Piece) -> None:
         report = self.report
         self._meter.add_piece(piece.usage, piece.text)
         report.finish_reason = piece.finish_reason or report.finish_reason
         self._block_reason = piece.block_reason or self._block_reason
+        if piece.thinks:
+            self._progressed_at = self._clock()
         if not piece.text:
             return
         if report.first_token_s is None:
@@ -221,6 +230,8 @@ class Call:
             self._on_first_text()
         finished = piece.finish_reason is not None
         self._handle_answers(self._splitter.feed(piece.text, finished=finished))
+        if self._splitter.progressed:
+            self._progressed_at = self._clock()
         self._delta_reader.emit_deltas()
         self._watch_ending()
 
@@ -243,6 +254,7 @@ class Call:
     def _close_last_value(self) -> None:
         self._cancel_quote_timer()
         self._handle_answers(self._splitter.close_last_value())
+        self._limit_wait()
 
     def _handle_answers(self, texts: Mapping[int, str]) -> None:
         for index, text in texts.items():

@@ -12,12 +12,16 @@ from batching.engine.usage import TokenUsage
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a streamed reply. `usage` counts from the beginning of the call."""
+    """A part of a streamed reply. `usage` counts from the beginning of the call.
+
+    `thinks`: it holds thoughts of the model, which are no part of the text.
+    """
 
     text: str = ""
     finish_reason: str | None = None
     block_reason: str | None = None
     usage: TokenUsage | None = None
+    thinks: bool = False
 
 
 class Remedy(enum.Enum):

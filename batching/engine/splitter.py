@@ -18,6 +18,7 @@ from batching.engine.values import Value, clean_answer, read_object
 _STRING_BODY = re.compile(r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 _OPEN_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _WHITE_SPACE = re.compile(r"[ \t\r\n]*+")
+_BLANK = re.compile(r"(?:\s|\\[nrt]|\\u00(?:09|0[aAdD]|20|[aA]0))*+")
 _OPENING = re.compile(r"[ \t\r\n{\[]*+")
 
 
@@ -50,6 +51,7 @@ class Splitter:
         self.flaws: dict[int, Flaw] = dict.fromkeys(range(len(keys)), Flaw.MISSING)
         self.fed = 0  # characters
         self.value_start = 0  # what had been fed when the last value began
+        self.progressed = False  # the last piece held more than white space
         self._keys = keys
         self._indexes = {f'"{key}"': index for index, key in enumerate(keys)}
         self._key = re.compile("|".join(map(re.escape, self._indexes)))
@@ -77,6 +79,7 @@ class Splitter:
         `finished`: the model says that this is the last piece.
         """
         self.fed += len(text)
+        self.progressed = self._read != self._in_value and bool(text.strip())
         self._pieces.append(text)
         self._buffer = self._buffer[self._position :] + text
         self._position = 0
@@ -174,12 +177,14 @@ class Splitter:
         match = _STRING_BODY.match(self._buffer, self._position)
         assert match is not None
         self._value.add(match.group())
+        self.progressed |= not _BLANK.fullmatch(match.group())
         self._position = end = match.end()
         if end == len(self._buffer) or _OPEN_ESCAPE.match(self._buffer, end):
             if self.flaws.get(self._open) is Flaw.MISSING and self._open not in self._completed:
                 self.flaws[self._open] = Flaw.CUT
             return False
         self._position += 1
+        self.progressed = True
         if self._buffer[end] != '"':
             return self._reject()
         self._quoted = True

@@ -202,6 +202,7 @@ def parse_chunk(chunk: types.GenerateContentResponse) -> Piece:
         finish_reason=str(finish.value) if finish else None,
         block_reason=str(block.value) if block else None,
         usage=_parse_usage(chunk.usage_metadata),
+        thinks=any(part.thought for part in parts),
     )
 
 

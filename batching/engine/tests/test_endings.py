@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from batching.engine.call import ENDING_WAIT_S
+from batching.engine.call import ENDING_WAIT_S, TAIL_S
 from batching.engine.model import Piece
 from batching.engine.prompt import CombinedPrompt
+from batching.engine.runner import STALL_S
 from batching.engine.splitter import Ending
 from batching.engine.tests.scripted import Bench, Step, answer_of, prompts_of, reply_to, whole
 from batching.engine.tests.virtual_loop import run_virtual
+from batching.engine.usage import TokenUsage
 
 LIKELY_S, DOUBTFUL_S = ENDING_WAIT_S[Ending.LIKELY], ENDING_WAIT_S[Ending.DOUBTFUL]
 PROMPTS = ["one", "two"]
@@ -40,6 +43,76 @@ def test_value_before_a_hang_is_released(first: str, wait_s: float, after: str) 
     assert bench.elapsed(0) == wait_s
     assert bench.codes == {}
     assert bench.model.sizes == [2, 1]
+
+
+@pytest.mark.parametrize("after", ["", ",", "\n"])
+@pytest.mark.parametrize(
+    "piece", [Piece(" "), Piece("\n\t"), Piece(), Piece(usage=TokenUsage(9, 9))]
+)
+def test_white_space_and_empty_pieces_prolong_nothing(after: str, piece: Piece) -> None:
+    """The closed value is released, and the other item is retried after the stall limit."""
+
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        if n > 1:
+            return whole(prompt)
+        return [Piece(first_value(prompt) + after), *[0.1, piece] * 450]
+
+    bench = run_prompts(script)
+    assert bench.elapsed(0) == LIKELY_S
+    assert STALL_S <= bench.elapsed(1) <= STALL_S + 1
+    assert bench.codes == {}
+    assert bench.model.sizes == [2, 1]
+
+
+@pytest.mark.parametrize("piece", ["\\n", "\\t\\u0020", " "])
+def test_white_space_inside_a_value_prolongs_nothing(piece: str) -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        if n > 1:
+            return whole(prompt)
+        steps = [step for part in piece * 100 for step in (0.25, Piece(part))]
+        return [Piece(reply_to(prompt)[:-5]), *steps]
+
+    bench = run_prompts(script)
+    assert bench.elapsed(0) == 0
+    assert STALL_S <= bench.elapsed(1) <= STALL_S + 1.5
+    assert bench.codes == {}
+
+
+def test_white_space_before_any_text_is_a_stall() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        return [0.1, Piece("\n")] * 400 if n == 1 else whole(prompt)
+
+    bench = run_prompts(script)
+    assert STALL_S <= bench.elapsed(0) <= STALL_S + 1
+    assert bench.codes == {}
+
+
+def test_thoughts_are_progress() -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        return [*[5.0, Piece(thinks=True)] * 5, *whole(prompt)]
+
+    bench = run_prompts(script)
+    assert bench.elapsed(0) == 25.0
+    assert bench.model.sizes == [2]
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("after", [[100.0], [0.1, Piece(" ")] * 450])
+def test_hang_after_the_last_value_delays_no_answer_long(hold: bool, after: list[Step]) -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        return [Piece(reply_to(prompt)), *after]
+
+    async def main() -> Bench:
+        bench = Bench(script, count=2, prompts=PROMPTS)
+        bench.batch = replace(bench.batch, rule=replace(bench.batch.rule, hold=hold))
+        return await bench.run()
+
+    bench = run_virtual(main())
+    assert LIKELY_S <= bench.elapsed(1) <= LIKELY_S + (TAIL_S + 0.2 if hold else 0)
+    assert bench.model.sizes == [2]
+    (report,) = bench.recorder.reports
+    assert report.error is None
+    assert report.duration_s <= LIKELY_S + TAIL_S + 0.2, "the call slot is free again"
 
 
 @pytest.mark.parametrize("pause_s", [0.1, 0.3, 0.6])

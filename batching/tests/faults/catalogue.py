@@ -80,6 +80,7 @@ def _cut(*others: Fault, after: bool = False) -> Callable[[int], Fault]:
 
 
 _NO_FINISH = replies.finish(None)
+_WHITE_SPACE = replies.trickle(" \n", interval_s=0.2, count=300)
 _WITH_DETAILS = {
     "status-400-key": replies.status(400, message=_UNUSABLE_KEY, details=(_KEY_REASON,)),
     "status-400-region": replies.status(400, "FAILED_PRECONDITION"),
@@ -191,6 +192,8 @@ _TEXTS: dict[str, Callable[[int], Fault]] = {
     "hang-in-the-middle": _fixed(
         answers.cut(0, third=True) | _NO_FINISH | replies.end(Ending.HANG)
     ),
+    "white-space-after": _cut(_NO_FINISH, _WHITE_SPACE, after=True),
+    "white-space-in-value": _cut(_NO_FINISH, replies.trickle("\\n\\t", interval_s=0.2, count=300)),
     "cancelled": _cut(_NO_FINISH, replies.end(Ending.CANCELLED)),
 }
 _EVENTS = {

@@ -202,6 +202,19 @@ def drip(interval_s: float) -> Fault:
     return Fault("drip", reply=apply)
 
 
+def trickle(text: str, *, interval_s: float, count: int) -> Fault:
+    """Sends `text` again and again after the reply."""
+    event = {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}}]}
+    data = f"data: {json.dumps(event)}\r\n\r\n".encode()
+
+    def apply(reply: Reply, call: SimulatedCall) -> Reply:
+        last_s = reply.pieces[-1].at_s if reply.pieces else 0.0
+        more = [Piece(data, last_s + i * interval_s) for i in range(1, count + 1)]
+        return replace(reply, pieces=[*reply.pieces, *more])
+
+    return Fault("trickle", reply=apply)
+
+
 def delay(seconds: float) -> Fault:
     """Delays the whole reply, with its headers."""
 

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from google.genai import errors
 
+from batching.llm.gemini import parse_chunk
 from batching.llm.simulated.answers import MARK
 from batching.llm.simulated.transport import Responder
 from batching.llm.simulated.wire import Pace
@@ -259,6 +260,12 @@ async def test_unusual_form_does_not_change_the_text(name):
     assert any(part.text == "" for part in parts) == (name == "many-parts")
     assert (outcome.usage is None) == (name == "no-usage")
     assert (len(outcome.chunks) == 1) == (name == "one-event")
+
+
+async def test_thoughts_are_marked_and_no_part_of_the_text():
+    pieces = [parse_chunk(chunk) for chunk in (await ask_with("thoughts")).chunks]
+    assert [piece.text for piece in pieces if piece.thinks] == ["", ""]
+    assert any(piece.text for piece in pieces if not piece.thinks)
 
 
 @pytest.mark.parametrize("name", ["hang", "hang-after", "hang-at-end", "hang-before-headers"])

@@ -50,7 +50,8 @@ LASTING = {
         form-feed object-in-object-in-value key-in-value""",
     "truncated": "max-tokens max-tokens-at-once",
     "blocked": "safety recitation safety-at-once blocked blocked-prohibited blocked-unknown",
-    "timeout": "hang hang-in-the-middle hang-before-headers hang-headers drip-slow",
+    "timeout": """hang hang-in-the-middle hang-before-headers hang-headers drip-slow
+        white-space-in-value""",
 }
 # The SDK fails on these or not, depending on where the bytes are cut.
 EITHER = {"deep-nesting", "list-event"}
@@ -86,7 +87,7 @@ HARMLESS = {
         "no-finish-whole",
         "max-tokens-after",
     ),
-    *("extra-between", "object-in-value"),
+    *("extra-between", "object-in-value", "white-space-after"),
     *("object-twice", "object-twice-at-once", "object-twice-with-prose"),
 }
 # The answers of marked prompts that are not the usual text: the model wrote them under the key of
