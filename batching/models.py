@@ -171,6 +171,9 @@ class DailyStat(models.Model):
     latency_hist = models.JSONField(default=dict)
     queue_hist = models.JSONField(default=dict)
     failures = models.JSONField(default=dict)
+    rows_deleted = models.BooleanField(
+        default=False, help_text="rows that are counted here were deleted since"
+    )
 
     class Meta:
         ordering = ["day", "-priority"]

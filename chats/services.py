@@ -24,14 +24,14 @@ _TEXT_COLUMNS = ["finish_reason", "error_code", "error_detail"]
 _FINISH_COLUMNS = ["status", "text", "tokens_used", "usage", "latency_ms", "queue_ms"]
 _FINISH_COLUMNS += ["completed_at", "lease_until", *_TEXT_COLUMNS]
 _UNSET: dict[str, Any] = dict.fromkeys(_FINISH_COLUMNS) | dict.fromkeys(_TEXT_COLUMNS, "")
-_SETTLED_COLUMNS = ["settled_prompt", "settled_output", "settled_thoughts", "settled_cached"]
+SETTLED_COLUMNS = ["settled_prompt", "settled_output", "settled_thoughts", "settled_cached"]
 _START = BulkUpdate(
     Chat,
     assign=["status", "batch", "owner", "dispatched_at", "lease_until"],
     add=["attempt"],
 )
 _FINISH = BulkUpdate(Chat, assign=_FINISH_COLUMNS)
-_SETTLE = BulkUpdate(Chat, add=_SETTLED_COLUMNS)
+_SETTLE = BulkUpdate(Chat, add=SETTLED_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)

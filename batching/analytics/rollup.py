@@ -20,6 +20,11 @@ COLUMNS = DailyStat._meta.local_fields
 COUNTERS = [field.name for field in COLUMNS if isinstance(field, PositiveBigIntegerField)]
 COUNTS_BY_KEY = [field.name for field in COLUMNS if isinstance(field, JSONField)]
 TOKENS = ("prompt_tokens", "output_tokens", "thoughts_tokens", "cached_tokens")
+# The columns of the rows that are counted.
+CHAT_COLUMNS = ["priority", "status", "received_at", "batch_id", "error_code"]
+CHAT_COLUMNS += ["latency_ms", "queue_ms"]
+BATCH_COLUMNS = ("priority", "size", "settings", "created_at")
+CALL_COLUMNS = (*TOKENS, "started_at", "priority")
 
 DayAndLane = tuple[date, int]
 Row = TypeVar("Row", Chat, Batch, ModelCall)
@@ -60,21 +65,20 @@ def add_stat(total: DailyStat, part: DailyStat) -> None:
 
 
 def _pending_chats() -> QuerySet[Chat]:
-    columns = ("priority", "status", "received_at", "latency_ms", "queue_ms", "error_code")
     pending = Chat.objects.filter(rolled_up=False)
     for status in OPEN_STATUSES:
         pending = pending.exclude(status=status)  # exactly the condition of the index
-    return pending.only(*columns, "batch_id")
+    return pending.only(*CHAT_COLUMNS)
 
 
 def _pending_batches() -> QuerySet[Batch]:
     pending = Batch.objects.filter(rolled_up=False).exclude(outcome=Outcome.RUNNING)
-    return pending.only("priority", "size", "settings", "created_at")
+    return pending.only(*BATCH_COLUMNS)
 
 
 def _pending_calls() -> QuerySet[ModelCall]:
     pending = ModelCall.objects.filter(rolled_up=False).exclude(status=CallStatus.STARTED)
-    return pending.only(*TOKENS, "started_at", "priority")
+    return pending.only(*CALL_COLUMNS)
 
 
 def _lock(rows: QuerySet[Row], *, size: int) -> list[Row]:

@@ -7,13 +7,13 @@ analytics do not change.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from batching.models import Batch, CallStatus, ModelCall, Outcome
+from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from chats.leases import lock_available
 from chats.models import OPEN_STATUSES, Chat
 from chats.prompts import blank_prompts
@@ -76,10 +76,11 @@ def prune_chunk(extent: Extent, *, size: int = CHUNK) -> Counter[str]:
     with transaction.atomic():
         order = "received_at" if extent.username is None else "id"
         rows = lock_available(extent.deletable_chats.order_by(order))[:size]
-        chats = list(rows.values_list("pk", "batch_id"))
-        Chat.objects.filter(pk__in=[pk for pk, _ in chats]).delete()
+        chats = list(rows.values_list("pk", "batch_id", "received_at"))
+        Chat.objects.filter(pk__in=[pk for pk, *_ in chats]).delete()
+        _mark_days(at for *_, at in chats)
         removed = Counter(chats=len(chats))
-        removed += _delete_batches(_empty_batches().filter(pk__in={batch for _, batch in chats}))
+        removed += _delete_batches(_empty_batches().filter(pk__in={batch for _, batch, _ in chats}))
         if not chats and extent.before is not None:
             old = _empty_batches().filter(created_at__lt=extent.before).order_by("created_at")
             removed += _delete_batches(old[:size])
@@ -87,10 +88,19 @@ def prune_chunk(extent: Extent, *, size: int = CHUNK) -> Counter[str]:
 
 
 def _delete_batches(batches: QuerySet[Batch]) -> Counter[str]:
-    ids = list(batches.values_list("pk", flat=True))
-    calls, _ = ModelCall.objects.filter(batch__in=ids).delete()
-    Batch.objects.filter(pk__in=ids).delete()
-    return Counter(batches=len(ids), calls=calls)
+    created = dict(batches.values_list("pk", "created_at"))
+    rows = ModelCall.objects.filter(batch__in=created)
+    _mark_days([*created.values(), *rows.values_list("started_at", flat=True)])
+    calls, _ = rows.delete()
+    Batch.objects.filter(pk__in=created).delete()
+    return Counter(batches=len(created), calls=calls)
+
+
+def _mark_days(times: Iterable[datetime]) -> None:
+    """Marks the figures of these days as figures of more rows than there are now."""
+    days = {at.astimezone(UTC).date() for at in times}
+    if days:
+        DailyStat.objects.filter(day__in=days, rows_deleted=False).update(rows_deleted=True)
 
 
 def _deletable_batches() -> QuerySet[Batch]:

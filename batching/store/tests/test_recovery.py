@@ -144,8 +144,11 @@ async def test_request_is_not_asked_more_often_than_allowed_by_many_restarts(
     runtime = harness.runtime
     for calls in range(1, MAX_ATTEMPTS + 1):
         await wait_until(lambda calls=calls: len(harness.server.calls) == calls)
-        await runtime.consumer.stop()
-        await runtime.supervisor.stop()
+        if runtime is harness.runtime:  # the fixture closes its database threads
+            await runtime.consumer.stop()
+            await runtime.supervisor.stop()
+        else:
+            await runtime.stop()
         runtime = Runtime()
         await runtime.start()
     await runtime.stop()

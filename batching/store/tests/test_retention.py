@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from batching.analytics.rollup import roll_up_pending
+from batching.analytics.rollup import COUNTERS, COUNTS_BY_KEY, roll_up_pending
 from batching.management.commands.prune import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from batching.process import maintenance
@@ -59,10 +59,13 @@ def test_old_history_is_deleted_and_its_figures_stay() -> None:
     make_history(31, usernames=["ann", "bob"])
     make_history(29, usernames=["ann"])
     roll_up_pending()
-    figures = list(DailyStat.objects.values())
+    stats = DailyStat.objects.values("day", "priority", *COUNTERS, *COUNTS_BY_KEY)
+    figures = list(stats)
     assert list(prune(MONTH)) == [{"chats": 2, "batches": 1, "calls": 1}]
     assert remaining() == (1, 1, 1)
-    assert list(DailyStat.objects.values()) == figures
+    assert list(stats.all()) == figures
+    marks = DailyStat.objects.order_by("day").values_list("rows_deleted", flat=True)
+    assert list(marks) == [True, False]
     assert sum(stat["requests"] for stat in figures) == 3
 
 

@@ -82,6 +82,7 @@ async def test_worker_killed_during_a_call_loses_no_request(clients: Clients) ->
     assert reply.json()["text"] == answer_prompt("[[fault:slow-10:1]] Why?")
     assert clients.fleet.query("SELECT attempt FROM chats_chat") == [(2,)]
     await clients.fleet.until(CALLS, [("failed", True), ("complete", False)])
+    await clients.fleet.demand_agreeing_books()
 
 
 async def test_suspended_worker_does_not_overwrite_the_answer_of_another(
@@ -108,6 +109,7 @@ async def test_suspended_worker_does_not_overwrite_the_answer_of_another(
     assert (
         clients.fleet.query("SELECT owner, attempt, text, completed_at FROM chats_chat") == before
     )
+    await clients.fleet.demand_agreeing_books()
 
 
 async def test_data_loss_in_redis_delays_requests_only(clients: Clients) -> None:
@@ -148,6 +150,7 @@ async def test_accepted_request_survives_the_death_of_its_web_process(clients: C
     async with httpx2.AsyncClient(timeout=60) as http:
         state = await http.get(f"{clients.fleet.urls[1]}/v1/query/kept")
     assert state.json()["response"]["text"] == answer_prompt("[[fault:slow]] Why?")
+    await clients.fleet.demand_agreeing_books()
 
 
 async def test_call_of_a_worker_killed_before_its_record_is_repeated_once(
@@ -172,6 +175,7 @@ async def test_call_of_a_worker_killed_before_its_record_is_repeated_once(
     replayed = await clients.ask("[[fault:slow:1]] Why?", request_id="kept")
     assert replayed.json() == reply.json()
     assert sum(clients.server.sizes) == 2
+    await clients.fleet.demand_agreeing_books()
 
 
 async def test_queue_of_a_killed_worker_is_batched_by_another(clients: Clients) -> None:
@@ -200,3 +204,4 @@ async def test_queue_of_a_killed_web_process_is_kept(clients: Clients) -> None:
     again = await asyncio.gather(*(ask(number, web=1) for number in range(4)))
     assert [reply.json()["text"] for reply in again] == [answer_prompt(f"q{i}") for i in range(4)]
     assert clients.server.sizes == [4], "one item for each ID"
+    await clients.fleet.demand_agreeing_books()
