@@ -1,6 +1,7 @@
 """Stops password guessing: after five failed logins, a username is refused from that address."""
 
 import logging
+import re
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from math import ceil
@@ -98,14 +99,24 @@ def find_address(request: HttpRequest) -> str:
 
     An IPv6 address is reduced to its /64 network, because one subscriber owns all addresses of it.
     """
-    peer = request.META.get("REMOTE_ADDR", "")
-    # Only the entry that the proxy appended is true; the client can forge those before it.
-    last = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
-    return (settings.TLS_PROXY and _group(last)) or _group(peer) or UNKNOWN_ADDRESS
+    named = ""
+    if settings.TLS_PROXY:
+        header = request.META.get("HTTP_X_FORWARDED_FOR", "")
+        entries = [entry for entry in map(str.strip, header.split(",")) if entry]
+        # Each trusted proxy appended one entry; the client can forge all entries before those.
+        named = next(iter(entries[-settings.TRUSTED_PROXIES :]), "")
+    return _group(named) or _group(request.META.get("REMOTE_ADDR", "")) or UNKNOWN_ADDRESS
+
+
+# An address with a port, as some proxies write it: [IPv6]:port, [IPv6] or IPv4:port.
+_WITH_PORT = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+):\d+")
 
 
 def _group(text: str) -> str:
-    """Returns "" for text that is not an IP address."""
+    """Returns "" for text that is not an IP address. Port and zone (`%eth0`) do not count."""
+    text = text.strip('"')
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2]
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

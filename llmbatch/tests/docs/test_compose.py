@@ -249,6 +249,7 @@ def test_proxy_never_repeats_a_post_and_does_not_buffer_responses() -> None:
     assert directive("proxy_buffering") == "off"
     assert directive("client_max_body_size") == "2m"
     assert PROXY.count("proxy_set_header X-Forwarded-Proto $forwarded_proto;") == 2
+    assert PROXY.count("proxy_set_header X-Forwarded-For $forwarded_for;") == 2
     sockets = PROXY.partition("location /ws/ {")[2].partition("}")[0]
     assert "proxy_set_header Upgrade $http_upgrade;" in sockets
     assert "proxy_set_header Connection upgrade;" in sockets

@@ -119,6 +119,49 @@ def test_unknown_name_is_locked_like_a_known_one(login: Login) -> None:
     assert fail(login, LIMIT, name="nobody") == fail(login, LIMIT)
 
 
+FORWARDED = {
+    "203.0.113.6:50000": "203.0.113.6",
+    "[2001:db8:1:2::6]": "2001:db8:1:2::",
+    "[2001:db8:1:2::6]:50000": "2001:db8:1:2::",
+    '"[2001:db8:1:2::6]:50000"': "2001:db8:1:2::",
+    "fe80::1%eth0": "fe80::",
+    "[fe80::1%25eth0]:50000": "fe80::",
+    "[::ffff:203.0.113.6]:50000": "203.0.113.6",
+    "::ffff:203.0.113.6": "203.0.113.6",
+    "198.51.100.7,203.0.113.6:50000": "203.0.113.6",
+    "198.51.100.7, , 203.0.113.6 ,": "203.0.113.6",
+}
+NO_ADDRESSES = ["unknown", "_hidden", "203.0.113.6:", "203.0.113.6:x", "[]:1", "[::1", "::1]", "[["]
+
+
+@pytest.mark.parametrize("forwarded", FORWARDED)
+def test_forwarded_address_may_have_a_port_brackets_and_a_zone(
+    settings: Any, forwarded: str
+) -> None:
+    assert address_of(settings, "127.0.0.1", forwarded, proxy=True) == FORWARDED[forwarded]
+
+
+@pytest.mark.parametrize("forwarded", NO_ADDRESSES)
+def test_what_is_no_address_counts_as_the_proxy(settings: Any, forwarded: str) -> None:
+    assert address_of(settings, "127.0.0.1", forwarded, proxy=True) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "address"),
+    [
+        ("192.0.2.9, 203.0.113.6:50000, 198.51.100.7", 1, "198.51.100.7"),
+        ("192.0.2.9, 203.0.113.6:50000, 198.51.100.7", 2, "203.0.113.6"),
+        ("203.0.113.6, 198.51.100.7", 3, "203.0.113.6"),
+        ("203.0.113.6", 2, "203.0.113.6"),
+    ],
+)
+def test_behind_several_proxies_the_first_of_their_entries_counts(
+    settings: Any, forwarded: str, proxies: int, address: str
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    assert address_of(settings, "127.0.0.1", forwarded, proxy=True) == address
+
+
 def address_of(settings: Any, peer: str, forwarded: str = "", *, proxy: bool) -> str:
     settings.TLS_PROXY = proxy
     headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
