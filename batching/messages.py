@@ -1,4 +1,4 @@
-"""The messages that processes send over the channel layer.
+"""The messages that processes send over the channel layer, and how they are received.
 
 No promise depends on a message: what a lost one announced is found in the database later.
 """
@@ -21,6 +21,10 @@ logger = logging.getLogger("batching")
 
 BATCHING_CHANNEL = settings.BATCHING_CHANNEL
 SEND_TIMEOUT_S = 1.0
+PING_INTERVAL_S = 1.0
+PING_TIMEOUT_S = 1.0
+# One ping may also be late because this process stood still.
+MAX_MISSED_PINGS = 2
 _ITEM_TIMES = ("accepted", "due", "deadline", "target")
 # The fields of an item that "requests.accepted" carries; `id` is the first.
 _ITEM_FIELDS = [field.name for field in fields(QueuedItem) if field.name != "exchange"]
@@ -39,6 +43,77 @@ async def send_message(layer: Any, channel: str, message: dict[str, Any]) -> Non
         extra = {"chat_ids": list_chat_ids(message)}
         cause = type(error).__name__
         logger.warning("A message to %s was lost (%s).", channel, cause, extra=extra)
+
+
+class Subscription:
+    """The messages that this process receives from one channel.
+
+    A subscription may fail without an error: Redis refuses it later, or the layer takes one that
+    failed for made. Pings, which travel like any message, show that it works.
+    """
+
+    def __init__(self, layer: Any, channel: str) -> None:
+        self._layer = layer
+        self._channel = channel
+        self._heard = asyncio.Event()
+        self._wait: asyncio.Timeout | None = None
+
+    async def receive(self) -> Mapping[str, Any]:
+        """Returns the next message that is not a ping. One task may call it."""
+        while True:
+            message = await self._receive_any()
+            if message is not None:
+                self._heard.set()
+                if message.get("type") != "ping":
+                    return message
+
+    async def ping(self) -> None:
+        """Returns when a message has arrived. Only a running `receive` makes it arrive."""
+        self._heard.clear()
+        await self._layer.send(self._channel, {"type": "ping"})
+        await self._heard.wait()
+
+    async def watch(self) -> None:
+        """Subscribes again whenever pings are sent but do not arrive, until it is cancelled."""
+        missed = 0
+        while True:
+            await asyncio.sleep(PING_INTERVAL_S)
+            missed = missed + 1 if await self._is_silent() else 0
+            if missed >= MAX_MISSED_PINGS and self._wait is not None:
+                missed = 0
+                logger.warning("No message arrives on %s. It is subscribed again.", self._channel)
+                self._wait.reschedule(asyncio.get_running_loop().time())
+
+    async def _receive_any(self) -> Mapping[str, Any] | None:
+        """Returns None if `watch` ended the wait. The layer has unsubscribed then."""
+        self._wait = wait = asyncio.timeout(None)
+        try:
+            async with wait:
+                message: Mapping[str, Any] = await self._layer.receive(self._channel)
+                return message
+        except TimeoutError:
+            if not wait.expired():
+                raise
+            return None
+        finally:
+            self._wait = None
+
+    async def _is_silent(self) -> bool:
+        """Whether no message has arrived since the last call, not even a ping that was sent."""
+        if self._heard.is_set():
+            self._heard.clear()
+            return False
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._layer.send(self._channel, {"type": "ping"})
+        except Exception:
+            return False  # Redis is away, which says nothing about the subscription.
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await self._heard.wait()
+        except TimeoutError:
+            return True
+        return False
 
 
 def accepted_message(items: Iterable[QueuedItem], *, process: str, clock: float) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
 from batching.api.base import AsyncAPIView, respond_json
 from batching.llm.access import ModelState, model_state
-from batching.process.runtime import Runtime, get_runtime
+from batching.messages import Subscription
+from batching.process.runtime import get_runtime
 from settings_app.snapshot import current_snapshot
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ async def check_parts() -> dict[str, str]:
         return {"batch_consumer": f"it could not be started ({type(error).__name__})"}
     return {
         "database": await _find_problem(runtime.database.run(_query_database)),
-        "channel_layer": await _find_problem(_test_channel_layer(runtime)),
+        "channel_layer": await _find_problem(_ping(runtime.subscriptions)),
         "batch_consumer": runtime.describe_trouble(),
         "model_key": _describe_key_problem(),
     }
@@ -73,17 +73,8 @@ def _query_database() -> None:
         cursor.execute("SELECT 1")
 
 
-async def _test_channel_layer(runtime: Runtime) -> None:
-    """Sends until it receives: a layer may drop messages sent before its subscription."""
-    channel = f"ready.{secrets.token_hex(8)}"
-    receiving = asyncio.create_task(runtime.layer.receive(channel), name="receive own message")
-    try:
-        while not receiving.done():
-            await runtime.layer.send(channel, {"type": "ready"})
-            await asyncio.wait([receiving], timeout=0.05)
-        receiving.result()
-    finally:
-        receiving.cancel()
+async def _ping(subscriptions: Iterable[Subscription]) -> None:
+    await asyncio.gather(*(subscription.ping() for subscription in subscriptions))
 
 
 def _describe_key_problem() -> str:

@@ -18,6 +18,7 @@ from batching.gateway.waiters import Waiter, Waiters
 from batching.messages import (
     BATCHING_CHANNEL,
     Send,
+    Subscription,
     accepted_message,
     cancelled_message,
     parse_deltas,
@@ -54,7 +55,7 @@ class Gateway:
         fleet_status: Callable[[], FleetStatus] = FleetStatus,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._layer = layer
+        self.subscription = Subscription(layer, process)
         self._send = send
         self._database = database
         self._process = process
@@ -185,7 +186,7 @@ class Gateway:
     async def receive(self) -> None:
         """Handles the messages to this process until it is cancelled."""
         while True:
-            message = await self._layer.receive(self._process)
+            message = await self.subscription.receive()
             try:
                 self._handle_message(message)
             except Exception:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from batching.messages import BATCHING_CHANNEL, Send
+from batching.messages import BATCHING_CHANNEL, Send, Subscription
 from batching.telemetry.live_events import REPORTER, Event, append_event, take_events
 
 logger = logging.getLogger("batching")
@@ -30,13 +30,13 @@ class Relay:
     """Sends the events of one process to the fleet while somebody watches."""
 
     def __init__(self, *, layer: Any, send: Send) -> None:
-        self._layer = layer
+        self.subscription = Subscription(layer, WATCH_CHANNEL)
         self._send = send
         self._watched = asyncio.Event()
 
     async def receive_watchers(self) -> None:
         while True:
-            await self._layer.receive(WATCH_CHANNEL)
+            await self.subscription.receive()
             REPORTER.watch(seconds=WATCHED_S)
             self._watched.set()
 
@@ -72,7 +72,7 @@ class LiveChannel:
     """The events of all processes of the fleet, received over the channel layer."""
 
     def __init__(self, *, layer: Any, send: Send) -> None:
-        self._layer = layer
+        self._subscription = Subscription(layer, LIVE_CHANNEL)
         self._send = send
         self._events: deque[Event] = deque()
         self._announce_at = 0.0
@@ -81,14 +81,16 @@ class LiveChannel:
     async def listening(self) -> AsyncIterator[None]:
         self._events.clear()
         self._announce_at = 0.0
-        receiver = asyncio.create_task(
-            self._receive(), name="receive live events", context=contextvars.Context()
-        )
+        tasks = [
+            asyncio.create_task(body, name=f"{name} live events", context=contextvars.Context())
+            for name, body in (("receive", self._receive()), ("watch", self._subscription.watch()))
+        ]
         try:
             yield
         finally:
-            receiver.cancel()
-            await asyncio.gather(receiver, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def announce(self, now: float) -> None:
         if now >= self._announce_at:
@@ -101,7 +103,7 @@ class LiveChannel:
     async def _receive(self) -> None:
         while True:
             try:
-                message = await self._layer.receive(LIVE_CHANNEL)
+                message = await self._subscription.receive()
                 for event in json.loads(message["events"]):
                     append_event(self._events, event)
             except Exception as error:

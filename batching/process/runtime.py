@@ -22,7 +22,7 @@ from batching.live.feed import Feed
 from batching.live.relay import Relay
 from batching.llm.access import ModelState, model_state, read_access
 from batching.llm.lazy import LazyGeminiModel
-from batching.messages import send_message
+from batching.messages import Subscription, send_message
 from batching.models import ALIVE_S
 from batching.process import maintenance
 from batching.process.maintenance import every
@@ -74,6 +74,8 @@ class Runtime:
         self.database = DatabaseThreads()
         self.supervisor = Supervisor()
         self.sockets = SocketRegistry()
+        # The channels over which requests and answers travel to this process.
+        self.subscriptions: list[Subscription] = []
         # The live feed; created when the first watcher connects.
         self.feed: Feed | None = None
         # The status of the whole fleet as it was last read; None before it was read.
@@ -90,6 +92,7 @@ class Runtime:
                 process=self.process,
                 fleet_status=self.fleet_status,
             )
+            self.subscriptions.append(self.gateway.subscription)
         if self.runs_batches:
             self.consumer = BatchConsumer(
                 layer=self.layer,
@@ -99,6 +102,7 @@ class Runtime:
                 process=self.process,
                 name=self.name,
             )
+            self.subscriptions.append(self.consumer.subscription)
         tasks = self._list_tasks()
         for name, body in tasks.items():
             self.supervisor.start(name, body)
@@ -114,6 +118,7 @@ class Runtime:
         if self.shared:
             relay = Relay(layer=self.layer, send=self.send)
             tasks |= {"live watchers": relay.receive_watchers, "live relay": relay.run}
+            tasks["live subscription"] = relay.subscription.watch
             tasks["metrics report"] = every(maintenance.NUMBERS_INTERVAL_S, self._report_numbers)
         return tasks
 
@@ -132,6 +137,7 @@ class Runtime:
         }
         if self.shared:
             tasks["fleet status"] = every(maintenance.WATCH_INTERVAL_S, self._watch_fleet)
+            tasks["waiters subscription"] = self.gateway.subscription.watch
         return tasks
 
     def _worker_tasks(self) -> Tasks:
@@ -150,6 +156,7 @@ class Runtime:
         }
         if self.shared:
             tasks["worker report"] = every(REPORT_INTERVAL_S, self._report_worker)
+            tasks["consumer subscription"] = consumer.subscription.watch
         return tasks
 
     async def _report_numbers(self) -> None:

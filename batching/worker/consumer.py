@@ -22,6 +22,7 @@ from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.messages import (
     BATCHING_CHANNEL,
     Send,
+    Subscription,
     cancelled_message,
     dispatched_message,
     parse_accepted,
@@ -66,6 +67,7 @@ class BatchConsumer:
 
     def __post_init__(self) -> None:
         self._shared = bool(settings.REDIS_URL)
+        self.subscription = Subscription(self.layer, BATCHING_CHANNEL)
         self.owner = f"{self.name}#{self.process}"[-MAX_OWNER_LENGTH:]
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: set[int] = set()
@@ -106,7 +108,7 @@ class BatchConsumer:
 
     async def receive(self) -> None:
         while True:
-            message = await self.layer.receive(BATCHING_CHANNEL)
+            message = await self.subscription.receive()
             try:
                 await self._handle_message(message)
             except Exception:

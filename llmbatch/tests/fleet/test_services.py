@@ -6,10 +6,12 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Coroutine
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -90,23 +92,47 @@ async def test_postgres_restart_refuses_new_requests_and_keeps_waiting_ones(
         assert sum(fleet_model.sizes) == int(items[0][0]) == 8, "no request was sent twice"
 
 
-async def test_redis_restart_loses_no_request(fleet_model: ModelThread, tmp_path: Path) -> None:
-    with OwnRedis() as redis, Fleet(fleet_model.url, tmp_path, redis_url=redis.url) as fleet:
+async def until_subscribed(fleet: Fleet) -> None:
+    """Waits for the subscriptions of two web processes and two workers, and for no other."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with suppress(redis.RedisError):
+                counts = dict(fleet.redis.pubsub_numsub(*fleet.redis.pubsub_channels()))
+                # The inbox of each web process, the workers' channel, and one of all processes.
+                if sorted(counts.values()) == [1, 1, 2, 4]:
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def ask_while_redis_stops(clients: Clients, server: OwnRedis) -> None:
+    waiting = [asyncio.create_task(clients.ask(f"waiting {i}")) for i in range(10)]
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(server.stop)
+    during = [asyncio.create_task(clients.ask(f"during {i}")) for i in range(10)]
+    replies = await asyncio.gather(*waiting, *during)
+    assert Counter(reply.status_code for reply in replies) == {200: 20}
+    slowest = max(reply.json()["latency_ms"] for reply in replies)
+    assert slowest < PATIENCE_S * 1000, "a lost message costs a sweep and a re-read, not a deadline"
+
+
+async def test_redis_that_starts_late_and_restarts_loses_no_request(
+    fleet_model: ModelThread, tmp_path: Path
+) -> None:
+    with OwnRedis() as server, ExitStack() as stack:
+        await asyncio.to_thread(server.stop)
+        fleet = stack.enter_context(Fleet(fleet_model.url, tmp_path, redis_url=server.url))
         async with Clients(fleet, fleet_model) as clients:
             await start_workers(clients, "one", "two")
+            assert (await until_ready(clients, 503))["channel_layer"] != "ok"
             assert (await clients.ask("before")).status_code == 200
-            waiting = [asyncio.create_task(clients.ask(f"waiting {i}")) for i in range(10)]
-            await asyncio.sleep(0.05)
-            await asyncio.to_thread(redis.stop)
-            during = [asyncio.create_task(clients.ask(f"during {i}")) for i in range(10)]
-            replies = await asyncio.gather(*waiting, *during)
-            assert Counter(reply.status_code for reply in replies) == {200: 20}
-            slowest = max(reply.json()["latency_ms"] for reply in replies)
-            assert slowest < PATIENCE_S * 1000, (
-                "a lost message costs a sweep and a re-read, not a deadline"
-            )
-            await asyncio.to_thread(redis.start)
+            await asyncio.to_thread(server.start)
+            await until_subscribed(fleet)
             await until_ready(clients, 200)
+            await ask_while_redis_stops(clients, server)
+            await asyncio.to_thread(server.start)
+            await until_ready(clients, 200)
+            await asyncio.gather(*(clients.ready() for _ in range(20)))
+            await until_subscribed(fleet)
             assert (await clients.ask("after")).status_code == 200
     assert sum(fleet_model.sizes) == 22
 
