@@ -69,6 +69,9 @@ class Chat(models.Model):
     streamed = models.BooleanField(
         default=False, help_text="a client reads the answer while it is written"
     )
+    respond_async = models.BooleanField(
+        default=False, help_text="a client reads the answer later, with GET"
+    )
     waiters = models.PositiveSmallIntegerField(
         default=1, help_text="clients that wait for it; a respond-async request counts as one"
     )

@@ -56,14 +56,16 @@ class QueuedRow:
     requester: Requester
     client_id: int
     streamed: bool
+    respond_async: bool
     wait_s: float
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
     """Locks those of the chats that are still queued, and returns them by id."""
-    columns = ("pk", "prompt", "attempt", "client_id", "streamed", "received_at", "deadline")
+    columns = ["pk", "prompt", "attempt", "client_id", "streamed", "respond_async"]
     queued = lock_available(Chat.objects.filter(pk__in=ids, status=Status.QUEUED))
-    rows = queued.values_list(*columns, "origin", "username", "request_id", named=True)
+    columns += ["received_at", "deadline", "origin", "username", "request_id"]
+    rows = queued.values_list(*columns, named=True)
     return {row.pk: make_queued_row(row) for row in rows}
 
 
@@ -83,6 +85,7 @@ def make_queued_row(row: Any) -> QueuedRow:
         Requester(row.origin, row.username, row.request_id, count_microseconds(row.received_at)),
         row.client_id,
         row.streamed,
+        row.respond_async,
         (row.deadline - row.received_at).total_seconds(),
     )
 

@@ -22,7 +22,7 @@ _RENEWED = [
     *("prompt", "prompt_digest", "created_at", "received_at", "due_at", "deadline", "origin"),
     *("waiters", "streamed", "status", "dispatched_at", "completed_at", "batch", "attempt"),
     *("owner", "lease_until", "latency_ms", "queue_ms", "error_code", "error_detail", "suspect"),
-    "rolled_up",
+    *("respond_async", "rolled_up"),
 ]
 
 
@@ -171,9 +171,11 @@ def _take_up(held: Chat, chat: Chat) -> bool:
     if held.status in OPEN_STATUSES:
         held.waiters = min(held.waiters + 1, MAX_WAITERS)
         held.deadline = max(held.deadline, chat.deadline)
-        held.streamed |= chat.streamed  # This takes effect if the row is still queued.
+        # These take effect if the row is still queued.
+        held.streamed |= chat.streamed
+        held.respond_async |= chat.respond_async
         if held.pk is not None:
-            held.save(update_fields=["waiters", "deadline", "streamed"])
+            held.save(update_fields=["waiters", "deadline", "streamed", "respond_async"])
         return False
     for name in _RENEWED:
         setattr(held, name, getattr(chat, name))

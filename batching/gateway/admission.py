@@ -7,14 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from django.conf import settings
-
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, estimate_tokens
 from batching.engine.planner import QueuedItem
 from batching.llm.access import ModelState, model_state
 from batching.store.fleet_status import FleetStatus
-from batching.store.lane_rules import current_rules
+from batching.store.lane_rules import current_rules, longest_wait_s
 from batching.telemetry import log_context
 from chats.models import Chat
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
@@ -54,7 +52,7 @@ class Admission:
     def admit(self, query: Query) -> tuple[Chat, QueuedItem]:
         """Returns the unsaved row and its item, which has no id yet; raises GatewayError."""
         rule = current_rules()[query.priority]
-        wait_s = settings.ASYNC_DEADLINE_S if query.respond_async else rule.longest_wait_s
+        wait_s = longest_wait_s(rule, respond_async=query.respond_async)
         if query.timeout_s is not None:
             wait_s = min(wait_s, query.timeout_s)
         if model_state() is ModelState.NO_API_KEY:
@@ -110,6 +108,7 @@ class Admission:
             deadline=received_at + timedelta(seconds=wait_s),
             origin=self._process,
             streamed=query.streamed,
+            respond_async=query.respond_async,
         )
 
     def _make_item(

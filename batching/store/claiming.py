@@ -15,7 +15,7 @@ from batching.engine.planner import QueuedItem
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch
 from batching.store.calls import NewCall, insert_calls
-from batching.store.lane_rules import describe_rule
+from batching.store.lane_rules import describe_rule, longest_wait_s
 from batching.store.queue import make_item
 from chats.bulk_sql import BulkInsert
 from chats.services import (
@@ -160,7 +160,7 @@ def _form_batches(
             batch_id=batch.pk,
             rule=request.rule,
             model=request.model,
-            items=tuple(_make_item(item, rows[item.id]) for item in items),
+            items=tuple(_make_item(item, rows[item.id], request.rule) for item in items),
         )
         for batch, (request, items) in zip(batches, claimed, strict=True)
     ]
@@ -201,13 +201,15 @@ def _make_batch(request: ClaimRequest, *, size: int, owner: str, now: datetime) 
     )
 
 
-def _make_item(item: QueuedItem, row: QueuedRow) -> BatchItem:
+def _make_item(item: QueuedItem, row: QueuedRow, rule: LaneRule) -> BatchItem:
+    # The client's own timeout counts in the queue only. From here on the calls are paid for: their
+    # answer is stored for the same request id, even if no client waits any more.
+    wait_s = max(row.wait_s, longest_wait_s(rule, respond_async=row.respond_async))
     return BatchItem(
         id=item.id,
         prompt=row.prompt,
         output_tokens=item.output_tokens,
-        # On the planner's clock. A client that joined since the item was planned may wait longer.
-        deadline=max(item.deadline, item.accepted + row.wait_s),
+        deadline=max(item.deadline, item.accepted + wait_s),  # on the planner's clock
         target=item.target,
         attempts=row.attempt,
         streamed=row.streamed,

@@ -3,6 +3,8 @@
 import dataclasses
 from functools import lru_cache
 
+from django.conf import settings
+
 from batching.engine.lanes import LaneRule, Priority, Scope
 from settings_app.snapshot import Snapshot, current_snapshot
 
@@ -27,6 +29,11 @@ def make_rules(snapshot: Snapshot) -> dict[Priority, LaneRule]:
 
 def current_rules() -> dict[Priority, LaneRule]:
     return make_rules(current_snapshot())
+
+
+def longest_wait_s(rule: LaneRule, *, respond_async: bool) -> float:
+    """The maximum time from acceptance to answer, whatever the client's own timeout."""
+    return settings.ASYNC_DEADLINE_S if respond_async else rule.longest_wait_s
 
 
 def describe_rule(rule: LaneRule) -> dict[str, object]:

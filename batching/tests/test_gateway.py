@@ -189,6 +189,28 @@ async def test_answer_after_its_client_gave_up_is_stored_and_leaks_nothing(
     assert len(harness.runtime.gateway.waiters) == 0
 
 
+@pytest.mark.parametrize("how", ["times out", "leaves"])
+async def test_call_of_a_client_that_is_gone_is_read_to_its_end(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    use_gate(monkeypatch, lambda written: gone.is_set())
+    gone = asyncio.Event()
+    asking = asyncio.create_task(harness.ask("Why?", request_id="r", timeout_s=3))
+    await wait_until(lambda: harness.server.calls)
+    if how == "leaves":
+        asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled() or asking.result().status_code == 504
+    await asyncio.sleep(3 if how == "leaves" else 0.5)  # past the client's own timeout
+    gone.set()
+    await harness.settle()
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.text) == (Status.DONE, answer_prompt("Why?"))
+    again = await harness.ask("Why?", request_id="r")
+    assert (again.status_code, again.json()["text"]) == (200, answer_prompt("Why?"))
+    assert harness.server.sizes == [1]
+
+
 async def test_changed_wall_clock_delays_no_request(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,14 @@ def test_client_is_counted_once_if_its_group_is_stored_one_by_one() -> None:
     assert results[0].chat.pk == results[1].chat.pk == chat.pk
 
 
+def test_request_is_kept_for_all_that_a_joined_client_wishes() -> None:
+    submit(new_chat("a"))
+    submit(new_chat("a", respond_async=True, streamed=True))
+    submit(new_chat("a"))
+    chat = Chat.objects.get()
+    assert (chat.respond_async, chat.streamed, chat.waiters) == (True, True, 3)
+
+
 def test_numbered_requests_of_a_group_keep_their_order() -> None:
     names = [f"r{number}" for number in range(12)]
     submit(*(new_chat(name) for name in names))

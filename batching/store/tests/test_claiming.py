@@ -142,6 +142,20 @@ def test_batch_that_may_not_leave_is_not_filled() -> None:
     assert Chat.objects.filter(status=Status.QUEUED).count() == 5
 
 
+@pytest.mark.parametrize(("respond_async", "longest_s"), [(False, 30.5), (True, 3600)])
+def test_claimed_request_has_the_time_of_its_lane_whatever_its_own_timeout(
+    respond_async: bool, longest_s: float
+) -> None:
+    now = datetime.now(UTC)
+    own = {"received_at": now, "deadline": now + timedelta(seconds=3)}
+    (pk,) = queue_chats(1, respond_async=respond_async, **own)
+    planned = plan(pk)
+    (found,) = claim(planned)
+    (item,) = planned.items
+    assert item.deadline - item.accepted == pytest.approx(3), "in the queue, its own"
+    assert found.batch.items[0].deadline - item.accepted == pytest.approx(longest_s)
+
+
 def count_statements(*planned: Batch) -> int:
     with CaptureQueriesContext(connection) as queries:
         claim(*planned)
