@@ -7,12 +7,12 @@ from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html_join
 
 from batching.models import Batch, DailyStat, ModelCall
 from batching.pages.batch_detail import describe_batch
 from chats.admin import RecordAdmin
+from chats.clock import CLOCK
 from chats.selectors import outside_index
 from settings_app.models import Priority
 
@@ -42,7 +42,7 @@ class BatchAdmin(RecordAdmin):
         batch = self.get_object(request, unquote(object_id))
         context = extra_context or {}
         if batch is not None:
-            context |= {"is_staff": True, "detail": describe_batch(batch, now=timezone.now())}
+            context |= {"is_staff": True, "detail": describe_batch(batch, now=CLOCK.now())}
         return super().change_view(request, object_id, form_url, context)
 
 

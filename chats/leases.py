@@ -2,15 +2,20 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Q, QuerySet
 
+from chats.clock import CLOCK
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
 
+# A lease with more than this many lengths left began before the database's clock was set back. A
+# process that was started with another LEASE_S may have a somewhat longer one.
+MAX_LEASES = 4
 # The values that return a running chat to the queue.
 REQUEUED: dict[str, Any] = {
     **{"status": Status.QUEUED, "owner": "", "lease_until": None, "batch": None}
@@ -27,19 +32,30 @@ class Recovery:
     request_ids: list[str]
 
 
-def renew_leases(ids: Sequence[int], *, owner: str, until: datetime) -> int:
-    """Extends the owner's leases of these chats; returns how many it still holds."""
-    running = Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner)
-    return running.update(lease_until=until)
+def renew_leases(ids: Sequence[int], *, owner: str) -> dict[int, int | None]:
+    """Extends the owner's leases of these chats. Returns those that it still holds, with the ids
+    of their batches."""
+    held = Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner)
+    held.update(lease_until=CLOCK.sql_now() + timedelta(seconds=settings.LEASE_S))
+    return dict(held.values_list("pk", "batch_id"))
 
 
-def expired_leases(now: datetime, *, own: str, busy: Collection[int] = ()) -> Q:
-    """Matches chats whose lease was not renewed in time.
+def expired_leases(*, own: str, busy: Collection[int] = ()) -> Q:
+    """Matches chats whose lease was not renewed in time, or began before the clock was set back.
 
     It excludes the chats that the calling process (`own`) is `busy` with: their leases may look
     expired after a jump of the clock.
     """
-    return Q(lease_until__lt=now) & ~Q(owner=own, pk__in=busy)
+    now = CLOCK.sql_now()
+    expired = Q(lease_until__lt=now)
+    expired |= Q(lease_until__gt=now + timedelta(seconds=MAX_LEASES * settings.LEASE_S))
+    return expired & ~Q(owner=own, pk__in=busy)
+
+
+def fresh_leases() -> Q:
+    """Matches chats whose lease was renewed within the last half of its length."""
+    now, length = CLOCK.sql_now(), timedelta(seconds=settings.LEASE_S)
+    return Q(lease_until__gte=now + length / 2, lease_until__lte=now + MAX_LEASES * length)
 
 
 def recover_chats(

@@ -7,16 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from chats.bulk_sql import BulkUpdate
+from chats.clock import CLOCK
 from chats.leases import end_chats, lock_available
 from chats.models import Chat, Status
 from chats.prompts import drop_prompts
 from chats.timestamps import count_microseconds
 
-# The wall clock may be set back by this much against the monotonic one.
+# Deadlines are stored by a process whose estimate of the database's clock may be off by this much.
 CLOCK_STEP = timedelta(seconds=5)
 # The same wait may differ by this much between the two clocks.
 ROUNDING = timedelta(milliseconds=1)
@@ -49,6 +50,7 @@ class QueuedRow:
     """The columns of a locked queued chat that a claim needs.
 
     The request may wait for `wait_s` from its acceptance; a client that joins it may prolong that.
+    `locked_at` is the time on the database's clock, and its window ends `due_in_s` later.
     """
 
     prompt: str
@@ -58,27 +60,31 @@ class QueuedRow:
     streamed: bool
     respond_async: bool
     wait_s: float
+    locked_at: datetime
+    due_in_s: float
 
 
 def lock_queued(ids: Sequence[int]) -> dict[int, QueuedRow]:
     """Locks those of the chats that are still queued, and returns them by id."""
-    columns = ["pk", "prompt", "attempt", "client_id", "streamed", "respond_async"]
+    columns = ["pk", "prompt", "attempt", "client_id", "streamed", "respond_async", "due_at"]
+    columns += ["received_at", "deadline", "origin", "username", "request_id", "locked_at"]
     queued = lock_available(Chat.objects.filter(pk__in=ids, status=Status.QUEUED))
-    columns += ["received_at", "deadline", "origin", "username", "request_id"]
-    rows = queued.values_list(*columns, named=True)
+    rows = queued.annotate(locked_at=CLOCK.sql_now()).values_list(*columns, named=True)
     return {row.pk: make_queued_row(row) for row in rows}
 
 
 def lock_oldest_queued(
-    columns: Mapping[str, object], *, without: Collection[int], limit: int, now: datetime
+    columns: Mapping[str, object], *, without: Collection[int], limit: int
 ) -> list[Chat]:
     """Locks and returns the oldest queued chats with these column values that may still wait."""
+    now = CLOCK.sql_now()
     queued = Chat.objects.filter(**columns, status=Status.QUEUED, deadline__gt=now)
-    return list(lock_available(queued.exclude(pk__in=without).order_by("pk"))[:limit])
+    queued = queued.annotate(locked_at=now).exclude(pk__in=without).order_by("pk")
+    return list(lock_available(queued)[:limit])
 
 
 def make_queued_row(row: Any) -> QueuedRow:
-    """Takes a chat or a row with the same columns."""
+    """Takes a chat or a row with the same columns, and with `locked_at`."""
     return QueuedRow(
         row.prompt,
         row.attempt,
@@ -87,7 +93,14 @@ def make_queued_row(row: Any) -> QueuedRow:
         row.streamed,
         row.respond_async,
         (row.deadline - row.received_at).total_seconds(),
+        row.locked_at,
+        _remaining_s(row.due_at, row),
     )
+
+
+def _remaining_s(at: datetime, row: Any) -> float:
+    """0 if the database's clock was set back after the acceptance: then a row cannot tell."""
+    return (at - row.locked_at).total_seconds() if row.received_at <= row.locked_at else 0.0
 
 
 def start_chats(
@@ -169,17 +182,25 @@ class Wait:
         return same and deadline - received_at <= self.length + ROUNDING
 
 
-def expire_chats(waits: Mapping[int, Wait], *, now: datetime, code: str, detail: str) -> list[int]:
-    """Expires those queued chats whose waits are over; returns their ids."""
+def expire_chats(
+    waits: Mapping[int, Wait], *, check_clock: bool, code: str, detail: str
+) -> list[int]:
+    """Expires those queued chats whose waits are over; returns their ids.
+
+    With `check_clock`, the deadline must also have passed on the database's clock, unless that
+    clock was set back after the acceptance.
+    """
     with transaction.atomic():
         queued = Chat.objects.select_for_update().filter(pk__in=list(waits), status=Status.QUEUED)
-        over = queued.filter(deadline__lte=now + CLOCK_STEP)
+        if check_clock:
+            now = CLOCK.sql_now()
+            queued = queued.filter(Q(deadline__lte=now + CLOCK_STEP) | Q(received_at__gt=now))
         expired = [
             pk
-            for pk, *times in over.values_list("pk", "received_at", "deadline")
+            for pk, *times in queued.values_list("pk", "received_at", "deadline")
             if waits[pk].is_over(*times)
         ]
-        end_chats(expired, Status.EXPIRED, now=now, code=code, detail=detail)
+        end_chats(expired, Status.EXPIRED, now=CLOCK.now(), code=code, detail=detail)
     return expired
 
 

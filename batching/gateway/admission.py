@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, estimate_tokens
@@ -14,6 +14,7 @@ from batching.llm.access import ModelState, model_state
 from batching.store.fleet_status import FleetStatus
 from batching.store.lane_rules import current_rules, longest_wait_s
 from batching.telemetry import log_context
+from chats.clock import CLOCK
 from chats.models import Chat
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
@@ -60,7 +61,7 @@ class Admission:
         if estimate_tokens(query.prompt) > DEFAULT_BUDGET.input:
             raise TooLarge()
         self._check_queue(query, rule, wait_s=wait_s)
-        accepted, received_at = self._clock(), datetime.now(UTC)
+        accepted, received_at = self._clock(), CLOCK.now()
         chat = self._make_chat(query, rule, received_at=received_at, wait_s=wait_s)
         log_context.bind(request_ids=[chat.request_id])
         item = self._make_item(query, rule, accepted=accepted, wait_s=wait_s)

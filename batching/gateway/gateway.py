@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from batching.engine.errors import Cancelled, GatewayError, ShuttingDown, TimedOut
@@ -30,6 +29,7 @@ from batching.store.queue import queue_positions
 from batching.store.responses import describe_request, parse_stored_response, read_responses
 from batching.store.threads import DatabaseThreads
 from batching.telemetry import steps
+from chats.clock import CLOCK
 from chats.models import Chat
 
 logger = logging.getLogger("batching")
@@ -216,7 +216,7 @@ class Gateway:
                 self._left.clear()
             error = Cancelled("The client left before the request was sent to the model.")
             cancelled = await self._database.run(
-                release_chats, left, now=datetime.now(UTC), code=error.code, detail=str(error)
+                release_chats, left, now=CLOCK.now(), code=error.code, detail=str(error)
             )
             if cancelled:
                 await self._send(BATCHING_CHANNEL, cancelled_message(cancelled))

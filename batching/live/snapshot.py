@@ -1,7 +1,7 @@
 """Reads the board from the database: at the first watcher, and again to correct lost events."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.db.models import Count, Q
 
@@ -9,6 +9,7 @@ from batching.engine.lanes import Priority
 from batching.live.board import MAX_OUTCOMES, MAX_RUNNING, Board, RunningBatch, WaitingRequest
 from batching.models import Batch, CallStatus, ModelCall, Outcome
 from batching.telemetry.live_events import Event
+from chats.clock import CLOCK
 from chats.models import Chat, Status
 
 # Requests of each lane's queue. The others are counted.
@@ -19,7 +20,7 @@ ToClock = Callable[[datetime], float]
 
 def read_board(now: float) -> Board:
     """`now` is the current monotonic time, into which the timestamps of the rows are converted."""
-    present = datetime.now(UTC)
+    present = CLOCK.now()
 
     def to_clock(at: datetime) -> float:
         return now - (present - at).total_seconds()

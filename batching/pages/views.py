@@ -1,6 +1,6 @@
 """The HTML pages, and the button that tests the model key."""
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from django.conf import settings
@@ -9,7 +9,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from rest_framework import serializers
@@ -24,6 +23,7 @@ from batching.pages.figures import compare_lanes, describe_savings, list_figures
 from batching.pages.links import RowLinks
 from batching.pages.periods import DAY_CHOICES, Period, PeriodForm
 from batching.process.runtime import get_runtime
+from chats.clock import CLOCK
 from chats.id_ranges import MAX_ID
 from chats.models import MAX_NAME_LENGTH, Chat
 from chats.page_forms import format_for_field, format_query
@@ -40,7 +40,7 @@ EXAMPLE = "The number {n}: what is surprising about it? Two sentences, please."
 
 
 def today_utc() -> date:
-    return datetime.now(UTC).date()
+    return CLOCK.now().date()
 
 
 def describe_period(
@@ -162,7 +162,7 @@ def batch_list(request: HttpRequest) -> HttpResponse:
 @for_readers
 def batch_page(request: HttpRequest, batch_id: int) -> HttpResponse:
     batch = get_object_or_404(Batch, pk=min(batch_id, MAX_ID))
-    detail = describe_batch(batch, now=timezone.now())
+    detail = describe_batch(batch, now=CLOCK.now())
     context = {"batch": batch, "detail": detail, "is_staff": may_administer(request)}
     return render(request, "batch.html", context)
 

@@ -38,6 +38,7 @@ from batching.store.threads import DatabaseThreads
 from batching.telemetry.exposition import report_numbers
 from batching.telemetry.metrics import watch_lag
 from batching.worker.consumer import BatchConsumer
+from chats.clock import CLOCK, SAMPLE_INTERVAL_S
 from settings_app.access.api_keys import KEY_CACHE
 from settings_app.snapshot import refresh_if_stale, refresh_snapshot
 
@@ -84,6 +85,7 @@ class Runtime:
 
     async def start(self) -> None:
         await self.database.run(refresh_snapshot)
+        await self.database.run(CLOCK.sample)
         if self.takes_requests:
             self.gateway = Gateway(
                 layer=self.layer,
@@ -110,7 +112,10 @@ class Runtime:
 
     def _list_tasks(self) -> Tasks:
         """The background tasks of this process, by the names under which failures are reported."""
-        tasks: Tasks = {"loop lag": watch_lag}
+        tasks: Tasks = {
+            "loop lag": watch_lag,
+            "clock": every(SAMPLE_INTERVAL_S, self.database.run, CLOCK.sample),
+        }
         if self.takes_requests:
             tasks |= self._gateway_tasks()
         if self.runs_batches:
@@ -214,7 +219,8 @@ class Runtime:
 
     def gauges(self) -> list[Metric]:
         """The gauges of this process for /metrics. Call it on the event loop."""
-        rows: list[tuple[str, str, float]] = []
+        ahead = "Seconds by which the wall clock is ahead of the database's clock."
+        rows: list[tuple[str, str, float]] = [("clock_skew_seconds", ahead, CLOCK.skew_s)]
         if self.takes_requests:
             waiting = len(self.gateway.waiters)
             rows.append(("waiting_clients", "Clients that wait for an answer.", waiting))

@@ -1,7 +1,7 @@
 """Claims planned batches: queued requests become running and their first calls are recorded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 
@@ -11,7 +11,7 @@ from django.db import transaction
 from batching.engine.call import BatchItem
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Scope
 from batching.engine.planner import Batch as PlannedBatch
-from batching.engine.planner import QueuedItem
+from batching.engine.planner import QueuedItem, Trigger
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch
 from batching.store.calls import NewCall, insert_calls
@@ -28,6 +28,8 @@ from chats.services import (
 )
 
 _INSERT_BATCH = BulkInsert(Batch)
+# The planner's timer and the row may differ by the error of the estimated database's time.
+DUE_TOLERANCE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +54,23 @@ class Claim:
     left: tuple[QueuedItem, ...] = ()
 
 
-def claim_batches(requests: Sequence[ClaimRequest], *, owner: str, now: datetime) -> list[Claim]:
+def claim_batches(requests: Sequence[ClaimRequest], *, owner: str) -> list[Claim]:
     """Makes the planned items running and records their first calls, in one transaction.
 
     Leaves out items that meanwhile left the queue or have another generation, and items that the
     lane's current scope keeps apart from the first item: the sweep finds those still queued. A
-    batch that is neither full nor due without these items is not formed. A batch that leaves but
-    is not full gets more items: from the batches after it, and committed requests whose
-    announcement was not read yet.
+    batch that is neither full nor due without these items is not formed; in a fleet the database's
+    clock decides what is due. A batch that leaves but is not full gets more items: from the batches
+    after it, and committed requests whose announcement was not read yet.
     """
     with transaction.atomic():
         rows = lock_queued([item.id for request in requests for item in request.planned.items])
         claimable = [(request, _list_claimable(request, rows)) for request in requests]
-        _fill_batches(claimable, rows, now=now)
-        leaving = [(r, items) for r, items in claimable if _may_leave(r, items)]
-        claims = iter(_form_batches(leaving, rows, owner=owner, now=now))
+        _fill_batches(claimable, rows)
+        leaving = [(r, items) for r, items in claimable if _may_leave(r, items, rows)]
+        claims = iter(_form_batches(leaving, rows, owner=owner))
     return [
-        next(claims) if _may_leave(request, items) else Claim(left=tuple(items))
+        next(claims) if _may_leave(request, items, rows) else _leave(request, items, rows)
         for request, items in claimable
     ]
 
@@ -86,17 +88,30 @@ def _list_claimable(request: ClaimRequest, rows: Mapping[int, QueuedRow]) -> lis
     return [item for item in items if find_group(item) == find_group(items[0])]
 
 
-def _may_leave(request: ClaimRequest, items: Sequence[QueuedItem]) -> bool:
+def _may_leave(
+    request: ClaimRequest, items: Sequence[QueuedItem], rows: Mapping[int, QueuedRow]
+) -> bool:
     planned = request.planned
-    complete = len(items) >= len(planned.items) or len(items) >= request.rule.max_batch
-    return bool(items) and (complete or any(item.due <= planned.at for item in items))
+    complete = len(items) >= len(planned.items)
+    if not items or len(items) >= request.rule.max_batch:
+        return bool(items)
+    if settings.REDIS_URL:
+        due = any(rows[item.id].due_in_s <= DUE_TOLERANCE_S for item in items)
+        return due or (complete and planned.trigger is Trigger.FULL)
+    return complete or any(item.due <= planned.at for item in items)
+
+
+def _leave(
+    request: ClaimRequest, items: Sequence[QueuedItem], rows: Mapping[int, QueuedRow]
+) -> Claim:
+    """The items wait on; none of them is due before its row is."""
+    due = {item.id: request.planned.at + rows[item.id].due_in_s for item in items}
+    return Claim(left=tuple(replace(item, due=max(item.due, due[item.id])) for item in items))
 
 
 def _fill_batches(
     claimable: Sequence[tuple[ClaimRequest, list[QueuedItem]]],
     rows: dict[int, QueuedRow],
-    *,
-    now: datetime,
 ) -> None:
     """Fills each batch that may leave: from the later ones, then from the committed rows.
 
@@ -105,7 +120,7 @@ def _fill_batches(
     """
     for index, (request, items) in enumerate(claimable):
         room = _count_room(request.rule, items)
-        if room == 0 or not _may_leave(request, items):
+        if room == 0 or not _may_leave(request, items, rows):
             continue
         group = _group_columns(request.rule, rows[items[0].id])
         for other, later in claimable[index + 1 :]:
@@ -114,7 +129,7 @@ def _fill_batches(
                     break
                 del later[0]
         if room := _count_room(request.rule, items):
-            for chat in lock_oldest_queued(group, without=list(rows), limit=room, now=now):
+            for chat in lock_oldest_queued(group, without=list(rows), limit=room):
                 if not _add(make_item(chat, request.rule), items, request.rule):
                     break
                 rows[chat.pk] = make_queued_row(chat)
@@ -151,8 +166,10 @@ def _form_batches(
     rows: Mapping[int, QueuedRow],
     *,
     owner: str,
-    now: datetime,
 ) -> list[Claim]:
+    if not claimed:
+        return []
+    now = next(iter(rows.values())).locked_at
     batches = [_make_batch(r, size=len(items), owner=owner, now=now) for r, items in claimed]
     _INSERT_BATCH.run(batches)
     new_calls = [

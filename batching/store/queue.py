@@ -1,8 +1,6 @@
 """Reads the queue: the chats that wait for a batch."""
 
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from django.conf import settings
 from django.db.models import F, Max
@@ -14,6 +12,7 @@ from batching.engine.planner import QueuedItem
 from batching.models import ModelCall
 from batching.store.fleet_status import read_fleet_status
 from batching.store.lane_rules import current_rules
+from chats.clock import CLOCK
 from chats.models import Chat, Status
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
 
@@ -32,8 +31,7 @@ def read_waiting(ids: Sequence[int], *, rules: Mapping[Priority, LaneRule]) -> l
 
 def make_item(chat: Chat, rule: LaneRule) -> QueuedItem:
     """The item of a queued chat, with its times on the monotonic clock."""
-    age_s = (datetime.now(UTC) - chat.received_at).total_seconds()
-    accepted = time.monotonic() - max(0.0, age_s)
+    accepted = CLOCK.to_monotonic(chat.received_at)
     return QueuedItem(
         id=chat.pk,
         priority=rule.priority,
@@ -89,7 +87,7 @@ def queue_positions(chat_ids: Sequence[int]) -> dict[int, int]:
 def estimate_wait_s(chat: Chat) -> float:
     """The estimated number of seconds until the answer (see `Capacity.estimate_s`)."""
     rule = current_rules()[Priority(chat.priority)]
-    window_s = max(0.0, (chat.due_at - datetime.now(UTC)).total_seconds())
+    window_s = max(0.0, (chat.due_at - CLOCK.now()).total_seconds())
     capacity = read_fleet_status().capacity if settings.REDIS_URL else None
     capacity = capacity or _estimate_capacity(rule)
     return round(capacity.estimate_s(queue_position(chat) - 1, rule, window_s=window_s), 3)

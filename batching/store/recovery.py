@@ -1,7 +1,7 @@
 """Requeues the requests of processes that died or stop, and closes their batches."""
 
-from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -13,13 +13,14 @@ from batching.engine.runner import MAX_ATTEMPTS
 from batching.models import Batch, CallStatus, ModelCall, Outcome
 from batching.store.calls import end_batches, forget_unsent
 from batching.store.cancellation import report_dropped
-from chats.leases import Recovery, expired_leases, recover_chats
+from chats.clock import CLOCK
+from chats.leases import Recovery, expired_leases, fresh_leases, recover_chats
 from chats.models import Chat, Status
 
 
 def take_back_expired(*, own: str, busy: Collection[int] = ()) -> Recovery:
     """Takes back chats whose lease ran out, but none of this process's own that are `busy`."""
-    return _take_back(expired_leases(datetime.now(UTC), own=own, busy=busy))
+    return _take_back(expired_leases(own=own, busy=busy))
 
 
 def take_back_earlier(name: str, *, own: str) -> Recovery:
@@ -27,12 +28,19 @@ def take_back_earlier(name: str, *, own: str) -> Recovery:
 
     A process that still renews its leases is alive: it drains, or two processes have one name.
     """
-    alive_until = datetime.now(UTC) + timedelta(seconds=settings.LEASE_S / 2)
     ended = Batch.objects.filter(outcome=Outcome.RUNNING, owner__startswith=f"{name}#")
     owners = set(ended.exclude(owner=own).values_list("owner", flat=True))
-    alive = Chat.objects.filter(owner__in=owners, lease_until__gte=alive_until)
+    alive = Chat.objects.filter(fresh_leases(), owner__in=owners)
     owners -= set(alive.filter(status=Status.RUNNING).values_list("owner", flat=True))
     return _take_back(Q(owner__in=owners), owners=owners)
+
+
+def take_back_batches(batches: Mapping[int, Collection[int]], *, own: str) -> Recovery:
+    """Takes back chats of batches that this process has cancelled."""
+    which = Q(pk__in=[])
+    for batch_id, chat_ids in batches.items():
+        which |= Q(owner=own, batch=batch_id, pk__in=chat_ids)
+    return _take_back(which)
 
 
 def give_up(*, owner: str) -> Recovery:
@@ -54,19 +62,19 @@ def close_abandoned(*, busy: Collection[int] = ()) -> None:
 
     Their process died between the end of the last chat and the end of the batch.
     """
-    silent_since = datetime.now(UTC) - timedelta(seconds=settings.LEASE_S + TAIL_S)
+    silent_since = CLOCK.now() - timedelta(seconds=settings.LEASE_S + TAIL_S)
     chats = Chat.objects.filter(batch=OuterRef("pk"))
     active = chats.filter(Q(status=Status.RUNNING) | Q(completed_at__gte=silent_since))
     running = Batch.objects.filter(outcome=Outcome.RUNNING, created_at__lt=silent_since)
     abandoned = set(running.filter(~Exists(active)).values_list("pk", flat=True)) - set(busy)
     if abandoned:
         with transaction.atomic():
-            _close_batches(abandoned, now=datetime.now(UTC))
+            _close_batches(abandoned, now=CLOCK.now())
 
 
 def _take_back(which: Q, *, owners: Collection[str] = ()) -> Recovery:
     """Recovers chats and closes their batches, and all batches of the dead `owners`."""
-    now = datetime.now(UTC)
+    now = CLOCK.now()
     error = UpstreamUnavailable("Every process that ran this request died or was stopped.")
     with transaction.atomic():
         recovery = recover_chats(

@@ -1,7 +1,7 @@
 """The metrics of this process, and of every process of a fleet, in the formats of Prometheus."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.db.models import Count, Min
 from django.db.models.functions import Now
@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from batching.engine.lanes import Priority
 from batching.models import ALIVE_S, FORGOTTEN_S, ProcessNumbers
 from batching.telemetry.metrics import REGISTRY
+from chats.clock import CLOCK
 from chats.models import Chat, Status
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,7 +65,7 @@ def expose(
     families.add([GaugeMetricFamily("llmbatch_database_up", text, value=database)])
     families.add([*REGISTRY.collect(), *gauges], process=name)
     if database:
-        families.add(read_queue(now=datetime.now(UTC)))
+        families.add(read_queue(now=CLOCK.now()))
     if database and fleet:
         alive = ProcessNumbers.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
         for other, text in alive.exclude(name=name).values_list("name", "text"):

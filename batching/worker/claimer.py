@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from django.db import DatabaseError
 
@@ -44,9 +43,7 @@ class Claimer:
             requests = [request for request, _ in group]
             claims: Sequence[Claim] = [Claim()] * len(group)
             try:
-                claims = await self._database.run(
-                    claim_batches, requests, owner=self._owner, now=datetime.now(UTC)
-                )
+                claims = await self._database.run(claim_batches, requests, owner=self._owner)
             except DatabaseError:
                 items = [item for request in requests for item in request.planned.items]
                 logger.exception(

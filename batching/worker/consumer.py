@@ -5,9 +5,8 @@ import contextvars
 import logging
 import random
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -70,6 +69,7 @@ class BatchConsumer:
         self.subscription = Subscription(self.layer, BATCHING_CHANNEL)
         self.owner = f"{self.name}#{self.process}"[-MAX_OWNER_LENGTH:]
         self._tasks: set[asyncio.Task[None]] = set()
+        self._batches: dict[int, asyncio.Task[None] | None] = {}
         self._unknown: set[int] = set()
         self.rules: Mapping[Priority, LaneRule] = current_rules()
         self.dispatcher = Dispatcher(
@@ -92,7 +92,8 @@ class BatchConsumer:
             recorder=self.recorder,
             name=self.name,
             owner=self.owner,
-            cancel_batches=self._cancel_tasks,
+            shared=self._shared,
+            cancel_batches=self._cancel_batches,
         )
         self._runner = BatchRunner(
             model=self.model,
@@ -198,6 +199,11 @@ class BatchConsumer:
         for task in self._tasks:
             task.cancel()
 
+    def _cancel_batches(self, batch_ids: Collection[int]) -> None:
+        for batch_id in batch_ids:
+            if task := self._batches.get(batch_id):
+                task.cancel()
+
     async def _run_batch(self, planned: Batch) -> None:
         claim, started = Claim(), False
         bind(request_ids=[item.request_id for item in planned.items])
@@ -209,6 +215,7 @@ class BatchConsumer:
                 planned = replace(planned, items=claim.queued)
                 self._forget_claimed(claim.queued)
                 self._open_requests(planned, claim, claim.batch)
+                self._batches[claim.batch.id] = asyncio.current_task()
                 request_ids = [item.request_id for item in claim.batch.items]
                 bind(batch_id=claim.batch.id, request_ids=request_ids)
                 steps.batch_started(claim.batch, planned)
@@ -221,6 +228,7 @@ class BatchConsumer:
                 self.dispatcher.push(claim.left)
             if claim.batch is not None:
                 self.recorder.close(claim.batch)
+                self._batches.pop(claim.batch.id, None)
 
     def _forget_claimed(self, items: Sequence[QueuedItem]) -> None:
         """The claim may have added items that have meanwhile reached the planner, too."""
@@ -256,7 +264,7 @@ class BatchConsumer:
         error = TimedOut("No call slot became free within the time this request may wait.")
         try:
             expired = await self.database.run(
-                expire_items, items, now=datetime.now(UTC), code=error.code, detail=str(error)
+                expire_items, items, code=error.code, detail=str(error)
             )
             # A client that joined such a request may wait longer. Waiting for the sweep to find
             # it would make its batch late.

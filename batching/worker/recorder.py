@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
@@ -27,6 +26,7 @@ from batching.worker.pending_writes import (
     RunningRequest,
     format_log_fields,
 )
+from chats.clock import CLOCK
 from chats.models import Status
 from chats.services import Finish, finish_chats, mark_suspect
 
@@ -82,6 +82,18 @@ class DatabaseRecorder:
         return self._batches | self._pending.batch_ids | self._writing.batch_ids
 
     @property
+    def open_batches(self) -> dict[int, set[int]]:
+        """The chats that run here, by the ids of their batches."""
+        batches: dict[int, set[int]] = {}
+        for batch_id, chat_id in self._requests:
+            batches.setdefault(batch_id, set()).add(chat_id)
+        return batches
+
+    def find_start(self, batch_id: int) -> float:
+        """When a batch with open requests was claimed, on the monotonic clock."""
+        return min(r.dispatched for (batch, _), r in self._requests.items() if batch == batch_id)
+
+    @property
     def log_fields(self) -> dict[str, Any]:
         batch_ids = {batch_id for batch_id, _ in self._requests}
         return format_log_fields(self._requests.values(), batch_ids)
@@ -89,7 +101,7 @@ class DatabaseRecorder:
     async def start_call(
         self, batch: RunnableBatch, items: Sequence[BatchItem]
     ) -> PreparedCall | None:
-        now, repeated = datetime.now(UTC), False
+        now, repeated = CLOCK.now(), False
         while any(item.deadline > time.monotonic() for item in items):
             try:
                 call, held = await self.database.run(
@@ -179,7 +191,7 @@ class DatabaseRecorder:
         values = columns | {
             "status": str(status),
             "lease_until": None,
-            "completed_at": datetime.now(UTC),
+            "completed_at": CLOCK.now(),
             "latency_ms": round((now - request.accepted) * 1000),
             "queue_ms": round((request.dispatched - request.accepted) * 1000),
         }
@@ -254,7 +266,7 @@ def _store(pending: PendingWrites) -> set[int]:
         mark_suspect(pending.suspicions)
         calls.end_calls([report for _, report in pending.reports])
         sizes = {batch.id: len(batch.items) for batch in pending.ended_batches}
-        calls.end_batches(sizes, now=datetime.now(UTC))
+        calls.end_batches(sizes, now=CLOCK.now())
     return finished
 
 

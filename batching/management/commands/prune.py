@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -12,6 +12,7 @@ from batching.management.arguments import whole_number
 from batching.management.progress import format_counts, progress_bar, sum_chat_counts
 from batching.models import ModelCall
 from batching.store.retention import Extent, count_extent, prune, scrub_calls, scrub_chats
+from chats.clock import CLOCK
 from chats.models import Chat
 from settings_app.models import MAX_RETENTION_DAYS
 from settings_app.services import announce_change
@@ -66,7 +67,8 @@ class Command(BaseCommand):
             days = refresh_if_stale().retention_days
             if not days:
                 raise CommandError("retention_days is 0, which keeps everything: give --days.")
-        before = None if days is None else datetime.now(UTC) - timedelta(days=days)
+        CLOCK.sample()
+        before = None if days is None else CLOCK.now() - timedelta(days=days)
         return Extent(before=before, username=username)
 
     def _delete(self, extent: Extent, *, expected: int) -> None:

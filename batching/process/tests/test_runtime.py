@@ -37,6 +37,7 @@ async def test_worker_builds_no_gateway(runtime: Runtime) -> None:
     assert list_tasks() >= WORKER_TASKS
     assert not list_tasks() & GATEWAY_TASKS
     assert [gauge.name for gauge in runtime.gauges()] == [
+        "llmbatch_clock_skew_seconds",
         "llmbatch_call_slots",
         "llmbatch_call_slots_used",
         "llmbatch_breaker_open",
@@ -49,7 +50,10 @@ async def test_web_process_without_a_consumer_runs_no_batches(runtime: Runtime) 
     assert not hasattr(runtime, "consumer")
     assert list_tasks() >= GATEWAY_TASKS
     assert not list_tasks() & WORKER_TASKS
-    assert [gauge.name for gauge in runtime.gauges()] == ["llmbatch_waiting_clients"]
+    assert [gauge.name for gauge in runtime.gauges()] == [
+        "llmbatch_clock_skew_seconds",
+        "llmbatch_waiting_clients",
+    ]
 
 
 @pytest.mark.parametrize("runtime", [{}], indirect=True)
