@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Any, ParamSpec
 
 from django.db import DatabaseError
 
 from batching.analytics.rollup import CHUNK, roll_up_pending
 from batching.store.fleet_status import REPORT_INTERVAL_S, forget_worker
-from batching.store.retention import prune_old
+from batching.store.retention import prune_old, trusts_clock
 from batching.store.threads import DatabaseThreads
 from batching.telemetry.exposition import forget_numbers
+from chats.clock import CLOCK
 
 logger = logging.getLogger("batching")
 
@@ -49,12 +50,15 @@ async def roll_up(database: DatabaseThreads) -> None:
 
 async def delete_old_rows(database: DatabaseThreads) -> None:
     """Deletes rows that are older than the retention setting, in chunks with pauses."""
+    began = time.monotonic()
     await asyncio.sleep(RETENTION_DELAY_S)  # a starting process has more urgent work
     while True:
-        removed = 0
-        while rows := await database.run(prune_old, now=datetime.now(UTC)):
-            removed += rows
-            await asyncio.sleep(RETENTION_PAUSE_S)
+        removed, now = 0, CLOCK.now()
+        steady_s = min(CLOCK.steady_s, time.monotonic() - began)
+        if await database.run(trusts_clock, now, steady_s=steady_s):
+            while rows := await database.run(prune_old, now=now):
+                removed += rows
+                await asyncio.sleep(RETENTION_PAUSE_S)
         if removed:
             extra = {"action": "retention"}
             logger.info("The retention setting deleted %s rows.", removed, extra=extra)

@@ -20,6 +20,7 @@ from chats.prompts import blank_prompts
 from settings_app.snapshot import current_snapshot
 
 CHUNK = 200
+DAY = timedelta(days=1)
 SCANNED_AT_ONCE = 2000
 
 
@@ -63,6 +64,16 @@ def prune(extent: Extent, *, size: int = CHUNK) -> Iterator[Counter[str]]:
     """Deletes chunk by chunk; yields the number of rows of each chunk."""
     while removed := prune_chunk(extent, size=size):
         yield removed
+
+
+def trusts_clock(now: datetime, *, steady_s: float) -> bool:
+    """Whether rows may be deleted for their age, although the clock may have been set ahead.
+
+    The clock must have run for a day without a jump, or have stored rows a day ago. So there is a
+    day to correct a wrong clock.
+    """
+    yesterday = Chat.objects.filter(received_at__range=(now - 2 * DAY, now - DAY))
+    return timedelta(seconds=steady_s) >= DAY or yesterday.exists()
 
 
 def prune_old(*, now: datetime) -> int:

@@ -37,7 +37,7 @@ def plan(*ids: int) -> Batch:
 def claim(*planned: Batch, **changes: Any) -> list[Claim]:
     rules: dict[Priority, LaneRule] = current_rules()
     requests = [ClaimRequest(p, replace(rules[p.priority], **changes), "m") for p in planned]
-    return claim_batches(requests, owner="w", now=datetime.now(UTC))
+    return claim_batches(requests, owner="w")
 
 
 def claimed_ids(found: Claim) -> list[int]:

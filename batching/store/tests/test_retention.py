@@ -14,8 +14,15 @@ from batching.analytics.rollup import COUNTERS, COUNTS_BY_KEY, roll_up_pending
 from batching.management.commands.prune import Command
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from batching.process import maintenance
-from batching.store.retention import Extent, prune, prune_chunk, prune_old, scrub_calls
-from batching.tests.harness import LIMIT_S, Harness
+from batching.store.retention import (
+    Extent,
+    prune,
+    prune_chunk,
+    prune_old,
+    scrub_calls,
+    trusts_clock,
+)
+from batching.tests.harness import LIMIT_S, Harness, wait_until
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat
@@ -192,10 +199,34 @@ def test_invalid_options_are_refused(arguments: list[str], reason: str) -> None:
         run_prune(*arguments)
 
 
-async def test_running_gateway_deletes_old_rows(
+@pytest.mark.parametrize(
+    ("days_ago", "steady_s", "trusted"),
+    [
+        (1.5, 0, True),
+        (90.5, 0, False),
+        (0.1, 0, False),
+        (90.5, 86_399, False),
+        (90.5, 86_400, True),
+    ],
+)
+def test_clock_is_trusted_after_a_day(days_ago: float, steady_s: float, trusted: bool) -> None:
+    """After a jump by 90 days, the newest row is 90 days old or as new as the jump."""
+    make_history(days_ago, usernames=["ann"])
+    assert trusts_clock(NOW, steady_s=steady_s) is trusted
+
+
+async def test_running_gateway_deletes_old_rows_once_it_trusts_the_clock(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rounds = []
+
+    def count_round(now: datetime, *, steady_s: float) -> bool:
+        rounds.append(now)
+        return trusts_clock(now, steady_s=steady_s)
+
     monkeypatch.setattr(maintenance, "RETENTION_DELAY_S", 0.0)
+    monkeypatch.setattr(maintenance, "RETENTION_INTERVAL_S", 0.05)
+    monkeypatch.setattr(maintenance, "trusts_clock", count_round)
     await harness.ask("Why?")
     await harness.settle()
     long_ago = datetime.now(UTC) - timedelta(days=91)
@@ -206,10 +237,14 @@ async def test_running_gateway_deletes_old_rows(
     await ModelCall.objects.aupdate(rolled_up=True)
     body = partial(maintenance.delete_old_rows, harness.runtime.database)
     harness.runtime.supervisor.start("retention now", body)
+    await wait_until(lambda: len(rounds) > 2)
+    assert await Chat.objects.acount() == 1, "the clock may have been set ahead"
+    yesterday = {"received_at": datetime.now(UTC) - timedelta(days=1.5)}
+    await asyncio.to_thread(lambda: make_chat(**yesterday))
     async with asyncio.timeout(LIMIT_S):
         while await ModelCall.objects.aexists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert not await Chat.objects.aexists()
+    assert await Chat.objects.acount() == 1
 
 
 @pytest.mark.parametrize("stored", [True, False])

@@ -179,7 +179,7 @@ async def test_batch_that_ends_during_a_renewal_is_not_lost(
 
     def renew_none(ids: list[int], *, owner: str) -> dict[int, int]:
         gate.set()
-        while harness.runtime.consumer.recorder.open_chats:
+        while harness.runtime.consumer.recorder.open_batches:
             time.sleep(0.005)
         return {}
 
