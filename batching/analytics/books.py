@@ -23,6 +23,7 @@ from batching.analytics.rollup import (
 from batching.analytics.settlement import PAGE, check_settlement
 from batching.models import Batch, CallStatus, DailyStat, ModelCall, Outcome
 from batching.store.calls import find_outcome
+from chats.clock import CLOCK
 from chats.models import Chat, Status
 from settings_app.models import Priority
 
@@ -69,7 +70,8 @@ def _find_deleted_until() -> datetime:
 
 
 def _check_batches(*, deleted_until: datetime) -> Iterator[str]:
-    silent_since = datetime.now(UTC) - timedelta(seconds=2 * settings.LEASE_S)
+    CLOCK.sample()
+    silent_since = CLOCK.now() - timedelta(seconds=2 * settings.LEASE_S)
     for page in _read_pages(Batch.objects.only("size", "outcome", "created_at")):
         chats = Chat.objects.filter(batch__in=[batch.pk for batch in page]).order_by()
         counts = chats.values("batch").annotate(
