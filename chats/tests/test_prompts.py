@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from chats.clock import CLOCK
 from chats.models import Chat, Status
 from chats.prompts import blank_prompts, drop_prompts
 from chats.services import Wait, cancel_chats, expire_chats
@@ -58,14 +59,14 @@ def test_prompts_of_cancelled_and_expired_chats_are_blanked() -> None:
     cancelled, expired = make_chat(Status.QUEUED), make_chat(Status.QUEUED)
     cancel_chats([cancelled.pk], now=NOON, code="cancelled", detail="")
     waits = {expired.pk: Wait(expired.generation, expired.deadline - expired.received_at)}
-    expire_chats(waits, now=expired.deadline, code="timeout", detail="")
+    expire_chats(waits, check_clock=True, code="timeout", detail="")
     assert list(Chat.objects.values_list("prompt", flat=True)) == ["", ""]
 
 
-def test_request_whose_deadline_was_moved_does_not_expire() -> None:
-    chat = make_chat(Status.QUEUED)
+def test_request_whose_deadline_has_not_passed_does_not_expire() -> None:
+    chat = make_chat(Status.QUEUED, received_at=CLOCK.now())
     waits = {chat.pk: Wait(chat.generation, chat.deadline - chat.received_at)}
-    assert expire_chats(waits, now=NOON, code="timeout", detail="") == []
+    assert expire_chats(waits, check_clock=True, code="timeout", detail="") == []
     chat.refresh_from_db()
     assert (chat.status, chat.prompt != "") == (Status.QUEUED, True)
 

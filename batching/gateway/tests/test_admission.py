@@ -1,6 +1,7 @@
 """The gateway refuses requests that could not be answered before their deadline."""
 
 import asyncio
+import time
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from batching.engine.capacity import Capacity, add_capacities, update_mean
 from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
 from batching.engine.lanes import Priority
+from batching.engine.planner import QueuedItem
 from batching.gateway.admission import Admission, Query
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
@@ -16,19 +18,20 @@ from batching.store.fleet_status import FleetStatus, forget_worker, read_fleet_s
 from batching.tests.faults.catalogue import FAULTS
 from batching.tests.harness import Harness, change, post_async, wait_until
 from batching.tests.model_gate import use_gate
+from chats.clock import DatabaseClock
 from chats.models import Chat
 from settings_app.snapshot import refresh_snapshot
 
 SLOTS = Capacity(slots=4, reserve=1, call_s=(10.0,) * 3)
 
 
-def admit(capacity: Capacity | None, *, depth: int = 0, **fields: Any) -> None:
+def admit(capacity: Capacity | None, *, depth: int = 0, **fields: Any) -> tuple[Chat, QueuedItem]:
     refresh_snapshot()
     admission = Admission(
         process="p", depth=lambda priority: depth, fleet_status=lambda: FleetStatus(capacity)
     )
     fields = {"username": "ann", "prompt": "Why?", "priority": Priority.HIGH} | fields
-    admission.admit(Query(**fields))
+    return admission.admit(Query(**fields))
 
 
 def refusal(capacity: Capacity | None, **fields: Any) -> GatewayError:
@@ -50,6 +53,18 @@ def test_request_is_refused_as_soon_as_its_estimate_exceeds_its_deadline() -> No
     assert isinstance(error, QueueFull)
     assert error.retry_after_s == 10
     assert "estimated 40 s" in str(error)
+
+
+@pytest.mark.django_db
+def test_row_is_written_on_the_databases_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock of the process is an hour ahead."""
+    stamp, clock = 1_000_000.0, DatabaseClock()
+    clock.add_sample(stamp, began=time.monotonic())
+    monkeypatch.setattr("batching.gateway.admission.CLOCK", clock)
+    chat, _ = admit(None)
+    assert chat.received_at.timestamp() == pytest.approx(stamp, abs=60)
+    assert chat.created_at == chat.received_at
+    assert (chat.deadline - chat.received_at).total_seconds() == 30.5
 
 
 @pytest.mark.django_db
