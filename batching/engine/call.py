@@ -14,9 +14,11 @@ from batching.engine.prompt import CombinedPrompt
 from batching.engine.retries import (
     broken_call_failure,
     explain_missing_answers,
+    runaway_failure,
     stall_failure,
     timeout_failure,
 )
+from batching.engine.runaway import RunawayCheck
 from batching.engine.splitter import Ending, Splitter
 from batching.engine.tasks import is_being_cancelled
 from batching.engine.usage import TokenUsage, UsageMeter
@@ -36,9 +38,10 @@ class BatchItem:
     """A claimed request on its way through the calls of its batch. Times are event-loop seconds.
 
     `streamed`: the client reads the answer while it is written. `called` is the time at which the
-    first call began. The answer to an item with a `suspicion` failed a leak check; it is retried
-    alone. `spent` is its share of the calls that have ended, and `estimated` says that a part of it
-    is an estimate.
+    first call began. The answer to an item with a `suspicion` failed a leak check. `runaways` is
+    the number of calls that ended because the answer to the item did not. An item with either is
+    retried alone. `spent` is its share of the calls that have ended, and `estimated` says that a
+    part of it is an estimate.
     """
 
     id: int
@@ -52,6 +55,7 @@ class BatchItem:
     request_id: str = ""
     called: float | None = None
     suspicion: str = ""
+    runaways: int = 0
     spent: TokenUsage = field(default_factory=TokenUsage)
     estimated: bool = False
 
@@ -127,6 +131,7 @@ class Call:
         self.report = CallReport(prepared, request_ids=tuple(item.request_id for item in items))
         self._check = AnswerCheck(self._prompt.keys, [item.prompt for item in items])
         self._splitter = Splitter(self._prompt.keys)
+        self._runaway = RunawayCheck([item.output_tokens for item in items])
         self._delta_reader = self._make_delta_reader(on_delta)
         self._texts: dict[int, str] = {}  # the answers that passed the checks, by index
         self._lengths = [0] * len(items)
@@ -135,6 +140,7 @@ class Call:
         self._quote_timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
         self._watched: tuple[int, Ending | None] = (0, None)
+        self._is_blank = False  # the last text was only white space
         self._timeout: asyncio.Timeout | None = None
         self._tail_ends: float | None = None
         self._started = self._progressed_at = clock()
@@ -204,8 +210,13 @@ class Call:
         except TimeoutError:
             if all(self._lengths):
                 return  # Only the end of the reply did not come.
-            stalled = self._progressed_at + self._stall_s <= self._deadline
-            raise stall_failure(self._stall_s) if stalled else timeout_failure() from None
+            raise self._explain_silence() from None
+
+    def _explain_silence(self) -> CallFailed:
+        if self._progressed_at + self._stall_s > self._deadline:
+            return timeout_failure()
+        # While the model sends white space, the service works.
+        return self._blame_runaway() if self._is_blank else stall_failure(self._stall_s)
 
     def _patience_s(self) -> float:
         """How long to wait for the next piece. White space and empty pieces do not prolong it."""
@@ -228,12 +239,24 @@ class Call:
         if report.first_token_s is None:
             report.first_token_s = self._clock() - self._started
             self._on_first_text()
-        finished = piece.finish_reason is not None
-        self._handle_answers(self._splitter.feed(piece.text, finished=finished))
-        if self._splitter.progressed:
+        self._read_text(piece.text, finished=piece.finish_reason is not None)
+
+    def _read_text(self, text: str, *, finished: bool) -> None:
+        text = text[: self._runaway.max_reply + 1 - self._splitter.fed]
+        self._handle_answers(self._splitter.feed(text, finished=finished))
+        self._is_blank = not self._splitter.progressed
+        if not self._is_blank:
             self._progressed_at = self._clock()
         self._delta_reader.emit_deltas()
         self._watch_ending()
+        if self._runaway.has_run_away(text, self._splitter):
+            raise self._blame_runaway()
+
+    def _blame_runaway(self) -> CallFailed:
+        blamed = 0 if len(self._items) == 1 else self._splitter.writing
+        if blamed is not None:
+            self._items[blamed].runaways += 1
+        return runaway_failure(blamed=blamed is not None)
 
     def _watch_ending(self) -> None:
         """Closes the last value when nothing but white space has followed its quote for a time."""

@@ -30,6 +30,7 @@ class Remedy(enum.Enum):
     TOGETHER = "the same items in one call, after a pause"
     ALONE = "each item in a call of its own, at once"
     ALONE_ONCE = "the same, unless the item was already alone in its call"
+    APART = "at once, the item that caused it alone and the others in one call"
     FAIL = "no call can help"
 
 

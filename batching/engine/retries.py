@@ -14,6 +14,7 @@ from batching.engine.model import CallFailed, Remedy
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
+MAX_RUNAWAYS = 2  # The reply to the item ran away in company and again alone.
 BLOCKING_REASONS = frozenset({"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT"})
 BLOCKING_REASONS |= {"SPII", "IMAGE_SAFETY", "MODEL_ARMOR", "LANGUAGE"}
 
@@ -35,12 +36,19 @@ def explain_missing_answers(*, finish_reason: str | None, block_reason: str | No
 
 
 def find_final_error(
-    failure: CallFailed, *, alone: bool, attempts_left: int, remaining_s: float, delay_s: float
+    failure: CallFailed,
+    *,
+    alone: bool,
+    runaways: int = 0,
+    attempts_left: int,
+    remaining_s: float,
+    delay_s: float,
 ) -> GatewayError | None:
     """The error that ends this item now, or None if another call may still answer it."""
     if remaining_s <= 0:
         return TimedOut()
     final = failure.remedy is Remedy.FAIL or (alone and failure.remedy is Remedy.ALONE_ONCE)
+    final = final or (failure.remedy is Remedy.APART and runaways >= MAX_RUNAWAYS)
     if final or attempts_left <= 0:
         return failure.error
     if delay_s >= remaining_s:
@@ -59,6 +67,21 @@ def backoff_s(attempt: int, *, retry_after_s: float | None, rng: random.Random) 
 def stall_failure(seconds: float) -> CallFailed:
     error = UpstreamUnavailable(f"The model service sent nothing for {seconds:.0f} seconds.")
     return CallFailed(error, Remedy.TOGETHER, perhaps_billed=True)
+
+
+def runaway_failure(*, blamed: bool) -> CallFailed:
+    """`blamed`: it is known which item caused it."""
+    error = Truncated("The model's reply repeated itself or was far too long.")
+    remedy = Remedy.APART if blamed else Remedy.ALONE_ONCE
+    return CallFailed(error, remedy, perhaps_billed=True)
+
+
+def must_go_alone(failure: CallFailed, *, suspect: bool, attempts_left: int) -> bool:
+    """Whether an item is retried alone. `suspect`: it, or its answer, may be the cause."""
+    if failure.remedy is Remedy.APART:
+        # Two calls have run away; the last one must not depend on other items.
+        return suspect or attempts_left == 1
+    return suspect or failure.remedy is not Remedy.TOGETHER
 
 
 def timeout_failure() -> CallFailed:

@@ -13,7 +13,7 @@ from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError, TimedOut, UpstreamError, UpstreamUnavailable
 from batching.engine.lanes import LaneRule
 from batching.engine.model import CallFailed, Model, Remedy
-from batching.engine.retries import backoff_s, find_final_error
+from batching.engine.retries import backoff_s, find_final_error, must_go_alone
 from batching.engine.slots import CallSlots
 from batching.engine.tasks import is_being_cancelled
 
@@ -152,16 +152,22 @@ class BatchRunner:
             delay_s = max(delay_s, self._slots.capacity.paused_s)
         together, alone = [], []
         for item in unanswered:
+            attempts_left = MAX_ATTEMPTS - item.attempts
             error = find_final_error(
                 failure,
                 alone=len(items) == 1,
-                attempts_left=MAX_ATTEMPTS - item.attempts,
+                runaways=item.runaways,
+                attempts_left=attempts_left,
                 remaining_s=item.deadline - self._clock(),
                 delay_s=delay_s,
             )
             if error is not None:
                 self._fail(batch, [item], error)
-            elif item.suspicion or failure.remedy is not Remedy.TOGETHER:
+            elif must_go_alone(
+                failure,
+                suspect=bool(item.runaways or item.suspicion),
+                attempts_left=attempts_left,
+            ):
                 alone.append(item)
             else:
                 together.append(item)

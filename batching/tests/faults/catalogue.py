@@ -192,6 +192,10 @@ _TEXTS: dict[str, Callable[[int], Fault]] = {
     "hang-in-the-middle": _fixed(
         answers.cut(0, third=True) | _NO_FINISH | replies.end(Ending.HANG)
     ),
+    "loop-escapes": _cut(_NO_FINISH, answers.wrap("", r"\n\t" * 5_000)),
+    "loop-words": _cut(_NO_FINISH, answers.wrap("", "ha " * 5_000)),
+    "loop-after-value": _cut(_NO_FINISH, answers.wrap("", "\n" * 5_000), after=True),
+    "loop-prose": _fixed(answers.prose("Let me think. " * 2_000)),
     "white-space-after": _cut(_NO_FINISH, _WHITE_SPACE, after=True),
     "white-space-in-value": _cut(_NO_FINISH, replies.trickle("\\n\\t", interval_s=0.2, count=300)),
     "cancelled": _cut(_NO_FINISH, replies.end(Ending.CANCELLED)),

@@ -43,12 +43,13 @@ LASTING = {
         error-event reset reset-at-once reset-headers reset-bytes early-close
         close-at-once refused cancelled-at-once cancelled""",
     "missing_answer": """missing missing-last missing-all empty blank number null
-        boolean nested list huge-integer raw-newline lone-surrogate bad-escape
+        boolean nested list raw-newline lone-surrogate bad-escape
         unescaped-quotes single-quotes other-token forged-keys bare-indexes duplicate prose no-text
         other unknown-finish continuation no-finish empty-body json-list no-candidates empty-event
         as-list inch-mark inch-mark-member inch-mark-object nul nul-in-escape control-escape
         form-feed object-in-object-in-value key-in-value""",
-    "truncated": "max-tokens max-tokens-at-once",
+    "truncated": """max-tokens max-tokens-at-once loop-escapes loop-words loop-prose
+        huge-integer""",
     "blocked": "safety recitation safety-at-once blocked blocked-prohibited blocked-unknown",
     "timeout": """hang hang-in-the-middle hang-before-headers hang-headers drip-slow
         white-space-in-value""",
@@ -87,7 +88,7 @@ HARMLESS = {
         "no-finish-whole",
         "max-tokens-after",
     ),
-    *("extra-between", "object-in-value", "white-space-after"),
+    *("extra-between", "object-in-value", "white-space-after", "loop-after-value"),
     *("object-twice", "object-twice-at-once", "object-twice-with-prose"),
 }
 # The answers of marked prompts that are not the usual text: the model wrote them under the key of
