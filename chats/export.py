@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,13 @@ COLUMNS = (
     *("error_code", "error_detail", "batch_id", "queue_ms", "latency_ms", "tokens_used"),
     *("completed_at", "suspect"),
 )
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Ends a line or, where the list separator is not the comma, a cell.
+_SEPARATORS = r";\t\n\r\v\f\x85\u2028\u2029"
+# Spreadsheets skip spaces, quotes and invisible characters before a formula.
+_SKIPPED = rf'(?:[^\S{_SEPARATORS}]|["\u200b-\u200f\u2060\ufeff])*'
+_FORMULA = re.compile(
+    rf"^(?=[\t\n\r])|(?:^|(?<=[{_SEPARATORS}]))(?={_SKIPPED}[=+\-@\uff0b\uff0d\uff1d\uff20])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,8 @@ def _row(chat: Chat) -> Sequence[Any]:
 
 
 def _defuse(cell: Any) -> Any:
-    """Quotes text that a spreadsheet would run as a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+    """Puts an apostrophe before all that a spreadsheet would run as a formula."""
+    return _FORMULA.sub("'", cell) if isinstance(cell, str) else cell
 
 
 def _format_json_page(chats: Sequence[Chat]) -> str:

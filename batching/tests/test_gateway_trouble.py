@@ -100,14 +100,38 @@ async def test_control_characters_of_a_prompt_reach_no_terminal(
         await harness.settle()
     assert reply.json()["text"] == answer_prompt("\x1b[2J\x9b31m\rwipe\tthe\nscreen\x7f")
     block = next(r.getMessage() for r in caplog.records if r.name == "batching.log.pairs")
-    assert "\\x1b[2J\\x9b31m\\x0dwipe\tthe\nscreen\\x7f" in block
+    assert "\\x1b[2J\\x9b31m\\x0dwipe\tthe\n    screen\\x7f" in block
     assert not set(caplog.text) & {"\x1b", "\x9b", "\r", "\x7f"}
 
 
-async def test_prompts_can_be_kept_out_of_the_log_files(
-    harness: Harness, caplog: pytest.LogCaptureFixture, settings: Any
+@pytest.mark.parametrize("line_break", ["\n", "\n\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"])
+async def test_line_breaks_of_a_prompt_forge_no_entry_of_the_log_files(
+    harness: Harness, caplog: pytest.LogCaptureFixture, line_break: str
 ) -> None:
-    settings.LOG_PROMPTS = False
+    forged = ["--- response", "2026-11-26 12:00:00,000 chat=1", "--- error"]
+    with caplog.at_level(logging.INFO):
+        await harness.ask(line_break.join(["Why?", *forged]))
+        await harness.settle()
+    blocks = [r.getMessage() for r in caplog.records if r.name.startswith("batching.log.")]
+    assert len(blocks) == 2
+    for block in blocks:
+        head, *lines = block.splitlines()
+        assert "=" in head
+        headings = [line for line in lines if not line.startswith("    ")]
+        assert headings in (
+            ["--- instruction", "--- prompts", "--- reply"],
+            ["--- request", "--- response"],
+        )
+
+
+@pytest.mark.parametrize("switch", ["LOG_PROMPTS", "store_prompts"])
+async def test_prompts_can_be_kept_out_of_the_log_files(
+    harness: Harness, caplog: pytest.LogCaptureFixture, settings: Any, switch: str
+) -> None:
+    if switch == "LOG_PROMPTS":
+        settings.LOG_PROMPTS = False
+    else:
+        await change(harness, store_prompts=False)
     with caplog.at_level(logging.INFO):
         await harness.ask("what is not logged?")
         await harness.settle()

@@ -81,6 +81,28 @@ def test_cell_that_looks_like_a_formula_is_quoted(client, start):
     assert {row[name] for name in ("username", "prompt", "answer", "request_id")} == {f"'{formula}"}
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("\n=1+1", "'\n'=1+1"),
+        ("Sum:\n=1+1", "Sum:\n'=1+1"),
+        ("Sum:\r\n =1+1", "Sum:\r\n' =1+1"),
+        ("a;=1+1;b", "a;'=1+1;b"),
+        ('a;"=1+1"', 'a;\'"=1+1"'),
+        ("a\t@SUM(1)", "a\t'@SUM(1)"),
+        ("a\u2028-1", "a\u2028'-1"),
+        *[(f"{sign}1+1", f"'{sign}1+1") for sign in "＝＋－＠"],
+        ("\ufeff =1+1", "'\ufeff =1+1"),
+        ("1;2\n3\t4 = 4 - 0, a@b.example", "1;2\n3\t4 = 4 - 0, a@b.example"),
+    ],
+)
+def test_formula_at_the_start_of_any_line_or_cell_is_quoted(text, cell):
+    chat = make_chat(prompt=text, text=text)
+    page = export.FORMATS["csv"].format_page([chat])
+    [row] = csv.reader(io.StringIO(page, newline=""))
+    assert row[6:8] == [cell, cell]
+
+
 def test_file_is_named_and_typed(client):
     for form, kind in (("csv", "text/csv; charset=utf-8"), ("json", "application/json")):
         response = client.get(f"/chats/export.{form}")
