@@ -84,9 +84,12 @@ class DatabaseClock:
 
     def add_sample(self, stamp: float, *, began: float) -> None:
         """The database's clock showed `stamp` between `began` and now."""
-        if not self._sampled:
-            self._sampled, self._offsets = True, ()
-        self._bound(stamp - self._monotonic(), stamp - began)
+        low, high = stamp - self._monotonic(), stamp - began
+        if self._sampled:
+            self._bound(low, high)
+        else:
+            self._offsets = (_first_offset(low, high),)
+            self._sampled = True
 
     def _read(self) -> float:
         if not self._sampled:
@@ -98,7 +101,7 @@ class DatabaseClock:
     def _bound(self, low: float, high: float) -> None:
         """Moves the offset only if it is outside these bounds, so a slow sample does no harm."""
         if not self._offsets:
-            self._offsets = (Offset((low + high) / 2, since=float("-inf")),)
+            self._offsets = (_first_offset(low, high),)
             return
         *earlier, last = self._offsets
         seconds = min(max(last.seconds, low), high)
@@ -107,6 +110,10 @@ class DatabaseClock:
         else:
             new = Offset(seconds, since=self._monotonic())
             self._offsets = (*earlier, last, new)[-MAX_JUMPS:]
+
+
+def _first_offset(low: float, high: float) -> Offset:
+    return Offset((low + high) / 2, since=float("-inf"))
 
 
 CLOCK = DatabaseClock()
