@@ -17,14 +17,23 @@ _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _ROUND_NUMBER = re.compile(r"0*\d0*")
 # Consecutive tokens that make a phrase: so many in the same order are no coincidence.
 PHRASE_TOKENS = 3
-# A line is code or data if it begins like code, is indented or has a larger share of symbols.
+# A line is code or data if it is short and begins like code, or if it has a larger share of
+# symbols; but not if it holds words that only sentences hold.
 _CODE_LINE = re.compile(
     r"\s{2}|\t|#|//|(?:import|from|return|const|let|var|def|class|public|private|package|using"
     r"|try|else|end|select|where|join|group|order|having|insert|update|create)\b",
     re.IGNORECASE,
 )
+MAX_CODE_WORDS = 8
 _SYMBOLS = re.compile(r"""[(){}\[\]<>=;:_*/\\|"#$&+@]|(?<=\w)\.(?=\w)""")
 CODE_SHARE = 0.04
+_SENTENCE_WORDS = re.compile(
+    r"\b(?:my|me|you|your|we|our|he|she|her|they|the|that|what|who|was|were|have|has|are|am|will"
+    r"|would|because|ich|mein\w*|wir|sie|ihr\w*|der|die|das|und|nicht|ist|sind|je|vous|nous|les"
+    r"|que|est|mon|ma|yo|el|los|mi|es|está)\b",
+    re.IGNORECASE,
+)
+MIN_SENTENCE_WORDS = 2
 
 BITS_PER_LETTER = 1.5
 BITS_PER_DIGIT = 3.0
@@ -48,18 +57,18 @@ KEY_BITS = 36.0
 
 # A prompt that asks for a translation, in the languages that most requests are written in.
 _TRANSLATE = (
+    *("translat", "übersetz", "traduc", "tradui", "tradur", "tradut", "traduz"),
     *(
-        "translat",
-        "übersetz",
-        "traduc",
-        "tradui",
-        "tradur",
-        "tradut",
-        "traduz",
         "vertaal",
         "vertal",
+        "översätt",
+        "oversett",
+        "oversæt",
+        "tłumacz",
+        "перевед",
+        "перевод",
+        "çevir",
     ),
-    *("översätt", "oversett", "oversæt", "tłumacz", "перевед", "перевод", "çevir"),
     *("翻译", "翻譯", "翻訳", "訳して", "번역", "ترجم", "अनुवाद"),
 )
 _LANGUAGE = (
@@ -197,7 +206,11 @@ def _list_keys(text: str) -> Iterator[str]:
 
 
 def _is_code(line: str) -> bool:
-    return bool(_CODE_LINE.match(line)) or len(_SYMBOLS.findall(line)) > CODE_SHARE * len(line)
+    if len(_SENTENCE_WORDS.findall(line)) >= MIN_SENTENCE_WORDS:
+        return False
+    if len(_SYMBOLS.findall(line)) > CODE_SHARE * len(line):
+        return True
+    return bool(_CODE_LINE.match(line)) and len(line.split()) <= MAX_CODE_WORDS
 
 
 def _list_numbers(text: str) -> set[str]:

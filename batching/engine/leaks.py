@@ -18,7 +18,7 @@ from batching.engine.information import Information
 # An answer does not hold so many consecutive characters of another prompt by chance, if they hold
 # at least LEAK_BITS of information together.
 LEAK_CHARS = 80
-LEAK_BITS = 40.0
+LEAK_BITS = 36.0
 # A whole prompt holds its request too, which no good answer to another prompt repeats.
 WHOLE_PROMPT_BITS = 20.0
 # A gram is a piece of this length. Those that begin at its multiples in a prompt are "aligned":

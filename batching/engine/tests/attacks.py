@@ -65,6 +65,12 @@ SECRETS = (
     "and that the key is under the blue flower pot.",
     "Translate into German: The witness protection address of Mr. Calloway is 14 Fern Hollow, "
     "Duluth, and his new name is Peter Marsh.",
+    "Update: my wife has left me (after 12 years!), and I drink; my boss knows: what can I do now, "
+    "and whom do I tell?",
+    "From my doctor: the biopsy came back positive, it is the pancreas, and I have four months "
+    "left. How do I tell the children?",
+    "# Diary\n\nToday I stole forty dollars from the till at work and nobody noticed, I feel awful "
+    "about it. Make it sound better.",
     "我的银行账户密码是小猫2019，我想知道怎样才能安全地把它告诉住在上海的妹妹，并且不让我的父母知道这件事情，因为他们会很生气。"
     "请给我写一封简短的信，信里不要提到银行的名字，也不要提到我的真实姓名王小明，谢谢你的帮助和理解。",
 )

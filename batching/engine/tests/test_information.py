@@ -45,6 +45,12 @@ def test_names_passwords_and_numbers_in_code_have_much_information() -> None:
     assert measure('    client = connect("db", password="password")') < 10
 
 
+def test_sentences_that_begin_like_code_or_hold_symbols_are_prose() -> None:
+    assert measure("From my doctor: the biopsy came back positive, it is the pancreas") > 40
+    assert measure("# Today I stole forty dollars from the till, and I feel awful about it!") > 40
+    assert measure("    (my wife has left me; I drink & my boss knows: what can we do?)") > 30
+
+
 def test_repeated_words_count_once() -> None:
     assert measure("Rumpelstilzchen " * 50) == measure("Rumpelstilzchen ")
 

@@ -56,7 +56,7 @@ class Example:
 
 @cache
 def read_examples(kind: str) -> tuple[Example, ...]:
-    text = (FOLDER / f"{kind}.txt").read_text()
+    text = (FOLDER / f"{kind}.txt").read_text(encoding="utf-8")
     return tuple(_read_translations(text) if kind == "translation" else _read(kind, text))
 
 
