@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from django.db import Error, IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import (
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    transaction,
+)
 from django.db.models import F, QuerySet
 
 from chats.bulk_sql import BulkInsert
@@ -16,6 +23,8 @@ RequestKey = tuple[int | None, str, str]
 MAX_WAITERS = 32_000  # The column holds at most 32 767.
 # Postgres has ended this transaction in favour of another one.
 DEADLOCK = "40P01"
+# With these the database fails, whatever the request.
+_OUTAGES = (OperationalError, InterfaceError, InternalError)
 _INSERT = BulkInsert(Chat)
 # When a request is sent again, its row takes these values from the new chat, which is queued.
 _RENEWED = [
@@ -52,7 +61,7 @@ def submit_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Resul
     """
     try:
         return [*_submit(chats, named)]
-    except (OperationalError, InterfaceError) as error:
+    except _OUTAGES as error:
         if not _is_deadlock(error):
             return [error] * len(chats)
     except Exception:  # noqa: S110 - the fault of a member shows again when it is alone
@@ -65,7 +74,7 @@ def _submit_singly(chats: Sequence[Chat]) -> list[Result]:
     for chat in chats:
         try:
             results += _submit([chat], {request_key(chat)})
-        except (OperationalError, InterfaceError) as error:
+        except _OUTAGES as error:
             # The database fails, not this request: the others would only wait for the same error.
             return [*results, *[error] * (len(chats) - len(results))]
         except Exception as error:
@@ -92,7 +101,7 @@ def _store(chats: Sequence[Chat], named: set[RequestKey]) -> list[Submission | N
             accepted = _accept(chats, named)
             committing = True
         return accepted
-    except (OperationalError, InterfaceError) as error:
+    except _OUTAGES as error:
         if committing:
             raise OutcomeUnknown from error
         raise

@@ -2,11 +2,14 @@
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template import loader
+from django.views.defaults import server_error
 from rest_framework import exceptions
 
 from batching.engine.errors import GatewayError
@@ -89,11 +92,25 @@ def handle_exception(
     )
 
 
+def page_error(request: HttpRequest) -> HttpResponse:
+    """Django's `handler500`: the page has the status 503 if the database fails."""
+    error = sys.exc_info()[1]
+    if not isinstance(error, CONNECTION_ERRORS):
+        return server_error(request)
+    unavailable = log_unavailable(error)
+    page = loader.render_to_string("500.html", {"cause": unavailable})
+    return HttpResponse(page, status=unavailable.status, headers=_describe_wait(unavailable))
+
+
 def _describe_gateway_error(error: GatewayError) -> HttpResponse:
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    headers = _describe_wait(error)
     return json_error(error.status, code=error.code, detail=str(error), headers=headers)
+
+
+def _describe_wait(error: GatewayError) -> dict[str, str]:
+    if error.retry_after_s is None:
+        return {}
+    return {"Retry-After": str(max(1, round(error.retry_after_s)))}
 
 
 def _describe_api_exception(exception: exceptions.APIException) -> HttpResponse:

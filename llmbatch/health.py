@@ -4,13 +4,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Iterable
 
-from django.db import connection
+from django.db import transaction
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 
 from batching.api.base import AsyncAPIView, respond_json
 from batching.llm.access import ModelState, model_state
 from batching.messages import Subscription
 from batching.process.runtime import get_runtime
+from settings_app.models import GatewaySettings
 from settings_app.snapshot import current_snapshot
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ async def check_parts() -> dict[str, str]:
         logger.exception("The batch consumer could not be started.")
         return {"batch_consumer": f"it could not be started ({type(error).__name__})"}
     return {
-        "database": await _find_problem(runtime.database.run(_query_database)),
+        "database": await _find_problem(runtime.database.run(_write_database)),
         "channel_layer": await _find_problem(_ping(runtime.subscriptions)),
         "batch_consumer": runtime.describe_trouble(),
         "model_key": _describe_key_problem(),
@@ -68,9 +70,15 @@ async def _find_problem(check: Awaitable[None]) -> str:
     return ""
 
 
-def _query_database() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+def _write_database() -> None:
+    """Writes a row's own value, because a database may answer queries and refuse writes.
+
+    A row that another transaction has locked is left alone: the database takes writes.
+    """
+    rows = GatewaySettings.objects.filter(pk=1)
+    with transaction.atomic():
+        if rows.select_for_update(skip_locked=True).values_list("pk"):
+            rows.update(version=F("version"))
 
 
 async def _ping(subscriptions: Iterable[Subscription]) -> None:

@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from llmbatch.errors import json_error
+from llmbatch.errors import json_error, page_error
 from llmbatch.openapi.views import docs
 from llmbatch.routes import ROUTES
 from settings_app.access.login_throttle import log_in
@@ -16,6 +16,7 @@ def unknown_api_path(request: HttpRequest, rest: str = "") -> HttpResponse:
     return json_error(404)
 
 
+handler500 = page_error
 urlpatterns = [
     *(route.to_url() for route in ROUTES if not route.is_async),
     path("", include("chats.urls")),

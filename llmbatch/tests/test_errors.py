@@ -11,7 +11,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     SuspiciousOperation,
 )
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions, serializers
 
@@ -170,13 +170,13 @@ def test_unexpected_error_is_logged_and_not_disclosed(
     assert record.exc_info
 
 
-@pytest.mark.parametrize("error_class", [OperationalError, InterfaceError])
+@pytest.mark.parametrize("error_class", [OperationalError, InterfaceError, InternalError])
 def test_unreachable_database_is_503_and_one_line_in_the_log(
     caplog: pytest.LogCaptureFixture, error_class: type[Exception]
 ) -> None:
     response = handle_exception(error_class("connection refused\n\tIs the server running?"))
     assert read(response) == {
-        "detail": "The gateway's database cannot be reached.",
+        "detail": "The gateway's database cannot be reached or takes no writes.",
         "code": "upstream_unavailable",
     }
     assert (response.status_code, response["Retry-After"]) == (503, "5")

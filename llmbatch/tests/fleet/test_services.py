@@ -3,13 +3,15 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import redis
 from websockets.asyncio.client import connect
@@ -31,11 +33,45 @@ DOWN_S = 3.0
 SETTLE_S = 3.0
 
 
-async def until_ready(clients: Clients, status: int) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[OwnPostgres]:
+    with OwnPostgres() as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def _postgres_fleet(
+    _model_of_fleets: ModelThread,
+    postgres: OwnPostgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("postgres_fleet")
+    with Fleet(_model_of_fleets.url, folder, database_url=postgres.url) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def postgres_clients(
+    fleet_model: ModelThread, _postgres_fleet: Fleet
+) -> AsyncIterator[Clients]:
+    """Clients of a fleet whose Postgres server the test may stop."""
+    _postgres_fleet.clear()
+    async with Clients(_postgres_fleet, fleet_model) as clients:
+        yield clients
+
+
+async def until_ready(clients: Clients, status: int, *, web: int = 0) -> dict[str, str]:
     async with asyncio.timeout(PATIENCE_S):
-        while (reply := await clients.ready()).status_code != status:  # noqa: ASYNC110
+        while (reply := await clients.ready(web=web)).status_code != status:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return reply.json()["checks"]
+
+
+async def until_read_only(clients: Clients, *, web: int) -> None:
+    """Waits for readiness to say so. At first it reports the sessions that the server ended."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await until_ready(clients, 503, web=web))["database"] != "InternalError":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, None]]:
@@ -59,37 +95,85 @@ def refuse_unknown_key(clients: Clients, key: str) -> list[Coroutine[Any, Any, N
     return [refuse_socket(), *(refuse(path) for path in paths)]
 
 
-async def test_postgres_restart_refuses_new_requests_and_keeps_waiting_ones(
-    fleet_model: ModelThread, tmp_path: Path
+async def log_in(clients: Clients) -> httpx2.Response:
+    """Sends a wrong password, which is counted in the database."""
+    async with httpx2.AsyncClient(base_url=clients.fleet.urls[0], timeout=PATIENCE_S) as http:
+        await http.get("/admin/login/")
+        form = {"username": secrets.token_hex(8), "password": "wrong"}
+        form["csrfmiddlewaretoken"] = http.cookies["csrftoken"]
+        return await http.post("/admin/login/", data=form)
+
+
+async def expect_refused_writes(clients: Clients) -> None:
+    """The API answers with its 503, pages too; reading works."""
+    asked = await clients.ask("refused")
+    patched = await clients.patch("/v1/settings", {"low_priority": {"max_queue": 12}})
+    for reply in (asked, patched):
+        assert (reply.status_code, reply.json()["code"]) == (503, "upstream_unavailable")
+        assert "database" in reply.json()["detail"]
+        assert reply.headers["Retry-After"] == "5"
+    login = await log_in(clients)
+    assert (login.status_code, login.headers["Retry-After"]) == (503, "5")
+    assert "database" in login.text
+    assert (await clients.get("/v1/chat")).status_code == 200
+
+
+async def until_writable(clients: Clients) -> None:
+    """Waits until no session of a web process is read-only any more."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            replies = await asyncio.gather(*(clients.ask(f"again {i}") for i in range(20)))
+            logins = [await log_in(clients) for _ in range(4)]
+            if {reply.status_code for reply in (*replies, *logins)} == {200}:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_read_only_postgres_refuses_writes_and_is_used_again_when_it_takes_them(
+    postgres: OwnPostgres, postgres_clients: Clients
 ) -> None:
+    clients = postgres_clients
+    await start_workers(clients, "one", "two")
+    waiting = asyncio.create_task(clients.ask("[[fault:slow:1]] waiting"))
+    await clients.server.wait_for_calls(1)
+    await asyncio.to_thread(postgres.refuse_writes)
+    for web in (0, 1):
+        await until_read_only(clients, web=web)
+    await asyncio.gather(asyncio.sleep(DOWN_S), expect_refused_writes(clients))
+    await asyncio.to_thread(postgres.accept_writes)
+    await until_writable(clients)
+    for web in (0, 1):
+        await until_ready(clients, 200, web=web)
+    assert (await waiting).json()["text"] == answer_prompt("[[fault:slow:1]] waiting")
+    attempts = postgres.query("SELECT attempt FROM chats_chat WHERE prompt LIKE '%waiting'")
+    assert attempts == [(1,)], "its answer was kept until it could be stored"
+
+
+async def test_postgres_restart_refuses_new_requests_and_keeps_waiting_ones(
+    postgres: OwnPostgres, postgres_clients: Clients
+) -> None:
+    clients, model = postgres_clients, postgres_clients.server
     prompts = [f"[[fault:slow:1]] waiting {index}" for index in range(6)]
-    with (
-        OwnPostgres() as postgres,
-        Fleet(fleet_model.url, tmp_path, database_url=postgres.url) as fleet,
-    ):
-        async with Clients(fleet, fleet_model) as clients:
-            await start_workers(clients, "one", "two")
-            assert (await clients.ask("before")).status_code == 200
-            key = fleet.manage("create_api_key", "program").strip()
-            waiting = [asyncio.create_task(clients.ask(p, priority="LOW")) for p in prompts]
-            await fleet_model.wait_for_calls(2)
-            await asyncio.to_thread(postgres.stop)
-            refused = await clients.ask("refused")
-            assert (refused.status_code, refused.json()["code"]) == (503, "upstream_unavailable")
-            assert "Retry-After" in refused.headers
-            assert (await until_ready(clients, 503))["database"] != "ok"
-            await asyncio.gather(asyncio.sleep(DOWN_S), *refuse_unknown_key(clients, key))
-            await asyncio.to_thread(postgres.start)
-            replies = await asyncio.gather(*waiting)
-            assert [reply.json()["text"] for reply in replies] == [
-                answer_prompt(p) for p in prompts
-            ]
-            await until_ready(clients, 200)
-            assert (await clients.ask("after")).status_code == 200
-        rows = postgres.query("SELECT status, count(*) FROM chats_chat GROUP BY 1")
-        assert rows == [("done", 8)]
-        items = postgres.query("SELECT sum(jsonb_array_length(item_ids)) FROM batching_modelcall")
-        assert sum(fleet_model.sizes) == int(items[0][0]) == 8, "no request was sent twice"
+    await start_workers(clients, "one", "two")
+    assert (await clients.ask("before")).status_code == 200
+    key = clients.fleet.manage("create_api_key", "program").strip()
+    waiting = [asyncio.create_task(clients.ask(p, priority="LOW")) for p in prompts]
+    await model.wait_for_calls(2)
+    await asyncio.to_thread(postgres.stop)
+    refused = await clients.ask("refused")
+    assert (refused.status_code, refused.json()["code"]) == (503, "upstream_unavailable")
+    assert "Retry-After" in refused.headers
+    assert (await until_ready(clients, 503))["database"] != "ok"
+    await asyncio.gather(asyncio.sleep(DOWN_S), *refuse_unknown_key(clients, key))
+    await asyncio.to_thread(postgres.start)
+    replies = await asyncio.gather(*waiting)
+    assert [reply.json()["text"] for reply in replies] == [answer_prompt(p) for p in prompts]
+    await until_ready(clients, 200)
+    assert (await clients.ask("after")).status_code == 200
+    rows = postgres.query("SELECT status, count(*) FROM chats_chat GROUP BY 1")
+    assert rows == [("done", 8)]
+    items = postgres.query("SELECT sum(jsonb_array_length(item_ids)) FROM batching_modelcall")
+    assert sum(model.sizes) == int(items[0][0]) == 8, "no request was sent twice"
 
 
 async def until_subscribed(fleet: Fleet) -> None:
