@@ -253,7 +253,7 @@ async def test_web_process_is_ready_only_with_a_worker(clients: Clients) -> None
     await start_workers(clients, "one")
     assert (await until_ready(clients, 200))["batch_consumer"] == "ok"
     assert (await asking).status_code == 200
-    clients.fleet.signal("one", signal.SIGTERM)
+    await asyncio.to_thread(clients.fleet.stop_workers)
     await until_ready(clients, 503)
     assert clients.fleet.query("SELECT count(*) FROM batching_worker") == [(0,)]
 
