@@ -237,8 +237,8 @@ async def test_lost_messages_lose_no_character(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_gate(monkeypatch, lambda written: count >= written)
-    gateway, count = harness.runtime.gateway, 0
-    send = gateway._layer.send
+    layer, count = harness.runtime.layer, 0
+    send = layer.send
 
     async def lose_some(channel: str, message: dict[str, Any]) -> None:
         nonlocal count
@@ -248,7 +248,7 @@ async def test_lost_messages_lose_no_character(
                 return
         await send(channel, message)
 
-    monkeypatch.setattr(gateway._layer, "send", lose_some)
+    monkeypatch.setattr(layer, "send", lose_some)
     events = await stream(harness, "[[words:200]]")
     assert count > 3
     assert join_text(events) == answer_prompt("[[words:200]]")
