@@ -138,7 +138,7 @@ def claim_at_once() -> dict[str, Any]:
             for item in items
         ]
         requests = [ClaimRequest(batch, rules[Priority.HIGH], "m") for batch in planned]
-        claims = claim_batches(requests, owner="w", now=datetime.now(UTC))
+        claims = claim_batches(requests, owner="w")
         return [[ids.index(i.id) for i in c.batch.items] if c.batch else [] for c in claims]
 
     def claim_first() -> list[list[int]]:
