@@ -26,7 +26,7 @@ def write_call(batch: RunnableBatch, report: CallReport, *, outcome: str) -> Non
         f"batch={batch.id} call={report.call.id} model={batch.model} outcome={outcome}"
         f" duration_ms={report.duration_s * 1000:.0f} tokens={tokens}"
     )
-    parts = {}
+    parts: dict[str, str] = {}
     if _may_log_prompts():
         prompt = report.call.prompt
         parts |= {"instruction": prompt.system, "prompts": prompt.contents, "reply": report.reply}
@@ -42,7 +42,7 @@ def write_request(finish: Finish, *, prompt: str, requester: Requester) -> None:
         f" request_id={json.dumps(requester.request_id)} status={values['status']}"
         f" latency_ms={values['latency_ms']} queue_ms={values['queue_ms']}"
     )
-    parts = {}
+    parts: dict[str, str] = {}
     if _may_log_prompts():
         parts["request"] = prompt
         if "text" in values:
