@@ -1,8 +1,10 @@
 """Describes the settings as a JSON document, and validates a changed document."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from django.db.models import Model
 from rest_framework import serializers
 
 from settings_app.fields import (
@@ -12,7 +14,7 @@ from settings_app.fields import (
     StrictIntegerField,
 )
 from settings_app.model_key import mask_key, validate_key, validate_model
-from settings_app.models import MAX_RETENTION_DAYS, BatchScope, Priority
+from settings_app.models import MAX_RETENTION_DAYS, BatchScope, GatewaySettings, Lane, Priority
 from settings_app.snapshot import Snapshot
 
 LANE_FIELDS = {
@@ -103,3 +105,10 @@ class SettingsSerializer(KnownFieldsSerializer):
         names = ("api_key", "model", "retention_days", "store_prompts")
         lanes = {LANE_FIELDS[name]: valid[name] for name in LANE_FIELDS if name in valid}
         return {name: valid.get(name) for name in names} | {"lanes": lanes}
+
+
+def list_changed_models(changes: Mapping[str, Any]) -> list[type[Model]]:
+    """The models that `update_settings` writes for these arguments."""
+    values = [value for name, value in changes.items() if name != "lanes"]
+    models: list[type[Model]] = [Lane] if any(changes["lanes"].values()) else []
+    return models if values.count(None) == len(values) else [GatewaySettings, *models]

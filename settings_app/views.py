@@ -4,11 +4,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from settings_app.access.auth import ListedOriginForWrites, StaffOrOpenAccess
+from settings_app.access.auth import ListedOriginForWrites, StaffOrOpenAccess, check_may_change
 from settings_app.history import find_author
 from settings_app.model_key import mask_key
 from settings_app.models import Via
-from settings_app.serializers import SettingsSerializer, describe_settings
+from settings_app.serializers import SettingsSerializer, describe_settings, list_changed_models
 from settings_app.services import update_settings
 from settings_app.snapshot import refresh_if_stale
 
@@ -24,9 +24,9 @@ class SettingsView(APIView):
         mask = mask_key(refresh_if_stale().api_key)
         serializer = SettingsSerializer(data=request.data, context={"mask": mask})
         serializer.is_valid(raise_exception=True)
-        update_settings(
-            **serializer.valid_changes, by=find_author(request.user.get_username(), Via.API)
-        )
+        changes = serializer.valid_changes
+        check_may_change(request, *list_changed_models(changes))
+        update_settings(**changes, by=find_author(request.user.get_username(), Via.API))
         return self._respond()
 
     patch = put

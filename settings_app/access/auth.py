@@ -5,8 +5,9 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth import get_user
+from django.contrib.auth import get_permission_codename, get_user
 from django.db import connection
+from django.db.models import Model
 from django.http import HttpRequest, QueryDict
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
@@ -86,6 +87,18 @@ def is_listed_origin(request: Request | HttpRequest) -> bool:
         return True
     # Behind a proxy that ends TLS only the scheme differs, so only the host is compared.
     return origin.lower().partition("://")[2] == request.get_host().lower()
+
+
+def check_may_change(request: Request, *models: type[Model]) -> None:
+    """Raises PermissionDenied for a staff user who may not change these models in the admin.
+
+    Staff keys and, under open access, everybody may change them.
+    """
+    if settings.API_ACCESS == "open" or isinstance(request.auth, Principal):
+        return
+    for meta in (model._meta for model in models):
+        if not request.user.has_perm(f"{meta.app_label}.{get_permission_codename('change', meta)}"):
+            raise PermissionDenied(f"Your account may not change {meta.verbose_name_plural}.")
 
 
 def parse_bearer(request: Request | HttpRequest) -> str | None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.test import Client
 
+from settings_app.access.tests.rows import create_api_key
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import refresh_snapshot
 
@@ -30,8 +32,13 @@ def was_written() -> bool:
     return GatewaySettings.objects.get().model == "written"
 
 
-def login(client: Client, *, staff: bool, active: bool = True) -> Client:
+def login(
+    client: Client, *, staff: bool, active: bool = True, may: str = "gatewaysettings"
+) -> Client:
+    """`may` names the models of this app, separated by spaces, that the user may change."""
     user = get_user_model().objects.create_user("ann", is_staff=staff, is_active=active)
+    names = [f"change_{model}" for model in may.split()]
+    user.user_permissions.set(Permission.objects.filter(codename__in=names))
     client.force_login(user)
     return client
 
@@ -72,6 +79,59 @@ def test_staff_may_write_on_a_closed_gateway(client: Client, settings: Any) -> N
     settings.API_ACCESS = "key"
     assert write(login(client, staff=True)).status_code == 200
     assert was_written()
+
+
+GATEWAY, LANE = {"model": "written"}, {"low_priority": {"max_batch": 3}}
+
+
+@pytest.mark.parametrize(
+    ("may", "document", "refused"),
+    [
+        ("", GATEWAY, "gateway settings"),
+        ("", {"api_key": ""}, "gateway settings"),
+        ("", {"store_prompts": False}, "gateway settings"),
+        ("", LANE, "lanes"),
+        ("lane", GATEWAY, "gateway settings"),
+        ("gatewaysettings", LANE, "lanes"),
+        ("lane", GATEWAY | LANE, "gateway settings"),
+        ("gatewaysettings", GATEWAY | LANE, "lanes"),
+        ("gatewaysettings", GATEWAY, ""),
+        ("lane", LANE, ""),
+        ("gatewaysettings lane", GATEWAY | LANE, ""),
+        ("", {}, ""),
+        ("", {"high_priority": {}}, ""),
+    ],
+)
+def test_api_refuses_changes_that_the_admin_refuses(
+    client: Client, settings: Any, may: str, document: dict[str, Any], refused: str
+) -> None:
+    settings.API_ACCESS = "key"
+    login(client, staff=True, may=may)
+    pages = {"gateway settings": "gatewaysettings/1", "lanes": "lane/0"}
+    before = client.get("/v1/settings").json()
+    for method in (client.patch, client.put):
+        response = method("/v1/settings", document, "application/json")
+        assert response.status_code == (403 if refused else 200)
+        if refused:
+            assert refused in response.json()["detail"]
+            page = f"/admin/settings_app/{pages[refused]}/change/"
+            assert client.post(page, {}).status_code == 403
+            assert client.get("/v1/settings").json() == before
+
+
+def test_superuser_and_staff_key_may_change_everything(client: Client, settings: Any) -> None:
+    settings.API_ACCESS = "key"
+    _, key = create_api_key(name="ops", is_staff=True)
+    bearer = {"Authorization": f"Bearer {key}"}
+    document = GATEWAY | LANE
+    assert (
+        client.patch("/v1/settings", document, "application/json", headers=bearer).json()[
+            "low_priority"
+        ]["max_batch"]
+        == 3
+    )
+    client.force_login(get_user_model().objects.create_superuser("root"))
+    assert client.patch("/v1/settings", document, "application/json").status_code == 200
 
 
 @pytest.mark.parametrize("access", ["open", "key"])
