@@ -45,7 +45,9 @@ async def test_running_and_queued_requests_are_answered_once(
     await harness.release()
     gate.set()
     for asking, prompt in ((running, "a"), (queued, "b")):
-        assert (await asking).json()["text"] == answer_prompt(prompt)
+        answer = (await asking).json()
+        assert answer["text"] == answer_prompt(prompt)
+        assert answer["queue_ms"] < 60_000, "it is measured with the monotonic clock"
     assert harness.server.sizes == [1, 1]
 
 

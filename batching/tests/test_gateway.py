@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 
@@ -209,33 +208,6 @@ async def test_call_of_a_client_that_is_gone_is_read_to_its_end(
     again = await harness.ask("Why?", request_id="r")
     assert (again.status_code, again.json()["text"]) == (200, answer_prompt("Why?"))
     assert harness.server.sizes == [1]
-
-
-async def test_changed_wall_clock_delays_no_request(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datetime as real
-
-    from batching.gateway import gateway
-    from batching.worker import claimer
-
-    class Jumping(real.datetime):
-        offset = real.timedelta()
-
-        @classmethod
-        def now(cls, tz: Any = None) -> real.datetime:
-            return real.datetime.now(tz) + cls.offset
-
-    await harness.change_lane(Priority.HIGH, window_s=1)
-    monkeypatch.setattr(gateway, "datetime", Jumping)
-    monkeypatch.setattr(claimer, "datetime", Jumping)
-    for hours in (1, -1):
-        task = asyncio.create_task(harness.ask(f"{hours}"))
-        await wait_until(lambda: harness.runtime.gateway.depth(Priority.HIGH) == 1)
-        Jumping.offset = real.timedelta(hours=hours)
-        reply = await task
-        assert reply.status_code == 200
-        assert 1000 <= reply.json()["queue_ms"] < 60_000
 
 
 # --- clients -------------------------------------------------------------------------------------
