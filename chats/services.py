@@ -139,13 +139,15 @@ class Finish:
 def finish_chats(finishes: Sequence[Finish]) -> set[int]:
     """Ends chats and returns their ids; a chat that has another owner by now stays unchanged.
 
-    Call it in a transaction, because it locks the rows before it compares them.
+    A chat that is already ended with these values counts, too: the acknowledgement of a commit was
+    lost. Call it in a transaction, because it locks the rows before it compares them.
     """
-    rows = Chat.objects.select_for_update().filter(
-        pk__in=[finish.chat_id for finish in finishes], status=Status.RUNNING
-    )
-    held = set(rows.values_list("pk", "owner", "attempt"))
-    held_by_us = [f for f in finishes if (f.chat_id, f.owner, f.attempt) in held]
+    ids = [finish.chat_id for finish in finishes]
+    locked = Chat.objects.filter(pk__in=ids).order_by("pk").select_for_update()
+    rows = locked.values_list("pk", "owner", "attempt", "status", "completed_at")
+    states = {row[:3]: row[3:] for row in rows}
+    found = [(f, states.get((f.chat_id, f.owner, f.attempt))) for f in finishes]
+    held_by_us = [f for f, state in found if state is not None and state[0] == Status.RUNNING]
     _FINISH.run(
         [
             [*(f.values.get(name, _UNSET[name]) for name in _FINISH_COLUMNS), f.chat_id]
@@ -154,7 +156,8 @@ def finish_chats(finishes: Sequence[Finish]) -> set[int]:
     )
     finished = {finish.chat_id for finish in held_by_us}
     drop_prompts(list(finished))
-    return finished
+    stored = [f for f, state in found if state == (f.values["status"], f.values["completed_at"])]
+    return finished | {finish.chat_id for finish in stored}
 
 
 def mark_suspect(reasons: Mapping[int, str]) -> None:

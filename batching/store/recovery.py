@@ -1,6 +1,6 @@
 """Requeues the requests of processes that died or stop, and closes their batches."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -33,14 +33,6 @@ def take_back_earlier(name: str, *, own: str) -> Recovery:
     alive = Chat.objects.filter(fresh_leases(), owner__in=owners)
     owners -= set(alive.filter(status=Status.RUNNING).values_list("owner", flat=True))
     return _take_back(Q(owner__in=owners), owners=owners)
-
-
-def take_back_batches(batches: Mapping[int, Collection[int]], *, own: str) -> Recovery:
-    """Takes back chats of batches that this process has cancelled."""
-    which = Q(pk__in=[])
-    for batch_id, chat_ids in batches.items():
-        which |= Q(owner=own, batch=batch_id, pk__in=chat_ids)
-    return _take_back(which)
 
 
 def give_up(*, owner: str) -> Recovery:

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
-from django.db import DatabaseError
+from django.conf import settings
+from django.db import Error
 
 from batching.store.claiming import Claim, ClaimRequest, claim_batches
 from batching.store.threads import DatabaseThreads
+from chats.leases import renew_leases
 
 logger = logging.getLogger("batching")
 
@@ -17,9 +20,16 @@ MAX_GROUP = 32
 class Claimer:
     """Gathers claim requests while a transaction runs, and handles them in the next one."""
 
-    def __init__(self, *, database: DatabaseThreads, owner: str) -> None:
+    def __init__(
+        self,
+        *,
+        database: DatabaseThreads,
+        owner: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._owner = owner
+        self.clock = clock
         self._pending: asyncio.Queue[tuple[ClaimRequest, asyncio.Future[Claim]]] = asyncio.Queue()
         # The ids of the chats that a pending or running transaction will claim.
         self.claiming: set[int] = set()
@@ -43,8 +53,8 @@ class Claimer:
             requests = [request for request, _ in group]
             claims: Sequence[Claim] = [Claim()] * len(group)
             try:
-                claims = await self._database.run(claim_batches, requests, owner=self._owner)
-            except DatabaseError:
+                claims = await self._claim(requests)
+            except Error:
                 items = [item for request in requests for item in request.planned.items]
                 logger.exception(
                     "Batches could not be claimed. The sweep will find their requests again.",
@@ -54,3 +64,13 @@ class Claimer:
                 for (_, claimed), claim in zip(group, claims, strict=True):
                     if not claimed.done():
                         claimed.set_result(claim)
+
+    async def _claim(self, requests: Sequence[ClaimRequest]) -> Sequence[Claim]:
+        """Leaves out batches that were lost again before the database confirmed the claim."""
+        began = self.clock()
+        claims = await self._database.run(claim_batches, requests, owner=self._owner)
+        if self.clock() - began < settings.LEASE_S / 2:
+            return claims
+        ids = [pk for claim in claims for pk in claim.requesters]
+        held = await self._database.run(renew_leases, ids, owner=self._owner)
+        return [claim if claim.requesters.keys() <= held.keys() else Claim() for claim in claims]

@@ -92,7 +92,6 @@ class BatchConsumer:
             recorder=self.recorder,
             name=self.name,
             owner=self.owner,
-            shared=self._shared,
             cancel_batches=self._cancel_batches,
         )
         self._runner = BatchRunner(

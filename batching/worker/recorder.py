@@ -89,10 +89,6 @@ class DatabaseRecorder:
             batches.setdefault(batch_id, set()).add(chat_id)
         return batches
 
-    def find_start(self, batch_id: int) -> float:
-        """When a batch with open requests was claimed, on the monotonic clock."""
-        return min(r.dispatched for (batch, _), r in self._requests.items() if batch == batch_id)
-
     @property
     def log_fields(self) -> dict[str, Any]:
         batch_ids = {batch_id for batch_id, _ in self._requests}

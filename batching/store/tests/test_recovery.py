@@ -93,6 +93,17 @@ def test_renewed_lease_is_not_taken_back() -> None:
 
 
 @pytest.mark.django_db
+def test_finish_that_is_repeated_without_need_is_reported_as_stored() -> None:
+    """The acknowledgement of the first commit was lost; the client still needs its answer."""
+    chat = make_running("a#me")
+    values: dict[str, Any] = {"status": "done", "text": "Because.", "completed_at": NOW}
+    for _ in range(2):
+        assert finish_chats([Finish(chat.pk, "a#me", 1, values)]) == {chat.pk}
+    later = values | {"completed_at": NOW + timedelta(seconds=1)}
+    assert finish_chats([Finish(chat.pk, "a#me", 1, later)]) == set()
+
+
+@pytest.mark.django_db
 def test_finish_of_a_process_that_lost_its_lease_changes_nothing() -> None:
     chat = make_running("a#dead")
     take_back_expired(own="b#me")

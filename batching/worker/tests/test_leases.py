@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from batching.llm.simulated.answers import answer_prompt
 from batching.tests.harness import Harness, post_async, wait_until
 from batching.tests.model_gate import use_gate
-from batching.worker import consumer, leases
+from batching.worker import claimer, consumer, leases
+from batching.worker import recorder as recorder_module
 from batching.worker.leases import LeaseKeeper
 from chats.leases import Recovery
 from chats.models import Chat, Status
 
 HANG = "[[fault:hang-before-headers]] Why?"
-HANG_ONCE = "[[fault:hang-before-headers:1]] Why?"
 FREEZE_S = 4000.0
 
 
@@ -45,11 +44,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FrozenClock:
 
 
 @pytest.fixture
-async def keeper(harness: Harness, clock: FrozenClock) -> LeaseKeeper:
-    """The leases of a worker of a fleet."""
-    keeper = harness.runtime.consumer.leases
-    keeper.shared, keeper.clock = True, clock.monotonic
-    return keeper
+async def keeper(harness: Harness) -> LeaseKeeper:
+    return harness.runtime.consumer.leases
 
 
 @pytest.fixture
@@ -61,7 +57,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     event.set()
 
 
-def fail_to_renew(*args: Any, **kwargs: Any) -> None:
+def fail() -> None:
     raise OperationalError("gone")
 
 
@@ -106,70 +102,74 @@ async def test_frozen_worker_gives_up_only_what_another_worker_has_claimed(
     assert len(harness.server.calls) == 2
 
 
-async def test_batch_of_an_expired_lease_is_queued_again_when_the_database_is_back(
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_results_are_kept_while_the_database_is_away(
     harness: Harness,
     keeper: LeaseKeeper,
     clock: FrozenClock,
     gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its rows do not wait for the end of a lease; a batch that was claimed later continues."""
-    lost = await start_hanging(harness, HANG_ONCE)
-    clock.ahead += FREEZE_S
-    asking = await start_asking(harness)
-    with monkeypatch.context() as patch:
-        patch.setattr(leases, "renew_leases", fail_to_renew)
-        await keeper.renew_once()
-    await wait_until(lambda: harness.runtime.consumer.running_batches == 1)
-    assert (await Chat.objects.aget(pk=lost.pk)).status == Status.RUNNING
-    gate.set()
-    assert (await asking).status_code == 200
-    await keeper.renew_once()
-    await harness.settle()
-    chat = await Chat.objects.aget(pk=lost.pk)
-    assert chat.text == answer_prompt(HANG_ONCE)
-    assert chat.attempt == 2
-    assert sorted(harness.server.sizes) == [1, 1, 1]
-
-
-async def test_hanging_database_ends_the_batches_of_expired_leases(
-    harness: Harness,
-    keeper: LeaseKeeper,
-    clock: FrozenClock,
     monkeypatch: pytest.MonkeyPatch,
     settings: Any,
+    hangs: bool,
 ) -> None:
-    await start_hanging(harness, HANG)
-    back = threading.Event()
-    monkeypatch.setattr(leases, "renew_leases", lambda *_, **__: back.wait())
-    settings.LEASE_S = 0.4
-    try:
-        await keeper.renew_once()
-        assert harness.runtime.consumer.running_batches == 1, "its lease was held at the beginning"
-        clock.ahead += FREEZE_S
-        await keeper.renew_once()
-        await wait_until(lambda: harness.runtime.consumer.running_batches == 0)
-    finally:
-        back.set()
-    assert harness.runtime.consumer.dispatcher.slots.running == 0
-
-
-async def test_single_process_keeps_its_batches_without_the_database(
-    harness: Harness,
-    keeper: LeaseKeeper,
-    clock: FrozenClock,
-    gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """No other worker could claim them."""
-    keeper.shared = False
+    """No worker can take over anything meanwhile."""
     asking = await start_asking(harness)
+    back = threading.Event()
     clock.ahead += FREEZE_S
-    monkeypatch.setattr(leases, "renew_leases", fail_to_renew)
-    await keeper.renew_once()
+    with monkeypatch.context() as patch:
+        settings.LEASE_S = 0.4
+        patch.setattr(leases, "renew_leases", lambda *_, **__: back.wait() if hangs else fail())
+        assert not await keeper.renew_once()
+    back.set()
+    assert harness.runtime.consumer.running_batches == 1
     gate.set()
     assert (await asking).status_code == 200
-    assert harness.server.sizes == [1]
+    assert harness.server.sizes == [1], "one call, one charge"
+
+
+async def test_chat_whose_result_waits_to_be_stored_is_held(
+    harness: Harness, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = harness.runtime.consumer.recorder
+    back = threading.Event()
+    finish = recorder_module.finish_chats
+
+    def finish_later(finishes: Any) -> Any:
+        if back.is_set():
+            return finish(finishes)
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(recorder_module, "finish_chats", finish_later)
+    asking = await start_asking(harness)
+    chat = await Chat.objects.aget()
+    gate.set()
+    await wait_until(lambda: not harness.runtime.consumer.running_batches)
+    assert recorder.open_chats == {chat.pk}
+    assert recorder.busy_batches == {chat.batch_id}
+    back.set()
+    assert (await asking).status_code == 200
+    await harness.settle()
+    assert recorder.busy_batches == recorder.open_chats == set()
+
+
+async def test_batch_that_was_lost_before_its_claim_was_confirmed_makes_no_call(
+    harness: Harness, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, claimed = claimer.claim_batches, []
+
+    def claim_slowly(*args: Any, **kwargs: Any) -> Any:
+        claims = claim(*args, **kwargs)
+        Chat.objects.update(owner="two#other")
+        clock.ahead += FREEZE_S
+        claimed.append(1)
+        return claims
+
+    monkeypatch.setattr(claimer, "claim_batches", claim_slowly)
+    harness.runtime.consumer.claimer.clock = clock.monotonic
+    await post_async(harness, "Why?")
+    await wait_until(lambda: claimed and not harness.runtime.consumer.running_batches)
+    assert harness.server.calls == []
+    assert harness.runtime.consumer.dispatcher.slots.running == 0
 
 
 async def test_batch_that_ends_during_a_renewal_is_not_lost(
@@ -189,15 +189,6 @@ async def test_batch_that_ends_during_a_renewal_is_not_lost(
     await harness.settle()
 
 
-async def test_renewal_waits_no_longer_than_the_first_lease_lasts(
-    harness: Harness, keeper: LeaseKeeper, clock: FrozenClock
-) -> None:
-    assert keeper._find_pause_s() == 900
-    await start_hanging(harness, HANG)
-    clock.ahead += 3500
-    assert 0 < keeper._find_pause_s() <= 100
-
-
 class SteppedClock:
     """The database's clock jumps before the first round of recovery."""
 
@@ -211,40 +202,82 @@ class SteppedClock:
         return 1000.0 * (self.rounds - 1)
 
 
+class SteadyClock:
+    steady_s = float("inf")
+
+    def sample(self) -> None:
+        pass
+
+
 class Direct:
     """Stands for the database threads and for the recorder of a worker that runs no batch."""
 
     open_chats: set[int] = set()
     busy_batches: set[int] = set()
+    now = 0.0
 
     async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
 
-async def test_all_workers_may_renew_their_leases_after_a_jump_of_the_clock(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, rounds = SteppedClock(), []
+class FirstFails(Direct):
+    """The first statement fails; each one takes 700 s."""
+
+    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.now += 700
+        if self.now == 700:
+            raise OperationalError("gone")
+        return function(*args, **kwargs)
+
+
+class FirstHangs(Direct):
+    """The first statement takes more than a quarter of a lease."""
+
+    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.now += 700 if self.now else 1000
+        return function(*args, **kwargs)
+
+
+async def recover_until_taken_back(
+    monkeypatch: pytest.MonkeyPatch, parts: Any, clock: Any, found: Callable[[], float]
+) -> float:
+    """Returns `found()` at the time at which the first requests were taken back."""
+    times = []
 
     def take_back(*args: Any, **fields: Any) -> Recovery:
-        rounds.append(clock.rounds)
+        times.append(found())
         return Recovery([], [], set(), [])
 
-    monkeypatch.setattr(leases, "close_abandoned", take_back)
+    for name in ("take_back_earlier", "take_back_expired", "close_abandoned"):
+        monkeypatch.setattr(leases, name, take_back)
     monkeypatch.setattr(leases, "CLOCK", clock)
     monkeypatch.setattr(leases, "MAX_START_PAUSE_S", 0.0)
-    monkeypatch.setattr(leases, "take_back_expired", take_back)
-    monkeypatch.setattr(leases, "take_back_earlier", take_back)
-    parts: Any = Direct()
     keeper = LeaseKeeper(
         database=parts,
         recorder=parts,
         name="a",
         owner="a#me",
-        shared=True,
         cancel_batches=lambda batch_ids: None,
+        clock=lambda: parts.now,
     )
     recovering = asyncio.create_task(keeper.recover())
-    await wait_until(lambda: rounds)
+    await wait_until(lambda: times)
     recovering.cancel()
-    assert rounds[0] == 3, "after more than half of a lease"
+    return times[0]
+
+
+async def test_all_workers_may_renew_their_leases_after_a_jump_of_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SteppedClock()
+    rounds = await recover_until_taken_back(monkeypatch, Direct(), clock, lambda: clock.rounds)
+    assert rounds == 3, "after more than half of a lease"
+
+
+@pytest.mark.parametrize(("database", "back_at"), [(FirstFails(), 1400), (FirstHangs(), 1000)])
+async def test_all_workers_may_renew_their_leases_after_the_database_was_away(
+    monkeypatch: pytest.MonkeyPatch, database: Direct, back_at: float
+) -> None:
+    clock = SteadyClock()
+    taken_at = await recover_until_taken_back(monkeypatch, database, clock, lambda: database.now)
+    assert taken_at > back_at + 1800, "after more than half of a lease"

@@ -28,7 +28,7 @@ if missing and os.environ.get("CI"):
     raise RuntimeError(f"CI requires the tests with private services: {missing}")
 pytestmark = [*fleet_marks(), pytest.mark.skipif(bool(missing), reason=missing)]
 
-DOWN_S = 3.0
+LEASE_S, DOWN_S = "4", 6.0  # Postgres is down for longer than a lease.
 # A web process reads changed settings and the requests of others within a second.
 SETTLE_S = 3.0
 
@@ -46,7 +46,7 @@ def _postgres_fleet(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("postgres_fleet")
-    with Fleet(_model_of_fleets.url, folder, database_url=postgres.url) as fleet:
+    with Fleet(_model_of_fleets.url, folder, database_url=postgres.url, LEASE_S=LEASE_S) as fleet:
         yield fleet
 
 
@@ -170,6 +170,7 @@ async def test_postgres_restart_refuses_new_requests_and_keeps_waiting_ones(
     assert [reply.json()["text"] for reply in replies] == [answer_prompt(p) for p in prompts]
     await until_ready(clients, 200)
     assert (await clients.ask("after")).status_code == 200
+    await clients.fleet.demand_agreeing_books()
     rows = postgres.query("SELECT status, count(*) FROM chats_chat GROUP BY 1")
     assert rows == [("done", 8)]
     items = postgres.query("SELECT sum(jsonb_array_length(item_ids)) FROM batching_modelcall")

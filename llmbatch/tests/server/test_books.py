@@ -1,6 +1,7 @@
-"""After kills and stops the books agree, and no request was asked too often."""
+"""After kills, stops and a locked database the books agree, and nothing was asked too often."""
 
 import asyncio
+import json
 import signal
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,10 @@ import httpx2
 import pytest
 
 from batching.engine.runner import MAX_ATTEMPTS
+from batching.llm.simulated.answers import answer_prompt
+from batching.llm.simulated.wire import Pace
 from llmbatch.tests.fixtures.model_thread import ModelThread
+from llmbatch.tests.fixtures.raw_http import body, raw_post, talk
 from llmbatch.tests.fixtures.server import PATIENCE_S, Server
 
 pytestmark = pytest.mark.server
@@ -47,3 +51,20 @@ async def test_books_agree_after_kills_and_stops(model: ModelThread, tmp_path: P
                 await asyncio.sleep(0.1)
         assert server.check_books() == "The books agree.\n"
         assert max(query(server, "SELECT max(attempt) FROM chats_chat")) <= (MAX_ATTEMPTS,)
+
+
+async def test_answer_is_kept_while_another_process_locks_the_database(
+    model: ModelThread, tmp_path: Path
+) -> None:
+    model.set_pace(Pace(total_s=1.5))
+    with Server(tmp_path, GEMINI_BASE_URL=model.url, LEASE_S=f"{LEASE_S}") as server:
+        asking = asyncio.create_task(talk(server, raw_post(body("Why?"))))
+        await model.wait_for_calls(1)
+        with closing(sqlite3.connect(tmp_path / "gateway.sqlite3", timeout=PATIENCE_S)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await asyncio.sleep(3 * LEASE_S)
+            assert not asking.done()
+        status, _, text = await asking
+        assert (status, json.loads(text)["text"]) == (200, answer_prompt("Why?"))
+        assert len(model.calls) == 1
+        assert server.check_books() == "The books agree.\n"
