@@ -26,14 +26,22 @@ SCANNED_AT_ONCE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What to delete: chats received before `before`, or of `username`, or both."""
+    """What to delete: chats received before `before`, or of `username`, or both.
+
+    The same username at two clients is two people, so `client_id` is given with it.
+    """
 
     before: datetime | None = None
     username: str | None = None
+    client_id: int | None = None
 
     @property
     def matching(self) -> Q:
-        limits = {"received_at__lt": self.before, "username": self.username}
+        limits = {
+            "received_at__lt": self.before,
+            "username": self.username,
+            "client": self.client_id,
+        }
         return Q(**{name: value for name, value in limits.items() if value is not None})
 
     @property

@@ -14,7 +14,7 @@ from batching.models import ModelCall
 from batching.store.retention import Extent, count_extent, prune, scrub_calls, scrub_chats
 from chats.clock import CLOCK
 from chats.models import Chat
-from settings_app.models import MAX_RETENTION_DAYS
+from settings_app.models import MAX_RETENTION_DAYS, ApiClient
 from settings_app.services import announce_change
 from settings_app.snapshot import refresh_if_stale
 
@@ -37,6 +37,11 @@ class Command(BaseCommand):
             " text of the model calls that carried them",
         )
         parser.add_argument(
+            "--client",
+            help="the name of the API client whose username it is; needed where several clients"
+            " have chats of that username",
+        )
+        parser.add_argument(
             "--prompts",
             action="store_true",
             help="delete nothing, but blank each prompt and raw reply of ended chats and calls",
@@ -45,11 +50,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         days, username, dry_run = options["days"], options["username"], options["dry_run"]
+        client = options["client"]
         if options["prompts"]:
-            if dry_run or username is not None or days is not None:
+            if dry_run or [days, username, client] != [None] * 3:
                 raise CommandError("--prompts takes no other option.")
             return self._blank_all()
-        extent = self._read_extent(days, username)
+        if username is None and client is not None:
+            raise CommandError("--client needs --username.")
+        extent = self._read_extent(days, username, client)
         while roll_up_pending():  # Rows that are deleted uncounted would be lost to the analytics.
             pass
         found = count_extent(extent)
@@ -62,14 +70,15 @@ class Command(BaseCommand):
         if found["open"]:
             self.stdout.write(f"{found['open']:,} still open: run this again when they have ended.")
 
-    def _read_extent(self, days: int | None, username: str | None) -> Extent:
+    def _read_extent(self, days: int | None, username: str | None, client: str | None) -> Extent:
         if days is None and username is None:
             days = refresh_if_stale().retention_days
             if not days:
                 raise CommandError("retention_days is 0, which keeps everything: give --days.")
         CLOCK.sample()
         before = None if days is None else CLOCK.now() - timedelta(days=days)
-        return Extent(before=before, username=username)
+        client_id = None if username is None else find_client(username, client)
+        return Extent(before=before, username=username, client_id=client_id)
 
     def _delete(self, extent: Extent, *, expected: int) -> None:
         removed = sum_chat_counts("Deleting", self._give_way(prune(extent)), total=expected)
@@ -100,3 +109,23 @@ class Command(BaseCommand):
             yield chunk
             self.pause(time.perf_counter() - began)
             began = time.perf_counter()
+
+
+def find_client(username: str, name: str | None) -> int | None:
+    """Returns the id of the client whose username is meant; None if nobody has chats of it.
+
+    Raises CommandError if there is no such client, or if several have chats of the username.
+    """
+    if name is not None:
+        found = ApiClient.objects.filter(name=name).values_list("pk", flat=True).first()
+        if found is None:
+            raise CommandError(f"There is no API client {name!r}.")
+        return found
+    clients = Chat.objects.filter(username=username).order_by("client")
+    owners = list(clients.values_list("client", "client__name").distinct())
+    if len(owners) > 1:
+        names = ", ".join(repr(owner) for _, owner in owners)
+        raise CommandError(
+            f"Several API clients have chats of {username!r}: name one with --client ({names})."
+        )
+    return owners[0][0] if owners else None

@@ -26,7 +26,7 @@ from batching.tests.harness import LIMIT_S, Harness, wait_until
 from batching.tests.rows import make_batch, make_call
 from chats.models import Chat, Status
 from chats.tests.rows import make_chat
-from settings_app.models import GatewaySettings
+from settings_app.models import OPEN_ACCESS_CLIENT_ID, ApiClient, GatewaySettings
 from settings_app.snapshot import refresh_snapshot
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -167,6 +167,25 @@ def test_words_in_an_earlier_batch_of_a_chat_are_found() -> None:
     assert (earlier.prompt, kept.prompt) == ("", "others")
 
 
+def test_username_of_two_clients_is_deleted_for_the_named_one_only() -> None:
+    now = datetime.now(UTC)
+    make_history(1, usernames=["ann"], now=now)
+    other = make_history(1, usernames=["ann"], now=now)
+    shop = ApiClient.objects.create(name="shop")
+    Chat.objects.filter(batch=other).update(client=shop)
+    with pytest.raises(CommandError, match=r"--client \('open access', 'shop'\)"):
+        run_prune("--username", "ann")
+    with pytest.raises(CommandError, match="no API client 'nobody'"):
+        run_prune("--username", "ann", "--client", "nobody")
+    assert remaining() == (2, 2, 2)
+    dry = run_prune("--username", "ann", "--client", "shop", "--dry-run")
+    assert dry == "Would delete 1 chats, 1 batches, 1 model calls.\n"
+    run_prune("--username", "ann", "--client", "shop")
+    assert [chat.client_id for chat in Chat.objects.all()] == [OPEN_ACCESS_CLIENT_ID]
+    run_prune("--username", "ann")
+    assert remaining() == (0, 0, 0)
+
+
 def test_username_with_days_deletes_only_old_chats() -> None:
     now = datetime.now(UTC)
     make_history(9, usernames=["ann"], now=now)
@@ -191,6 +210,8 @@ def test_all_prompts_are_blanked_and_all_answers_stay() -> None:
         (["--days", "-1"], "whole number"),
         (["--days", "x"], "whole number"),
         (["--prompts", "--dry-run"], "no other option"),
+        (["--prompts", "--client", "shop"], "no other option"),
+        (["--client", "shop"], "needs --username"),
     ],
 )
 def test_invalid_options_are_refused(arguments: list[str], reason: str) -> None:
