@@ -27,6 +27,7 @@ class LaneRule:
     """When a batch of this priority leaves, and what its call may cost.
 
     The oldest request waits `window_s` for others. `tokens` limits the output of one answer.
+    While others wait, one client may hold `queue_share` percent of `max_queue` places.
     `latency_s` is the target time from acceptance to answer. `hold`: no answer is released before
     the whole reply has been checked. Raises ValueError, which names the field, for a rule that no
     batch could obey.
@@ -38,12 +39,13 @@ class LaneRule:
     tokens: int
     latency_s: float
     max_queue: int
+    queue_share: int = 50
     scope: Scope = Scope.EVERYONE
     style: str = ""
     hold: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "tokens", "max_queue"):
+        for name in ("max_batch", "tokens", "max_queue", "queue_share"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
@@ -56,6 +58,11 @@ class LaneRule:
     def longest_wait_s(self) -> float:
         """The maximum time that a client waits for its answer."""
         return self.latency_s + GRACE_S
+
+    @property
+    def share(self) -> int:
+        """How many queued requests one client may hold while others wait, at least one."""
+        return max(1, self.max_queue * self.queue_share // 100)
 
     def group_of(self, client: int, username: str) -> str:
         """The name of the group: requests of this lane with the same name may share a call."""

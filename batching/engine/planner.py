@@ -1,21 +1,25 @@
 """Decides when a batch leaves and which requests it holds. Pure: time is an argument.
 
 All times are seconds of one monotonic clock. The items of a group may share a batch: they wait in
-one lane and, where the scope of the lane demands it, belong to one client or username.
+one lane and, where the scope of the lane demands it, belong to one client or username. The tenants
+of a lane take turns; the items of one tenant leave in the order of acceptance.
 """
 
 import enum
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, TokenBudget
+from batching.engine.turns import Turns
 
 GroupKey = tuple[Priority, str]
+Head = tuple[int, int, str]  # a turn, the id of the item that leaves then, and its tenant
 # A heap with fewer entries of ended items than this is not rebuilt.
 MIN_STALE = 64
-_Entry = TypeVar("_Entry", int, tuple[float, int], tuple[float, int, str])
+_Entry = TypeVar("_Entry", int, tuple[float, int])
 
 
 class Trigger(enum.StrEnum):
@@ -33,7 +37,8 @@ class QueuedItem:
     `target` is the time of acceptance plus the latency target of the lane; among due lanes the one
     with the smallest target goes first. `exchange` names the HTTP exchange that brought the
     request. `generation` distinguishes requests that used the same id one after another. Both are
-    empty where they are not known.
+    empty where they are not known. `tenant` takes turns with the others of the lane: it is the
+    client or, under open access, the username.
     """
 
     id: int
@@ -46,6 +51,7 @@ class QueuedItem:
     output_tokens: int = 0
     client: int = 0
     username: str = ""
+    tenant: str = ""
     request_id: str = ""
     exchange: str = ""
     generation: int = 0
@@ -66,59 +72,93 @@ class Batch:
     probe: bool = False
 
 
-def _compact(heap: list[_Entry], live: Sized, keep: Callable[[_Entry], bool]) -> bool:
-    """Drops the entries of ended items once they outnumber the `live` ones; returns True if so.
+def _compact(heap: list[_Entry], live: int, keep: Callable[[_Entry], bool]) -> None:
+    """Drops the entries of ended items once they outnumber the `live` ones.
 
     Between two such runs at least as many items end as entries are dropped.
     """
-    if len(heap) <= 2 * len(live) + MIN_STALE:
-        return False
-    heap[:] = set(filter(keep, heap))
-    heapq.heapify(heap)
-    return True
+    if _is_stale(heap, live):
+        heap[:] = set(filter(keep, heap))
+        heapq.heapify(heap)
+
+
+def _is_stale(heap: Sized, live: int) -> bool:
+    return len(heap) > 2 * live + MIN_STALE
 
 
 class Group:
-    """The waiting items that may share a batch, oldest first."""
+    """The waiting items that may share a batch. `turns` are those of the lane's tenants."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
         self.items: dict[int, QueuedItem] = {}
         self.input_tokens = 0
         self.output_tokens = 0
-        self._ids: list[int] = []
+        self._turns = turns
+        self._queues: dict[str, list[int]] = {}  # the ids of each tenant, as a heap
+        self._sizes: dict[str, int] = {}  # how many of them wait
+        self._heads: list[Head] = []
         self._dues: list[tuple[float, int]] = []
 
     def push(self, item: QueuedItem) -> None:
         self.items[item.id] = item
         self.input_tokens += item.input_tokens
         self.output_tokens += item.output_tokens
-        heapq.heappush(self._ids, item.id)
+        queue = self._queues.setdefault(item.tenant, [])
+        self._sizes[item.tenant] = self._sizes.get(item.tenant, 0) + 1
+        heapq.heappush(queue, item.id)
+        if queue[0] == item.id:
+            heapq.heappush(self._heads, (self._turns[item.tenant], item.id, item.tenant))
         heapq.heappush(self._dues, (item.due, item.id))
 
     def remove(self, item: QueuedItem) -> None:
         del self.items[item.id]
         self.input_tokens -= item.input_tokens
         self.output_tokens -= item.output_tokens
-        _compact(self._ids, self.items, self.items.__contains__)
-        _compact(self._dues, self.items, self._waits)
+        self._sizes[item.tenant] -= 1
+        if self._sizes[item.tenant]:
+            queue = self._queues[item.tenant]
+            _compact(queue, self._sizes[item.tenant], self.items.__contains__)
+        else:
+            del self._queues[item.tenant], self._sizes[item.tenant]
+        if _is_stale(self._heads, len(self._queues)):
+            self._heads = [self._find_head(tenant) for tenant in self._queues]
+            heapq.heapify(self._heads)
+        _compact(self._dues, len(self.items), self._waits)
 
     def _waits(self, entry: tuple[float, int]) -> bool:
         """Returns False for an entry of an ended item, or of an earlier generation of its id."""
         item = self.items.get(entry[1])
         return item is not None and item.due == entry[0]
 
+    def _find_head(self, tenant: str) -> Head:
+        queue = self._queues[tenant]
+        while queue[0] not in self.items:
+            heapq.heappop(queue)
+        return self._turns[tenant], queue[0], tenant
+
     @property
-    def oldest(self) -> QueuedItem:
-        while self._ids[0] not in self.items:
-            heapq.heappop(self._ids)
-        return self.items[self._ids[0]]
+    def head(self) -> Head:
+        """The item that leaves first: the oldest one of the tenant whose turn it is."""
+        while (entry := self._heads[0])[2] not in self._queues:
+            heapq.heappop(self._heads)
+        # A tenant's turn only rises while it waits, so an outdated entry is never too late.
+        while (current := self._find_head(entry[2])) != entry:
+            heapq.heapreplace(self._heads, current)
+            while (entry := self._heads[0])[2] not in self._queues:
+                heapq.heappop(self._heads)
+        return entry
 
     @property
     def first_due(self) -> float:
         """The earliest due time; after a change of the settings it may not be the oldest item's."""
+        return self.earliest.due
+
+    @property
+    def earliest(self) -> QueuedItem:
+        """The item that is due first."""
         while not self._waits(self._dues[0]):
             heapq.heappop(self._dues)
-        return self._dues[0][0]
+        return self.items[self._dues[0][1]]
 
     def is_full(self, rule: LaneRule, budget: TokenBudget) -> bool:
         return (
@@ -128,19 +168,19 @@ class Group:
         )
 
     def take(self, rule: LaneRule, budget: TokenBudget) -> tuple[QueuedItem, ...]:
-        """Removes and returns the oldest items that fit into one call."""
-        taken = [self.oldest]
-        self.remove(taken[0])
-        used_input, used_output = taken[0].input_tokens, taken[0].output_tokens
+        """Removes the items that leave first and fit into one call; returns them oldest first."""
+        taken: list[QueuedItem] = []
+        used_input = used_output = 0
         while self.items and len(taken) < rule.max_batch:
-            item = self.oldest
+            item = self.items[self.head[1]]
             used_input += item.input_tokens
             used_output += item.output_tokens
-            if used_input > budget.input or used_output > budget.answers:
+            if taken and (used_input > budget.input or used_output > budget.answers):
                 break
+            self._turns.serve(item.tenant)
             self.remove(item)
             taken.append(item)
-        return tuple(taken)
+        return tuple(sorted(taken, key=attrgetter("id")))
 
 
 class Planner:
@@ -153,10 +193,12 @@ class Planner:
         self._rules = dict(rules)
         self._items: dict[int, QueuedItem] = {}
         self.depths = dict.fromkeys(Priority, 0)  # the number of waiting items of each lane
+        self.turns = {priority: Turns() for priority in Priority}
         self._groups: dict[GroupKey, Group] = {}
         self._dues: list[tuple[float, int]] = []
         self._deadlines: list[tuple[float, int]] = []
-        self._ready: dict[Priority, list[tuple[float, int, str]]] = {p: [] for p in Priority}
+        # The groups that may leave, each with its first turn, the id of that item, and its name.
+        self._ready: dict[Priority, list[tuple[int, int, str]]] = {p: [] for p in Priority}
         self._ready_names: dict[Priority, set[str]] = {p: set() for p in Priority}
 
     def __len__(self) -> int:
@@ -183,7 +225,10 @@ class Planner:
         self._items[item.id] = item
         self.depths[item.priority] += 1
         key = self._key_of(item)
-        group = self._groups.setdefault(key, Group())
+        self.turns[item.priority].add(item.tenant)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(self.turns[item.priority])
         group.push(item)
         heapq.heappush(self._dues, (item.due, item.id))
         heapq.heappush(self._deadlines, (item.deadline, item.id))
@@ -215,16 +260,17 @@ class Planner:
     def take(self, now: float, may_start: Callable[[Priority], bool]) -> Batch | None:
         """Removes and returns the batch that leaves now, if one is due and may start.
 
-        The due group whose oldest item has the earliest latency target goes first. Of equal ones,
-        the higher priority goes first, then the older item.
+        Within a lane the tenants take turns. Of several lanes, the one whose oldest item has the
+        earliest latency target goes first; of equal ones, the higher priority, then the older item.
         """
         self._mark_due_groups(now)
         tops = [
-            (top[0], -priority, top[1], top[2])
+            (oldest.target, -priority, oldest.id, name)
             for priority in Priority
             if self._ready[priority]
             and may_start(priority)
-            and (top := self._first_ready(priority, now))
+            and (name := self._first_ready(priority, now)) is not None
+            and (oldest := self._groups[priority, name].earliest)
         ]
         if not tops:
             return None
@@ -265,20 +311,20 @@ class Planner:
         if key[1] in self._ready_names[key[0]]:
             return
         self._ready_names[key[0]].add(key[1])
-        oldest = self._groups[key].oldest
-        heapq.heappush(self._ready[key[0]], (oldest.target, oldest.id, key[1]))
+        turn, item_id, _ = self._groups[key].head
+        heapq.heappush(self._ready[key[0]], (turn, item_id, key[1]))
 
-    def _first_ready(self, priority: Priority, now: float) -> tuple[float, int, str] | None:
-        """The entry of the group that goes first; outdated entries are dropped or corrected."""
+    def _first_ready(self, priority: Priority, now: float) -> str | None:
+        """The name of the group that goes first; outdated entries are dropped or corrected."""
         ready, rule = self._ready[priority], self._rules[priority]
         while ready:
-            target, item_id, name = ready[0]
+            name = ready[0][2]
             group = self._groups.get((priority, name))
             if group is not None and self._is_due(group, rule, now):
-                oldest = group.oldest
-                if (oldest.target, oldest.id) == (target, item_id):
-                    return ready[0]
-                heapq.heapreplace(ready, (oldest.target, oldest.id, name))
+                turn, item_id, _ = group.head
+                if (turn, item_id, name) == ready[0]:
+                    return name
+                heapq.heapreplace(ready, (turn, item_id, name))
             else:
                 heapq.heappop(ready)
                 self._ready_names[priority].discard(name)
@@ -298,13 +344,17 @@ class Planner:
         for item in items:
             del self._items[item.id]
             self.depths[item.priority] -= 1
+            self.turns[item.priority].remove(item.tenant)
         if not self._groups[key].items:
             del self._groups[key]
         self._compact_heaps(key[0])
 
     def _compact_heaps(self, lane: Priority) -> None:
         items, groups, ready = self._items, self._groups, self._ready[lane]
-        _compact(self._dues, items, lambda e: e[1] in items and items[e[1]].due == e[0])
-        _compact(self._deadlines, items, lambda e: e[1] in items and items[e[1]].deadline == e[0])
-        if _compact(ready, groups, lambda entry: (lane, entry[2]) in groups):
+        count = len(items)
+        _compact(self._dues, count, lambda e: e[1] in items and items[e[1]].due == e[0])
+        _compact(self._deadlines, count, lambda e: e[1] in items and items[e[1]].deadline == e[0])
+        if _is_stale(ready, len(groups)):
+            ready[:] = {entry for entry in ready if (lane, entry[2]) in groups}
+            heapq.heapify(ready)
             self._ready_names[lane] = {name for *_, name in ready}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from batching.engine.planner import MIN_STALE, Trigger
+from batching.engine.planner import MIN_STALE, Batch, Trigger
 from batching.engine.slots import CallSlots
 from batching.engine.tests.traces import (
     HIGH,
@@ -209,7 +209,7 @@ def test_earliest_latency_target_goes_first_among_due_lanes() -> None:
     trace = Trace()
     trace.push(LOW, at=0)  # target 5.0
     trace.push(HIGH, at=4.6)  # target 5.1
-    trace.push(HIGH, at=4.4, count=1)
+    trace.push(HIGH, at=4.7)
     slots = CallSlots(2)
     batch = trace.planner.take(5.0, slots.may_start)
     assert batch is not None
@@ -360,7 +360,7 @@ def count_entries(trace: Trace) -> int:
     planner = trace.planner
     heaps = [planner._dues, planner._deadlines, *planner._ready.values()]
     for group in planner._groups.values():
-        heaps += [group._ids, group._dues]
+        heaps += [group._heads, group._dues, *group._queues.values()]
     return sum(len(heap) for heap in heaps)
 
 
@@ -403,3 +403,73 @@ def test_users_whose_requests_expired_without_a_free_slot_leave_no_entries() -> 
     assert count_entries(trace) < 6 * MIN_STALE
     back = trace.push(HIGH, at=20_000, username="user 1")
     assert trace.take_ids(20_001) == [back]
+
+
+def test_tenants_that_come_and_go_leave_no_entries() -> None:
+    trace = Trace()
+    trace.push(HIGH, at=0, count=5, tenant="stays")
+    for number in range(1000):
+        (item_id,) = trace.push(HIGH, at=0.1, tenant=f"{number % 300}")
+        trace.planner.discard(item_id)
+    assert count_entries(trace) < 6 * MIN_STALE
+    assert trace.planner.turns[HIGH].waiting == {"stays": 5}
+
+
+# --- turns ----------------------------------------------------------------------------------------
+
+
+def tenants_of(batches: list[Batch]) -> list[str]:
+    return ["".join(sorted(item.tenant for item in batch.items)) for batch in batches]
+
+
+def test_tenants_take_turns_by_items() -> None:
+    trace = Trace()
+    flood = trace.push(HIGH, at=0, count=100, tenant="a")
+    assert tenants_of(trace.take(0)[:1]) == ["aaaaaa"]
+    trace.push(HIGH, at=0, count=100, tenant="a")
+    mine = trace.push(HIGH, at=0, count=2, tenant="b")
+    trace.push(HIGH, at=0, count=3, tenant="c")
+    batches = trace.take(0)
+    assert tenants_of(batches)[:2] == ["aabbcc", "aaaaac"]
+    order = [item.id for batch in batches for item in batch.items if item.tenant == "a"]
+    assert order == sorted(order), "first come, first served within one tenant"
+    assert len(flood) + len(mine) == 102
+
+
+def test_groups_of_a_lane_take_turns_as_their_tenants_do() -> None:
+    trace = Trace(rules_with(scope=Scope.CLIENT))
+    trace.push(HIGH, at=0, count=30, client=1, tenant="1")
+    trace.push(HIGH, at=0.1, count=12, client=2, tenant="2")
+    assert tenants_of(trace.take(0.3)) == ["1" * 6, "2" * 6, "1" * 6, "2" * 6, *["1" * 6] * 3]
+
+
+def test_request_beside_a_flood_leaves_with_the_next_batch() -> None:
+    trace = Trace()
+    trace.push(HIGH, at=0, count=10_000, tenant="flood")
+    one_slot = [True]
+    for second in range(20):
+        one_slot.append(True)
+        trace.push(HIGH, at=second, tenant="quiet")
+        batch = trace.planner.take(second, lambda _: bool(one_slot.pop()))
+        assert batch is not None
+        assert tenants_of([batch]) == ["fffff".replace("f", "flood") + "quiet"]
+
+
+def test_tenant_that_was_away_has_no_turns_saved_up() -> None:
+    trace = Trace()
+    trace.push(HIGH, at=0, tenant="b")
+    trace.push(HIGH, at=0, count=11, tenant="a")
+    assert tenants_of(trace.take(0)) == ["aaaaab", "aaaaaa"]
+    trace.push(HIGH, at=1, count=6, tenant="a")
+    trace.push(HIGH, at=1, count=6, tenant="b")
+    assert tenants_of(trace.take(1)) == ["aaabbb", "aaabbb"]
+
+
+def test_request_that_returns_to_the_queue_is_the_first_of_its_tenant_again() -> None:
+    trace = Trace(rules_with(max_batch=2))
+    trace.push(HIGH, at=0, count=2)
+    (batch,) = trace.take(0)
+    ids = trace.push(HIGH, at=0)
+    for item in reversed(batch.items):
+        trace.planner.push(item)
+    assert trace.take_ids(1) == [[1, 2], ids]

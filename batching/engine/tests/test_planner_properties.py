@@ -1,5 +1,7 @@
 """Properties of the planner for every sequence of arrivals and removals."""
 
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,3 +85,26 @@ def test_discarded_requests_are_not_sent_and_delay_no_others(
     assert sorted(sent) == sorted(set(pushed) - gone)
     assert len(trace.planner) == 0
     assert trace.planner.next_wakeup() is None
+
+
+@given(
+    st.lists(st.sampled_from(["push", "take", "discard"]), max_size=60),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=200, deadline=None)
+def test_tenants_that_wait_all_the_time_get_equal_shares(steps: list[str], random: Random) -> None:
+    trace = Trace()
+    served = dict.fromkeys("abc", 0)
+    for tenant in served:
+        trace.push(count=1000, tenant=tenant)
+    others: list[int] = []
+    for step in steps:
+        if step == "push":
+            others += trace.push(tenant=random.choice("defg"), count=random.randint(1, 9))
+        elif step == "discard" and others:
+            trace.planner.discard(others.pop(random.randrange(len(others))))
+        elif batch := trace.planner.take(1.0, lambda _: True):
+            for item in batch.items:
+                if item.tenant in served:
+                    served[item.tenant] += 1
+        assert max(served.values()) - min(served.values()) <= 1

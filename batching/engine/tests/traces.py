@@ -44,6 +44,7 @@ class Trace:
         output_tokens: int | None = None,
         client: int = 1,
         username: str = "",
+        tenant: str = "",
     ) -> list[int]:
         rule = self.rules[priority]
         ids = list(itertools.islice(self._ids, count))
@@ -60,6 +61,7 @@ class Trace:
                     output_tokens=1 if output_tokens is None else output_tokens,
                     client=client,
                     username=username,
+                    tenant=tenant,
                 )
             )
         return ids
