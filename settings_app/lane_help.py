@@ -9,7 +9,7 @@ from settings_app.models import BatchScope, Lane
 
 UNITS = {
     **{"window_s": "s", "max_batch": "requests", "tokens": "tokens"},
-    **{"latency_ms": "ms", "max_queue": "requests"},
+    **{"latency_ms": "ms", "max_queue": "requests", "queue_share": "%"},
 }
 EFFECTS = {
     "window_s": "A request waits at most {window_s} s for others; a full batch leaves at once.",
@@ -19,6 +19,7 @@ EFFECTS = {
     "latency_ms": "An answer within {latency_ms} ms of acceptance is in time. The lane whose"
     " oldest request is nearest to this goes first. A client waits at most 30 s longer.",
     "max_queue": "While {max_queue} requests wait, the next one is refused (503 queue_full).",
+    "queue_share": "While others wait, one client may hold {queue_share} % of these places.",
 }
 SCOPES = {
     BatchScope.EVERYONE: "Prompts of different clients may share a model call.",

@@ -78,6 +78,9 @@ class Lane(models.Model):
         "latency target (ms)", validators=_limits(1, 3_600_000)
     )
     max_queue = models.PositiveIntegerField("max queue", validators=_limits(1, 1_000_000))
+    queue_share = models.PositiveSmallIntegerField(
+        "queue share (%)", default=50, validators=_limits(1, 100)
+    )
     batch_scope = models.CharField(max_length=8, choices=BatchScope, default=BatchScope.EVERYONE)
     hold_until_checked = models.BooleanField(
         default=False,
@@ -98,6 +101,7 @@ class Lane(models.Model):
             _within("lane_tokens_in_range", "tokens", 1, 65_536),
             _within("lane_latency_in_range", "latency_ms", 1, 3_600_000),
             _within("lane_max_queue_in_range", "max_queue", 1, 1_000_000),
+            _within("lane_queue_share_in_range", "queue_share", 1, 100),
             models.CheckConstraint(
                 condition=Q(batch_scope__in=BatchScope.values), name="lane_batch_scope_known"
             ),

@@ -59,6 +59,7 @@ class LaneSerializer(KnownFieldsSerializer):
     window_s = StrictFloatField(min_value=0, max_value=3600, required=False)
     max_batch = StrictIntegerField(min_value=1, max_value=100, required=False)
     max_queue = StrictIntegerField(min_value=1, max_value=1_000_000, required=False)
+    queue_share = StrictIntegerField(min_value=1, max_value=100, required=False)
     batch_scope = serializers.ChoiceField(BatchScope.values, required=False)
     hold_until_checked = StrictBooleanField(required=False)
     # DRF removes declared fields from the class, so this one hides no attribute of `Field`.

@@ -22,6 +22,7 @@ class LaneSettings:
     window_s: float
     max_batch: int
     max_queue: int
+    queue_share: int
     batch_scope: str
     hold_until_checked: bool
     style: str

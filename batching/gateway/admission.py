@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, estimate_tokens
 from batching.engine.planner import QueuedItem
+from batching.gateway.queue_counts import QueueCounts
 from batching.llm.access import ModelState, model_state
 from batching.store.fleet_status import FleetStatus
 from batching.store.lane_rules import current_rules, longest_wait_s
+from batching.store.tenants import find_tenant
 from batching.telemetry import log_context
 from chats.clock import CLOCK
 from chats.models import Chat
@@ -35,18 +37,18 @@ class Query:
 
 
 class Admission:
-    """`depth` counts the queued requests of a priority; `fleet_status` says what workers can do."""
+    """`counts` counts the queued requests; `fleet_status` says what the workers can do."""
 
     def __init__(
         self,
         *,
         process: str,
-        depth: Callable[[Priority], int],
+        counts: QueueCounts,
         fleet_status: Callable[[], FleetStatus],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._process = process
-        self._depth = depth
+        self._counts = counts
         self._fleet_status = fleet_status
         self._clock = clock
 
@@ -69,12 +71,9 @@ class Admission:
         return chat, replace(item, request_id=chat.request_id, exchange=exchange)
 
     def _check_queue(self, query: Query, rule: LaneRule, *, wait_s: float) -> None:
-        depth, capacity = self._depth(rule.priority), self._fleet_status().capacity
-        if depth >= rule.max_queue:
-            raise QueueFull(
-                f"{rule.max_queue} requests of {rule.priority.name} priority are waiting already.",
-                retry_after_s=max(1.0, rule.window_s),
-            )
+        tenant = find_tenant(query.client_id, query.username)
+        depth, capacity = self._counts.total(rule.priority), self._fleet_status().capacity
+        self._check_room(rule, tenant, depth)
         if capacity is None:
             return
         if capacity.paused_s and (
@@ -84,14 +83,40 @@ class Admission:
                 "The model service has been failing; the gateway tries it again soon.",
                 retry_after_s=math.ceil(capacity.paused_s),
             )
-        estimate_s = capacity.estimate_s(depth, rule)
         # Behind less than a full batch no request is refused, even if the estimate is too long.
-        if depth >= rule.max_batch and estimate_s > wait_s:
+        if depth < rule.max_batch or capacity.estimate_s(depth, rule) <= wait_s:
+            return
+        own = self._counts.of_tenant(rule.priority, tenant)
+        ahead = self._counts.position(rule.priority, tenant, own + 1) - 1
+        estimate_s = capacity.estimate_s(ahead, rule)
+        if ahead >= rule.max_batch and estimate_s > wait_s:
             raise QueueFull(
                 f"{depth} requests of {rule.priority.name} priority are waiting; the answer would"
                 f" take an estimated {estimate_s:.0f} s, longer than the {wait_s:g} s that this one"
                 " may wait.",
                 retry_after_s=max(1.0, math.ceil(estimate_s - wait_s)),
+            )
+
+    def _check_room(self, rule: LaneRule, tenant: str, depth: int) -> None:
+        """Raises QueueFull if the lane is full, or if the tenant holds its share beside others.
+
+        What others hold beyond their share does not count: one that filled the queue while it was
+        alone must not keep the others out.
+        """
+        own = self._counts.of_tenant(rule.priority, tenant)
+        if depth < rule.max_queue and own < rule.share:
+            return
+        if own >= rule.share and depth > own:
+            raise QueueFull(
+                f"{own} of your {rule.priority.name} requests are waiting. While others wait too,"
+                f" one client may hold {rule.share} of {rule.max_queue} places.",
+                retry_after_s=max(1.0, rule.window_s),
+            )
+        beyond = self._counts.beyond(rule.priority, rule.share, without=tenant)
+        if depth - beyond >= rule.max_queue:
+            raise QueueFull(
+                f"{rule.max_queue} requests of {rule.priority.name} priority are waiting already.",
+                retry_after_s=max(1.0, rule.window_s),
             )
 
     def _make_chat(
@@ -126,4 +151,5 @@ class Admission:
             output_tokens=rule.tokens,
             client=query.client_id,
             username=query.username,
+            tenant=find_tenant(query.client_id, query.username),
         )

@@ -8,11 +8,11 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from batching.engine.errors import Cancelled, GatewayError, ShuttingDown, TimedOut
-from batching.engine.lanes import Priority
 from batching.engine.planner import QueuedItem
 from batching.gateway.admission import Admission, Query
 from batching.gateway.events import Event, describe_failure, follow_answer
 from batching.gateway.group_commit import GroupCommit
+from batching.gateway.queue_counts import QueueCounts
 from batching.gateway.waiters import Waiter, Waiters
 from batching.messages import (
     BATCHING_CHANNEL,
@@ -60,11 +60,11 @@ class Gateway:
         self._database = database
         self._process = process
         self._clock = clock
-        self._fleet_status = fleet_status
-        self._admission = Admission(
-            process=process, depth=self.depth, fleet_status=fleet_status, clock=clock
-        )
         self.waiters = Waiters()
+        self.counts = QueueCounts(self.waiters, fleet_status)
+        self._admission = Admission(
+            process=process, counts=self.counts, fleet_status=fleet_status, clock=clock
+        )
         self.group_commit = GroupCommit(
             database=database,
             waiters=self.waiters,
@@ -76,11 +76,6 @@ class Gateway:
         self._abandoned: list[tuple[int, int]] = []
         self._left = asyncio.Event()
         self._cancelling = asyncio.Semaphore(MAX_CANCELS)
-
-    def depth(self, priority: Priority) -> int:
-        """The number of queued requests of this process, or of the whole fleet if it is higher."""
-        queued = self._fleet_status().queued.get(priority, 0)
-        return max(self.waiters.count_queued(priority), queued)
 
     async def submit(self, query: Query) -> dict[str, Any]:
         """Returns the 200 document of POST /v1/query; raises GatewayError."""
@@ -99,7 +94,8 @@ class Gateway:
         async with self._waiting(query, chat, item) as (stored, waiter):
             request = describe_request(stored)
             if waiter.queued:
-                waiter.position = self.depth(item.priority)
+                own = self.counts.of_tenant(item.priority, item.tenant)
+                waiter.position = self.counts.position(item.priority, item.tenant, own)
             yield {"type": "accepted"} | request | {"position": waiter.position}
             try:
                 following = follow_answer(
@@ -121,7 +117,7 @@ class Gateway:
         Its waiter stays until the request has ended, so that the request counts as queued.
         """
         chat, item = self._admit(query)
-        waiter = self.waiters.open(item.priority, due=item.due)
+        waiter = self.waiters.open(item.priority, item.tenant, due=item.due)
         fresh = False
         try:
             stored = await self.group_commit.store(
@@ -152,7 +148,7 @@ class Gateway:
         self, query: Query, chat: Chat, item: QueuedItem
     ) -> AsyncIterator[tuple[Chat, Waiter]]:
         """Stores the request; yields its row, which may be an earlier request's, and its waiter."""
-        waiter = self.waiters.open(item.priority, due=item.due)
+        waiter = self.waiters.open(item.priority, item.tenant, due=item.due)
         try:
             async with asyncio.timeout(item.deadline - self._clock()):
                 stored = await self.group_commit.store(

@@ -1,7 +1,7 @@
 """The clients of this process that wait for answers, and the text that has arrived for them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -33,10 +33,11 @@ class Waiter:
     answer may have been lost.
     """
 
-    def __init__(self, priority: Priority, *, due: float) -> None:
+    def __init__(self, priority: Priority, tenant: str, *, due: float) -> None:
         self.chat_id = 0
         self.generation = 0
         self.priority = priority
+        self.tenant = tenant
         self.due = due
         self.queued = True
         # The position in the queue; None if it is unknown or if the client receives no events.
@@ -83,6 +84,7 @@ class Waiters:
         self._waiters: dict[int, list[Waiter]] = {}
         self._partial_texts: dict[int, PartialText] = {}
         self._queued = dict.fromkeys(Priority, 0)
+        self._queued_by_tenant: dict[Priority, dict[str, int]] = {p: {} for p in Priority}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiters.values()))
@@ -91,10 +93,15 @@ class Waiters:
         """The number of opened waiters whose batch has not left yet."""
         return self._queued[priority]
 
-    def open(self, priority: Priority, *, due: float) -> Waiter:
+    def queued_by_tenant(self, priority: Priority) -> Mapping[str, int]:
+        return self._queued_by_tenant[priority]
+
+    def open(self, priority: Priority, tenant: str = "", *, due: float) -> Waiter:
         """Returns the waiter of a request that is about to be stored. `remove` ends it."""
         self._queued[priority] += 1
-        return Waiter(priority, due=due)
+        tenants = self._queued_by_tenant[priority]
+        tenants[tenant] = tenants.get(tenant, 0) + 1
+        return Waiter(priority, tenant, due=due)
 
     def add(self, waiter: Waiter, *, chat_id: int, generation: int) -> None:
         """From now on, messages about this generation of the chat reach the waiter."""
@@ -105,6 +112,10 @@ class Waiters:
         if waiter.queued:
             waiter.queued = False
             self._queued[waiter.priority] -= 1
+            tenants = self._queued_by_tenant[waiter.priority]
+            tenants[waiter.tenant] -= 1
+            if not tenants[waiter.tenant]:
+                del tenants[waiter.tenant]
 
     def remove(self, waiter: Waiter) -> None:
         self.leave_queue(waiter)

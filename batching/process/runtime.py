@@ -183,7 +183,8 @@ class Runtime:
         if self.shared:
             return self._fleet_status or FleetStatus()
         planner, slots = self.consumer.dispatcher.planner, self.consumer.dispatcher.slots
-        return FleetStatus(slots.capacity, planner.depths)
+        tenants = {lane: turns.waiting for lane, turns in planner.turns.items()}
+        return FleetStatus(slots.capacity, planner.depths, tenants)
 
     async def drain(self, *, seconds: float) -> None:
         """Refuses new requests and waits until the accepted ones are answered.

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from django.db.models import Count
 from django.db.models.functions import Now
 
 from batching.engine.capacity import Capacity, add_capacities
 from batching.engine.lanes import Priority
 from batching.models import ALIVE_S, FORGOTTEN_S, Worker
-from chats.models import Chat, Status
+from batching.store.tenants import count_queued
 
 REPORT_INTERVAL_S = 1.0
 _CAPACITY_COLUMNS = ("slots", "reserve", "call_s", "paused_s", "down")
@@ -18,10 +17,12 @@ _CAPACITY_COLUMNS = ("slots", "reserve", "call_s", "paused_s", "down")
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """`capacity` is None if no worker is known; `queued` counts the requests of all processes."""
+    """`capacity` is None if no worker is known; `queued` counts the requests of all processes,
+    `tenants` those of each tenant."""
 
     capacity: Capacity | None = None
     queued: Mapping[Priority, int] = field(default_factory=dict)
+    tenants: Mapping[Priority, Mapping[str, int]] = field(default_factory=dict)
 
 
 def read_fleet_status() -> FleetStatus:
@@ -29,9 +30,9 @@ def read_fleet_status() -> FleetStatus:
     alive = Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=ALIVE_S))
     rows = alive.values(*_CAPACITY_COLUMNS)
     capacities = [Capacity(**row | {"call_s": tuple(row["call_s"])}) for row in rows]
-    waiting = Chat.objects.filter(status=Status.QUEUED).order_by()
-    counted = waiting.values_list("priority").annotate(Count("pk"))
-    return FleetStatus(add_capacities(capacities), {Priority(p): number for p, number in counted})
+    tenants = count_queued()
+    queued = {lane: sum(numbers.values()) for lane, numbers in tenants.items()}
+    return FleetStatus(add_capacities(capacities), queued, tenants)
 
 
 def report_worker(owner: str, capacity: Capacity) -> None:

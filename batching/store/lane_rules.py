@@ -19,6 +19,7 @@ def make_rules(snapshot: Snapshot) -> dict[Priority, LaneRule]:
             tokens=lane.tokens,
             latency_s=lane.latency_ms / 1000,
             max_queue=lane.max_queue,
+            queue_share=lane.queue_share,
             scope=Scope(lane.batch_scope),
             style=lane.style,
             hold=lane.hold_until_checked,

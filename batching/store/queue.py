@@ -1,9 +1,10 @@
 """Reads the queue: the chats that wait for a batch."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from django.conf import settings
-from django.db.models import F, Max
+from django.db.models import Count, F, Q
 
 from batching.engine.capacity import Capacity, reserve_for_high
 from batching.engine.errors import AmbiguousRequest, RequestNotFound
@@ -12,6 +13,7 @@ from batching.engine.planner import QueuedItem
 from batching.models import ModelCall
 from batching.store.fleet_status import read_fleet_status
 from batching.store.lane_rules import current_rules
+from batching.store.tenants import TENANT_NAME, find_tenant
 from chats.clock import CLOCK
 from chats.models import Chat, Status
 from settings_app.models import OPEN_ACCESS_CLIENT_ID
@@ -32,6 +34,7 @@ def read_waiting(ids: Sequence[int], *, rules: Mapping[Priority, LaneRule]) -> l
 def make_item(chat: Chat, rule: LaneRule) -> QueuedItem:
     """The item of a queued chat, with its times on the monotonic clock."""
     accepted = CLOCK.to_monotonic(chat.received_at)
+    client_id = chat.client_id or OPEN_ACCESS_CLIENT_ID  # the type stubs declare it nullable
     return QueuedItem(
         id=chat.pk,
         priority=rule.priority,
@@ -41,8 +44,9 @@ def make_item(chat: Chat, rule: LaneRule) -> QueuedItem:
         target=accepted + rule.latency_s,
         input_tokens=estimate_tokens(chat.prompt),
         output_tokens=rule.tokens,
-        client=chat.client_id or OPEN_ACCESS_CLIENT_ID,  # the type stubs declare it nullable
+        client=client_id,
         username=chat.username,
+        tenant=find_tenant(client_id, chat.username),
         request_id=chat.request_id,
         generation=chat.generation,
     )
@@ -68,19 +72,33 @@ def find_request(request_id: str, *, client_id: int | None, username: str | None
 
 
 def queue_position(chat: Chat) -> int:
-    """The position in the lane's queue; 1 leaves first."""
-    ahead = Chat.objects.filter(status=Status.QUEUED, priority=chat.priority, pk__lt=chat.pk)
-    return ahead.count() + 1
+    """The position in the lane's queue, in which tenants take turns; 1 leaves first."""
+    queued = Chat.objects.filter(status=Status.QUEUED, priority=chat.priority).order_by()
+    tenants = queued.values_list("client_id", TENANT_NAME)
+    counted = tenants.annotate(number=Count("pk"), older=Count("pk", filter=Q(pk__lt=chat.pk)))
+    counts: dict[str, tuple[int, int]] = {
+        find_tenant(client_id, name): (number, older) for client_id, name, number, older in counted
+    }
+    own = find_tenant(chat.client_id or OPEN_ACCESS_CLIENT_ID, chat.username)
+    _, before = counts.pop(own, (0, 0))
+    # Of each other tenant as many go first, and one more if it arrived before this one.
+    ahead = sum(min(n, before) + (older > before) for n, older in counts.values())
+    return before + ahead + 1
 
 
 def queue_positions(chat_ids: Sequence[int]) -> dict[int, int]:
     """The positions of those chats that are still queued, by id."""
     waiting = Chat.objects.filter(pk__in=chat_ids, status=Status.QUEUED).order_by()
     positions: dict[int, int] = {}
-    for priority, newest in waiting.values_list("priority").annotate(Max("pk")):
-        queue = Chat.objects.filter(status=Status.QUEUED, priority=priority, pk__lte=newest)
-        ids = queue.order_by("pk").values_list("pk", flat=True)
-        positions |= {pk: position for position, pk in enumerate(ids, 1)}
+    for priority in waiting.values_list("priority", flat=True).distinct():
+        queue = Chat.objects.filter(status=Status.QUEUED, priority=priority).order_by("pk")
+        seen: Counter[str] = Counter()
+        turns = []
+        for pk, client_id, username in queue.values_list("pk", "client_id", "username"):
+            tenant = find_tenant(client_id, username)
+            turns.append((seen[tenant], pk))
+            seen[tenant] += 1
+        positions |= {pk: position for position, (_, pk) in enumerate(sorted(turns), 1)}
     return {pk: positions[pk] for pk in chat_ids if pk in positions}
 
 

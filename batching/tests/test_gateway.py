@@ -91,7 +91,7 @@ async def test_scope_username_keeps_users_apart(harness: Harness) -> None:
 async def test_full_lane_does_not_block_the_others(harness: Harness) -> None:
     await change(harness, low_priority={"max_queue": 1, "window_s": 20})
     low = asyncio.create_task(harness.ask("low", priority="LOW"))
-    await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 1)
+    await wait_until(lambda: harness.runtime.gateway.counts.total(Priority.LOW) == 1)
     refused = await harness.ask("low", priority="LOW")
     assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
     assert refused.headers["Retry-After"] == "20"
@@ -108,19 +108,35 @@ async def test_queue_refuses_exactly_the_requests_beyond_its_limit(harness: Harn
     assert codes == [200, 200, 200, 503, 503]
     assert await Chat.objects.acount() == 3, "a refused request leaves no trace"
     assert harness.server.sizes == [3]
-    assert harness.runtime.gateway.depth(Priority.MEDIUM) == 0
+    assert harness.runtime.gateway.counts.total(Priority.MEDIUM) == 0
 
 
 async def test_queue_depth_rises_and_falls_with_each_request(harness: Harness) -> None:
     gateway = harness.runtime.gateway
     harness.hold()
     tasks = [asyncio.create_task(harness.ask(f"q{i}", priority="MEDIUM")) for i in range(3)]
-    await wait_until(lambda: gateway.depth(Priority.MEDIUM) == 3)
-    assert gateway.depth(Priority.HIGH) == 0
+    await wait_until(lambda: gateway.counts.total(Priority.MEDIUM) == 3)
+    assert gateway.counts.total(Priority.HIGH) == 0
     await harness.release(3)
     await asyncio.gather(*tasks)
-    assert gateway.depth(Priority.MEDIUM) == 0
+    assert gateway.counts.total(Priority.MEDIUM) == 0
     assert len(gateway.waiters) == 0
+
+
+async def test_flood_of_one_user_neither_keeps_another_out_nor_waiting(harness: Harness) -> None:
+    """The queue of the lane is full of one user's requests when the other one sends."""
+    await change(harness, high_priority={"max_queue": 60, "max_batch": 3})
+    harness.hold()
+    flood = [asyncio.create_task(harness.ask(f"flood {i}", username="flood")) for i in range(60)]
+    await wait_until(lambda: harness.runtime.gateway.counts.total(Priority.HIGH) == 60)
+    refused = await harness.ask("one too many", username="flood")
+    assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
+    quiet = asyncio.create_task(harness.ask("quiet", username="quiet"))
+    await harness.release(61)
+    assert (await quiet).status_code == 200
+    assert {reply.status_code for reply in await asyncio.gather(*flood)} == {200}
+    first = harness.server.calls[0].prompts.values()
+    assert "quiet" in first, "it waits behind one request of the flood, not behind all"
 
 
 # --- time ----------------------------------------------------------------------------------------
@@ -222,7 +238,7 @@ async def test_client_that_leaves_is_removed_and_its_batch_mates_are_answered(
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 2)
     leaving.cancel()
     await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
-    await wait_until(lambda: harness.runtime.gateway.depth(Priority.LOW) == 1)
+    await wait_until(lambda: harness.runtime.gateway.counts.total(Priority.LOW) == 1)
     await harness.release(1)
     assert (await staying).json()["text"] == answer_prompt("staying")
     assert len(harness.runtime.gateway.waiters) == 0

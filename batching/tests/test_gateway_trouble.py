@@ -279,7 +279,7 @@ async def test_request_that_the_database_refuses_gets_503_and_is_not_stored(
     assert reply.status_code == 503
     assert "database" in reply.json()["detail"]
     assert len(harness.runtime.gateway.waiters) == 0
-    assert harness.runtime.gateway.depth(Priority.HIGH) == 0
+    assert harness.runtime.gateway.counts.total(Priority.HIGH) == 0
 
 
 async def test_refused_request_that_the_database_has_stored_is_not_sent(

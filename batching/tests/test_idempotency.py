@@ -45,7 +45,7 @@ async def test_same_id_later_replays_the_stored_answer_unchanged(harness: Harnes
     assert later.status_code == 200
     assert later.json() == first.json()
     assert items_sent(harness) == 1
-    assert harness.runtime.gateway.depth(2) == 0
+    assert harness.runtime.gateway.counts.total(2) == 0
 
 
 async def test_answer_is_replayed_after_a_restart(harness: Harness) -> None:
@@ -119,7 +119,7 @@ async def test_async_request_is_accepted_at_once_and_answered_later(harness: Har
     assert (state["status"], state["position"], state["error"]) == ("done", None, None)
     assert state["response"]["text"] == answer_prompt("Why?")
     assert state["response"]["batch_size"] == 1
-    assert harness.runtime.gateway.depth(2) == 0
+    assert harness.runtime.gateway.counts.total(2) == 0
     assert len(harness.runtime.gateway.waiters) == 0
 
 
@@ -222,7 +222,7 @@ async def test_request_whose_client_leaves_the_queue_is_cancelled(harness: Harne
     assert harness.server.calls == []
     statuses = {chat.status async for chat in Chat.objects.all()}
     assert statuses == {Status.CANCELLED}
-    await wait_until(lambda: harness.runtime.gateway.depth(1) == 0)
+    await wait_until(lambda: harness.runtime.gateway.counts.total(1) == 0)
 
 
 async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behind(
@@ -241,7 +241,7 @@ async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behin
     await asyncio.wait([task])
     assert task.cancelled()
     assert len(harness.runtime.gateway.waiters) == 0
-    await wait_until(lambda: harness.runtime.gateway.depth(1) == 0)
+    await wait_until(lambda: harness.runtime.gateway.counts.total(1) == 0)
     await harness.settle()
     assert (await Chat.objects.aget()).status == Status.CANCELLED
     assert harness.server.calls == []

@@ -114,6 +114,9 @@ class LaneDocumentSerializer(Document):
     window_s = serializers.FloatField(help_text="Seconds that the oldest request waits for others.")
     max_batch = count()
     max_queue = count()
+    queue_share = serializers.IntegerField(
+        help_text="Percent of `max_queue` that one client may hold while others wait."
+    )
     batch_scope = serializers.ChoiceField(
         BatchScope.values, help_text="Whose prompts may share a call."
     )

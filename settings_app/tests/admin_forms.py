@@ -22,7 +22,8 @@ def save_settings(staff: Client, **fields: Any) -> Any:
 
 
 def save_lane(staff: Client, priority: int, **fields: Any) -> Any:
-    columns = ("window_s", "max_batch", "tokens", "latency_ms", "max_queue", "batch_scope", "style")
+    columns = ("window_s", "max_batch", "tokens", "latency_ms", "max_queue", "queue_share")
+    columns += ("batch_scope", "style")
     row = Lane.objects.values(*columns).get(priority=priority)
     return staff.post(lane_page(priority), row | fields, follow=True)
 

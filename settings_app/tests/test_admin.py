@@ -132,6 +132,7 @@ def test_every_value_of_a_lane_can_be_changed(staff: Client) -> None:
         "tokens": 65_536,
         "latency_ms": 1,
         "max_queue": 5,
+        "queue_share": 33,
         "batch_scope": "client",
         "style": "Reply in verse.",
     }

@@ -92,6 +92,7 @@ EVERY_VALUE = {
     "tokens": 77,
     "latency_ms": 88,
     "max_queue": 99,
+    "queue_share": 40,
     "batch_scope": "client",
     "hold_until_checked": True,
     "style": "Briefly.",

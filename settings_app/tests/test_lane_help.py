@@ -14,7 +14,14 @@ LIST = "/admin/settings_app/lane/"
 def test_sentences_contain_the_numbers_of_the_lane():
     lane = Lane(window_s=0.25, max_batch=7, tokens=12_000, latency_ms=650, max_queue=9000)
     words = " ".join(describe_lane(lane))
-    for text in ("0.25 s", "At most 7 requests", "12,000 tokens", "650 ms", "9,000 requests"):
+    for text in (
+        "0.25 s",
+        "At most 7 requests",
+        "12,000 tokens",
+        "650 ms",
+        "9,000 requests",
+        "50 %",
+    ):
         assert text in words
     assert "different clients may share" in words
     lane.batch_scope, lane.hold_until_checked = BatchScope.USERNAME, True
@@ -30,7 +37,7 @@ def test_list_shows_every_lane_side_by_side_with_units(admin_client):
     assert "A request waits at most 0.35 s for others" in page
     for priority in (2, 1, 0):
         assert f'href="{LIST}{priority}/change/"' in page
-    assert len(compare_fields(list(Lane.objects.all()))) == 7
+    assert len(compare_fields(list(Lane.objects.all()))) == 8
 
 
 def test_form_explains_each_number_and_contains_the_sentences_for_the_script(admin_client):

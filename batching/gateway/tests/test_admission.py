@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,23 +13,40 @@ from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
 from batching.engine.lanes import Priority
 from batching.engine.planner import QueuedItem
 from batching.gateway.admission import Admission, Query
+from batching.gateway.queue_counts import QueueCounts
+from batching.gateway.waiters import Waiters
 from batching.llm.simulated.answers import answer_prompt
 from batching.llm.simulated.faults import Script
 from batching.store.fleet_status import FleetStatus, forget_worker, read_fleet_status, report_worker
+from batching.store.tenants import find_tenant
 from batching.tests.faults.catalogue import FAULTS
 from batching.tests.harness import Harness, change, post_async, wait_until
 from batching.tests.model_gate import use_gate
 from chats.clock import DatabaseClock
 from chats.models import Chat
+from settings_app.models import OPEN_ACCESS_CLIENT_ID, Lane
 from settings_app.snapshot import refresh_snapshot
 
 SLOTS = Capacity(slots=4, reserve=1, call_s=(10.0,) * 3)
 
 
-def admit(capacity: Capacity | None, *, depth: int = 0, **fields: Any) -> tuple[Chat, QueuedItem]:
+def admit(
+    capacity: Capacity | None,
+    *,
+    depth: int = 0,
+    tenants: Mapping[str, int] | None = None,
+    **fields: Any,
+) -> tuple[Chat, QueuedItem]:
+    """`depth` requests of ann wait, unless `tenants` counts other ones by username."""
     refresh_snapshot()
+    usernames = {"ann": depth} if tenants is None else tenants
+    counts = {find_tenant(OPEN_ACCESS_CLIENT_ID, name): n for name, n in usernames.items()}
+    total = dict.fromkeys(Priority, sum(counts.values()))
+    status = FleetStatus(capacity, total, dict.fromkeys(Priority, counts))
     admission = Admission(
-        process="p", depth=lambda priority: depth, fleet_status=lambda: FleetStatus(capacity)
+        process="p",
+        counts=QueueCounts(Waiters(), lambda: status),
+        fleet_status=lambda: status,
     )
     fields = {"username": "ann", "prompt": "Why?", "priority": Priority.HIGH} | fields
     return admission.admit(Query(**fields))
@@ -65,6 +83,37 @@ def test_row_is_written_on_the_databases_clock(monkeypatch: pytest.MonkeyPatch) 
     assert chat.received_at.timestamp() == pytest.approx(stamp, abs=60)
     assert chat.created_at == chat.received_at
     assert (chat.deadline - chat.received_at).total_seconds() == 30.5
+
+
+@pytest.mark.django_db
+def test_one_client_fills_the_queue_only_while_it_is_alone() -> None:
+    admit(None, tenants={"ann": 9_999})
+    assert "10000 requests" in str(refusal(None, tenants={"ann": 10_000}))
+    admit(None, tenants={"ann": 4_999, "bob": 1})
+    refused = refusal(None, tenants={"ann": 5_000, "bob": 1})
+    assert refused.code == "queue_full"
+    assert "5000 of 10000 places" in str(refused)
+
+
+@pytest.mark.django_db
+def test_full_queue_of_one_client_keeps_no_other_out() -> None:
+    admit(SLOTS, tenants={"flood": 10_000})
+    admit(SLOTS, tenants={"flood": 10_000, "bob": 4}, username="bob")
+    full = {"flood": 10_000, "bob": 3000, "cy": 2000}
+    assert "10000 requests" in str(refusal(None, tenants=full, username="dan"))
+
+
+@pytest.mark.django_db
+def test_share_of_a_client_is_a_setting() -> None:
+    Lane.objects.update(queue_share=20, max_queue=10)
+    admit(None, tenants={"ann": 1, "bob": 1})
+    assert "2 of 10 places" in str(refusal(None, tenants={"ann": 2, "bob": 1}))
+
+
+@pytest.mark.django_db
+def test_keys_of_one_client_are_one_tenant_whatever_their_usernames() -> None:
+    assert find_tenant(7, "ann") == find_tenant(7, "bob") != find_tenant(8, "ann")
+    assert find_tenant(OPEN_ACCESS_CLIENT_ID, "ann") != find_tenant(OPEN_ACCESS_CLIENT_ID, "bob")
 
 
 @pytest.mark.django_db

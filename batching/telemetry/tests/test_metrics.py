@@ -91,7 +91,7 @@ async def test_time_before_a_call_slot_is_free_counts_as_added(harness: Harness)
     slots = harness.runtime.consumer.dispatcher.slots
     taken = [slots.take(Priority.HIGH) for _ in range(slots.total)]
     asking = asyncio.create_task(harness.ask())
-    await wait_until(lambda: harness.runtime.gateway.depth(Priority.HIGH))
+    await wait_until(lambda: harness.runtime.gateway.counts.total(Priority.HIGH))
     await asyncio.sleep(0.5)  # counted from acceptance; 0.2 s of it are the window
     for probe in taken:
         slots.release(Priority.HIGH, probe=probe)

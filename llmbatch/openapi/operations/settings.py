@@ -9,6 +9,7 @@ from settings_app.serializers import SettingsSerializer
 
 _LANE = {
     "max_queue": 10_000,
+    "queue_share": 50,
     "batch_scope": "everyone",
     "hold_until_checked": False,
     "style": "Answer briefly.",
