@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.db import connection
 from django.test.utils import override_settings
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -48,6 +49,17 @@ def _find_group(item: pytest.Item) -> str:
     if "clients" in item.fixturenames or folder == "fleet":
         return "services"
     return "pages" if folder == "browser" else "server"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Gives each test worker a SQLite file of its own, outside `data/`.
+
+    A file, because threads that share an in-memory database lock each other's tables.
+    """
+    if connection.vendor == "sqlite":
+        path = tmp_path_factory.mktemp("database") / "test.sqlite3"
+        connection.settings_dict["TEST"]["NAME"] = str(path)
 
 
 @pytest.fixture(scope="session", autouse=True)

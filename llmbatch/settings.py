@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -122,8 +121,6 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
-    # A file, because threads that share an in-memory database lock each other's tables.
-    DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / f"test-{os.getpid()}.sqlite3"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
