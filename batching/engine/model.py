@@ -55,6 +55,12 @@ class CallFailed(Exception):
         self.retry_after_s = retry_after_s
         self.perhaps_billed = perhaps_billed
 
+    @property
+    def is_no_reply(self) -> bool:
+        """The service cannot be reached, is overloaded, or its reply broke off or is unreadable."""
+        unreadable = self.remedy is Remedy.ALONE and self.perhaps_billed
+        return self.remedy is Remedy.TOGETHER or unreadable
+
 
 class Model(Protocol):
     def stream(self, prompt: CombinedPrompt, *, timeout_s: float) -> AsyncGenerator[Piece, None]:

@@ -129,12 +129,13 @@ class BatchRunner:
     ) -> None:
         """Reports to the breaker whether the model service works.
 
-        Any reply of the service is a success. A hang or a broken stream does not count as a failure
-        of the service, unless the call was the probe: its own prompts may have caused it.
+        Any reply of the service is a success. A hang, a broken stream or an unreadable reply does
+        not count as a failure of the service, unless the call was the probe: its own prompts may
+        have caused it.
         """
         if report.first_token_s is not None:
             self._slots.report_duration(batch.rule.priority, report.duration_s)
-        elif failure is not None and failure.remedy is Remedy.TOGETHER:
+        elif failure is not None and failure.is_no_reply:
             if probe or not report.perhaps_billed:
                 self._slots.report_failure(retry_after_s=failure.retry_after_s, probe=probe)
         elif failure is None or not isinstance(failure.error, TimedOut):

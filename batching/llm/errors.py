@@ -35,11 +35,12 @@ def explain_failure(raised: Exception) -> CallFailed:
             error = UpstreamUnavailable(f"The model service could not be reached ({cause}).")
         case RecursionError() | ValueError() | UserWarning():
             # HTML or other bytes that are no event of the protocol, or too deep nesting.
-            error = UpstreamError(_WRONG_FORMAT)
+            return CallFailed(UpstreamError(_WRONG_FORMAT), Remedy.ALONE, perhaps_billed=True)
         case TimeoutError() | RuntimeError() | OSError():
             error = UpstreamUnavailable(f"The call to the model service broke off ({cause}).")
-        case _:
+        case _:  # The SDK fails on an event of another form.
             error = UpstreamError(f"The call to the model service failed ({cause}).")
+            return CallFailed(error, Remedy.ALONE, perhaps_billed=True)
     perhaps_billed = not isinstance(raised, _NO_CALL_WAS_MADE)
     return CallFailed(error, Remedy.TOGETHER, perhaps_billed=perhaps_billed)
 

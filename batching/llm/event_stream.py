@@ -9,6 +9,9 @@ from contextlib import aclosing
 
 import httpx2
 
+# A longer line is no part of a reply; it must not fill the memory.
+MAX_LINE_BYTES = 8_000_000
+
 _MEDIA_TYPE = "text/event-stream"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _IGNORED_FIELDS = (b"", b"id", b"retry")  # A comment is a line with an empty field name.
@@ -51,10 +54,15 @@ class EventLines:
         self._begun = False
         self._idle = False  # The current event tells only that the service is alive.
         self._tail: list[bytes] = []
+        self._tail_bytes = 0
 
     def feed(self, piece: bytes) -> bytes:
+        """Raises ValueError if a line has no end."""
         # A CR at the end may be the first half of a CRLF.
         end = max(piece.rfind(b"\n"), piece.rfind(b"\r", 0, -1)) + 1
+        self._tail_bytes = len(piece) - end + (0 if end else self._tail_bytes)
+        if self._tail_bytes > MAX_LINE_BYTES:
+            raise ValueError("a line of the event stream is too long")
         if not end:
             self._tail.append(piece)
             return b""

@@ -174,12 +174,15 @@ def _config(prompt: CombinedPrompt, *, timeout_s: float) -> types.GenerateConten
     return _Config(
         system_instruction=prompt.system,
         response_mime_type="application/json",
-        response_json_schema=prompt.schema,
         max_output_tokens=prompt.max_output_tokens,
         thinking_config=_thinking_config(prompt.model),
         automatic_continuation=False,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-        http_options=types.HttpOptions(timeout=max(1, int(timeout_s * 1000))),
+        http_options=types.HttpOptions(
+            timeout=max(1, int(timeout_s * 1000)),
+            # If the SDK knew the schema, it would parse each piece of the text, and fail on some.
+            extra_body={"generationConfig": {"responseJsonSchema": prompt.schema}},
+        ),
     )
 
 

@@ -291,6 +291,7 @@ def test_retry_that_gets_no_slot_before_its_deadline_times_out() -> None:
 
 
 HANG = [60.0]
+UNREADABLE = CallFailed(UpstreamError("html"), Remedy.ALONE, perhaps_billed=True)
 BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.TOGETHER, perhaps_billed=True)
 
 
@@ -301,6 +302,8 @@ BROKE_OFF = CallFailed(UpstreamUnavailable("reset"), Remedy.TOGETHER, perhaps_bi
         pytest.param([overloaded()], True, "counts", id="a refused probe"),
         pytest.param([BROKE_OFF], False, "changes nothing", id="a broken stream"),
         pytest.param([BROKE_OFF], True, "counts", id="a broken stream of a probe"),
+        pytest.param([UNREADABLE], False, "changes nothing", id="an unreadable reply"),
+        pytest.param([UNREADABLE], True, "counts", id="an unreadable reply to a probe"),
         pytest.param([Piece("{"), overloaded()], False, "resets the count", id="text came before"),
         pytest.param(
             [CallFailed(UpstreamRejectedKey(), Remedy.FAIL)],

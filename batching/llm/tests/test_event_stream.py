@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from batching.engine.model import CallFailed
+from batching.engine.model import CallFailed, Remedy
 from batching.llm.access import ModelAccess
-from batching.llm.event_stream import EventLines
+from batching.llm.event_stream import MAX_LINE_BYTES, EventLines
 from batching.llm.gemini import GeminiModel
 from batching.llm.simulated.calls import SimulatedCall
 from batching.llm.simulated.faults import Fault
@@ -87,6 +87,13 @@ async def test_error_as_plain_json_in_the_stream_keeps_its_status() -> None:
 async def test_broken_event_is_still_an_error() -> None:
     with pytest.raises(CallFailed, match="unreadable reply"):
         await read_texts([cut(b'data:{"candidates": [\n\n', at=3)])
+
+
+async def test_line_without_end_is_an_error_of_the_call() -> None:
+    data = b'data: {"a": "' + b"x" * MAX_LINE_BYTES
+    with pytest.raises(CallFailed, match="unreadable reply") as caught:
+        await read_texts([cut(data, at=20)])
+    assert caught.value.remedy is Remedy.ALONE
 
 
 def feed(pieces: Sequence[bytes]) -> bytes:

@@ -165,6 +165,7 @@ _MEMBERS: dict[str, Callable[[int], Fault]] = {
 }
 _TEXTS: dict[str, Callable[[int], Fault]] = {
     "prose": _fixed(answers.prose("[simulated] I would rather answer in prose.")),
+    "nested-arrays": _fixed(answers.prose("[" * 100_000)),
     "no-text": _fixed(answers.prose("")),
     "fenced": _fixed(answers.wrap("```json\n", "\n```")),
     "prose-around": _fixed(answers.wrap('Sure! Here is the JSON {"you": "want"}:\n', "\nBye.")),
@@ -215,7 +216,7 @@ _EVENTS = {
     "many-parts": replies.edit_events("many-parts", _split_parts),
     "error-event": replies.stop_at(make_error(503, "UNAVAILABLE", message=_OVERLOADED)),
     "broken-event": replies.stop_at('{"candidates": [{"content"'),
-    "deep-event": replies.stop_at('{"candidates": ' + "[" * 50_000 + "]" * 50_000 + "}"),
+    "deep-event": replies.stop_at('{"candidates": ' + "[" * 100_000 + "]" * 100_000 + "}"),
     "list-event": replies.stop_at("[1, 2]"),
 }
 # Legal forms of an event stream that the SDK alone could not read.
