@@ -2,23 +2,37 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?=
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --requirement
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+USABLE = $(BIN)/python -c "import pip; $(NEW_ENOUGH)" 2>/dev/null
+fail = { echo "$(1)" >&2; exit 1; }
 
 .PHONY: setup run test lint audit bench mutation clean
 
 setup: .venv/installed
 
+# An environment can be half made (without pip), too old, or broken by an update of the system's
+# Python. Then it is made again, even if the packages were once installed.
+ifneq ($(shell $(USABLE) && echo yes),yes)
+.PHONY: .venv/installed
+endif
+
 .venv/installed: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	touch $@
+	@$(USABLE) || command -v $(PYTHON) >/dev/null || $(call fail,There is no $(PYTHON): install Python 3.11 or newer (Debian: apt install python3 python3-venv) and repeat the command.)
+	@$(USABLE) || $(PYTHON) -c "$(NEW_ENOUGH)" || $(call fail,$(PYTHON) is $$($(PYTHON) --version 2>&1) but Python 3.11 or newer is needed: install it and repeat the command with PYTHON=python3.11 (or the name of the newer one).)
+	@$(USABLE) || $(PYTHON) -c "import ensurepip" 2>/dev/null || $(call fail,$(PYTHON) cannot make an environment because its module ensurepip is missing: install it (Debian: apt install python3-venv) and repeat the command.)
+	@$(USABLE) || { echo "Making the environment .venv/"; rm -rf .venv && $(PYTHON) -m venv .venv; }
+	@echo "Installing the packages of $< into .venv/ (the first time takes about a minute)"
+	@$(PIP) $< || $(call fail,The packages could not be installed: pip names the cause above. Repeat the command after it is mended.)
+	@touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
-	touch $@
+	$(PIP) $<
+	@touch $@
 
 .venv/installed-mutation: requirements-mutation.txt .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --requirement requirements-mutation.txt
-	touch $@
+	$(PIP) $<
+	@touch $@
 
 .env: | .venv/installed
 	$(BIN)/python -m llmbatch.first_env .env
