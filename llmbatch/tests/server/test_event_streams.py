@@ -151,3 +151,4 @@ class TestFleet:
             result = await reading
         assert [event["type"] for event in result.events].count("restart") == 1
         assert result.text == answer_prompt(prompt)
+        await clients.fleet.demand_agreeing_books()

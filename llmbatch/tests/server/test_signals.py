@@ -125,3 +125,4 @@ async def test_second_signal_requeues_the_calls_of_a_worker_and_counts_them(
     assert (await asking).json()["text"] == answer_prompt(prompt)
     assert time.monotonic() - began < LEASE_S / 2, "no wait for the end of the lease"
     assert clients.fleet.query("SELECT attempt FROM chats_chat") == [(2,)]
+    await clients.fleet.demand_agreeing_books()
