@@ -4,13 +4,11 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 from batching.engine.deltas import DeltaReader, TextDelta
-from batching.engine.errors import GatewayError
+from batching.engine.items import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.leaks import AnswerCheck
 from batching.engine.model import CallFailed, Model, Piece
-from batching.engine.prompt import CombinedPrompt
 from batching.engine.retries import (
     broken_call_failure,
     explain_missing_answers,
@@ -21,7 +19,7 @@ from batching.engine.retries import (
 from batching.engine.runaway import RunawayCheck
 from batching.engine.splitter import Ending, Splitter
 from batching.engine.tasks import is_being_cancelled
-from batching.engine.usage import TokenUsage, UsageMeter
+from batching.engine.usage import UsageMeter
 
 # Wait this long for what follows a quote, because only that shows whether the quote ends its value.
 ENDING_WAIT_S = {Ending.OBJECT: 0.25, Ending.LIKELY: 0.25, Ending.DOUBTFUL: 2.0}
@@ -31,71 +29,6 @@ TAIL_S = 5.0
 # If the last answers arrive with the finish reason and the usage, wait this long for the end of the
 # reply: it shows that the usage is complete.
 END_WAIT_S = 0.1
-
-
-@dataclass(slots=True)
-class BatchItem:
-    """A claimed request on its way through the calls of its batch. Times are event-loop seconds.
-
-    `streamed`: the client reads the answer while it is written. `called` is the time at which the
-    first call began. The answer to an item with a `suspicion` failed a leak check. `runaways` is
-    the number of calls that ended because the answer to the item did not. An item with either is
-    retried alone. `spent` is its share of the calls that have ended, and `estimated` says that a
-    part of it is an estimate.
-    """
-
-    id: int
-    prompt: str
-    output_tokens: int
-    deadline: float
-    target: float
-    attempts: int = 0
-    streamed: bool = False
-    finished: bool = False
-    request_id: str = ""
-    called: float | None = None
-    suspicion: str = ""
-    runaways: int = 0
-    spent: TokenUsage = field(default_factory=TokenUsage)
-    estimated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """`estimated`: it was released before the reply had ended, or no usage came with its end."""
-
-    text: str
-    finish_reason: str
-    usage: TokenUsage
-    estimated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedCall:
-    """A call that is recorded as started; `id` is the id of its record."""
-
-    id: int
-    prompt: CombinedPrompt
-
-
-@dataclass(slots=True)
-class CallReport:
-    """The result of a call. `shares` holds the share of each item in `usage`, by item id.
-
-    `estimated`: the reply broke off, or its end came without the usage.
-    """
-
-    call: PreparedCall
-    reply: str = ""
-    finish_reason: str = ""
-    error: GatewayError | None = None
-    perhaps_billed: bool = False
-    usage: TokenUsage | None = None
-    estimated: bool = False
-    shares: dict[int, TokenUsage] = field(default_factory=dict)
-    first_token_s: float | None = None
-    duration_s: float = 0.0
-    request_ids: tuple[str, ...] = ()
 
 
 class Call:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from batching.engine.call import Answer, BatchItem, Call, CallReport, PreparedCall
+from batching.engine.call import Call
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError, TimedOut, UpstreamError, UpstreamUnavailable
+from batching.engine.items import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.lanes import LaneRule
 from batching.engine.model import CallFailed, Model, Remedy
 from batching.engine.retries import backoff_s, find_final_error, must_go_alone

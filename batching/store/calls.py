@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import QuerySet
 
-from batching.engine.call import BatchItem, CallReport, PreparedCall
+from batching.engine.items import BatchItem, CallReport, PreparedCall
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule
 from batching.engine.prompt import CombinedPrompt, combine
 from batching.engine.runner import RunnableBatch

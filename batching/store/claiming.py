@@ -8,7 +8,7 @@ from operator import attrgetter
 from django.conf import settings
 from django.db import transaction
 
-from batching.engine.call import BatchItem
+from batching.engine.items import BatchItem
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Scope
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import QueuedItem, Trigger

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from django.conf import settings
 
-from batching.engine.call import CallReport
+from batching.engine.items import CallReport
 from batching.engine.runner import RunnableBatch
 from chats.services import Finish, Requester
 from settings_app.snapshot import current_snapshot

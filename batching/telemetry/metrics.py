@@ -12,7 +12,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from batching.engine.call import CallReport
+from batching.engine.items import CallReport
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch, Trigger
 

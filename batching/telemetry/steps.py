@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from batching.engine.call import BatchItem, CallReport, PreparedCall
+from batching.engine.items import BatchItem, CallReport, PreparedCall
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch as PlannedBatch
 from batching.engine.planner import QueuedItem

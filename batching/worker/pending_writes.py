@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batching.engine.call import BatchItem, CallReport
+from batching.engine.items import BatchItem, CallReport
 from batching.engine.lanes import Priority
 from batching.engine.runner import RunnableBatch
 from chats.services import Finish, Requester

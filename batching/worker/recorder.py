@@ -11,9 +11,9 @@ from typing import Any
 
 from django.db import transaction
 
-from batching.engine.call import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import GatewayError
+from batching.engine.items import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.runner import RunnableBatch
 from batching.messages import Send, finished_message
 from batching.store import calls

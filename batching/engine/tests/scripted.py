@@ -6,12 +6,12 @@ import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-from batching.engine.call import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.deltas import TextDelta
 from batching.engine.errors import (
     GatewayError,
     UpstreamUnavailable,
 )
+from batching.engine.items import Answer, BatchItem, CallReport, PreparedCall
 from batching.engine.lanes import Priority, TokenBudget
 from batching.engine.model import CallFailed, Piece, Remedy
 from batching.engine.prompt import CombinedPrompt, combine

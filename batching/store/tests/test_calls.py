@@ -2,7 +2,7 @@
 
 import pytest
 
-from batching.engine.call import BatchItem, CallReport, PreparedCall
+from batching.engine.items import BatchItem, CallReport, PreparedCall
 from batching.engine.lanes import Priority
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.runner import RunnableBatch
