@@ -8,6 +8,7 @@ import jiter
 # "caf\u0000e9", "don\u0019t" and "\frac".
 _DAMAGE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]")
 _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
+_OPENING = re.compile(r'\s*\{?\s*"?')
 _TEXT_END = re.compile(r'(?:(?<!\\)[^\W\d_]|[.!?…)\]}*`”’»。！？]|\\")\Z')
 
 
@@ -22,6 +23,7 @@ class Value:
         self._pieces: list[str] = []
         self._new_pieces: list[str] = []
         self._held_back = ""
+        self._has_deltas = False
 
     def add(self, source: str) -> None:
         if source:
@@ -57,8 +59,18 @@ class Value:
         if self._key in text:
             self._held_back = self._key
             return ""
-        self._held_back = "" if ended else _find_beginning(self._key, text)
-        return text.removesuffix(self._held_back)
+        self._held_back = "" if ended else self._find_beginning(text)
+        delta = text.removesuffix(self._held_back)
+        self._has_deltas |= bool(delta)
+        return delta
+
+    def _find_beginning(self, text: str) -> str:
+        """The end of the text if the key, or the object with the key, may begin with it."""
+        opening = _OPENING.match(text)
+        if opening and not self._has_deltas and self._key.startswith(text[opening.end() :]):
+            return text
+        lengths = range(min(len(self._key), len(text)), 0, -1)
+        return next((self._key[:n] for n in lengths if text.endswith(self._key[:n])), "")
 
 
 def clean_answer(key: str, text: str) -> str | None:
@@ -98,12 +110,6 @@ def _decode(source: str) -> str | None:
     except ValueError:
         return None  # A lone surrogate.
     return text
-
-
-def _find_beginning(key: str, text: str) -> str:
-    """The end of the text if the key begins with it."""
-    lengths = range(min(len(key), len(text)), 0, -1)
-    return next((key[:n] for n in lengths if text.endswith(key[:n])), "")
 
 
 def _count_backslashes(text: str) -> int:
