@@ -16,7 +16,8 @@ COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY . .
 # Only this step uses the secret. Without it, one would be generated and stay in the image.
-RUN python -m compileall -q . \
+RUN ln -s /opt/venv .venv \
+    && python -m compileall -q . \
     && DJANGO_SECRET_KEY=unused python manage.py collectstatic --noinput --verbosity 0 \
     && install --directory --owner gateway --group gateway --mode 0750 data logs
 USER 10001:10001

@@ -38,9 +38,9 @@ endif
 	$(BIN)/python -m llmbatch.first_env .env
 
 run: .venv/installed .env
-	$(BIN)/python manage.py migrate --verbosity 0
-	$(BIN)/python manage.py create_first_admin
-	exec $(BIN)/python manage.py serve $(if $(PORT),--port $(PORT))
+	./gateway migrate --verbosity 0
+	./gateway create_first_admin
+	exec ./gateway serve $(if $(PORT),--port $(PORT))
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q -n 4 --dist loadgroup $(ARGS)
@@ -50,7 +50,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive batching chats settings_app llmbatch
-	$(BIN)/python manage.py makemigrations --check --dry-run
+	./gateway makemigrations --check --dry-run
 
 audit: .venv/installed-dev
 	$(BIN)/pip-audit --local --progress-spinner off

@@ -1,11 +1,16 @@
 #!/usr/bin/env python
-"""Runs Django's commands for the gateway."""
+"""Runs the commands of the gateway, of Django and of this project; `./gateway` starts it."""
 
 import os
 import sys
 
+from llmbatch import VERSION
+
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmbatch.settings")
+    if sys.argv[-1] == "--version" or sys.argv[1:] == ["version"]:
+        sys.stdout.write(f"LLM Batch API {VERSION}\n")  # Django would print its own version.
+        sys.exit()
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    execute_from_command_line(["gateway", *sys.argv[1:]])

@@ -118,7 +118,7 @@ class GatewayProcess(ServerProcess):
 
 @contextmanager
 def gateway(model_url: str, **environment: str) -> Iterator[GatewayProcess]:
-    """`manage.py serve` with a database, logs and settings of its own."""
+    """`./gateway serve` with a database, logs and settings of its own."""
     with tempfile.TemporaryDirectory() as folder:
         database, port = Path(folder) / "bench.sqlite3", free_port()
         variables = {"DATABASE_URL": f"sqlite:///{database}", **environment}

@@ -1,6 +1,6 @@
 """Takes screenshots/*.png of a running gateway: `python docs/screenshots.py URL USER PASSWORD`.
 
-It needs Debian's packages chromium and fonts-noto-cjk, a gateway with a history (`manage.py
+It needs Debian's packages chromium and fonts-noto-cjk, a gateway with a history (`./gateway
 seed_demo`) and the simulated model, and the account of an admin.
 """
 

@@ -30,7 +30,7 @@ def demand_migrations() -> None:
     if missing:
         raise CommandError(
             f"The database lacks migrations, the first is {missing[0]}:"
-            " run `manage.py migrate`, then start again."
+            " run `./gateway migrate`, then start again."
         )
 
 

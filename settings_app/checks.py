@@ -1,4 +1,4 @@
-"""The system checks of this app's configuration, for `manage.py check`."""
+"""The system checks of this app's configuration, for `./gateway check`."""
 
 from typing import Any
 

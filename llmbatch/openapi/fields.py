@@ -97,7 +97,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
         return {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key, created in the admin or with `manage.py create_api_key`.",
+            "description": "An API key, created in the admin or with `./gateway create_api_key`.",
         }
 
 

@@ -26,7 +26,7 @@ def test_database_of_this_version_is_accepted():
 def test_older_database_is_refused_with_the_command_that_helps(settings, command):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     MigrationRecorder.Migration.objects.filter(app="batching", name__gte="0002").delete()
-    with pytest.raises(CommandError, match=r"batching\.0002_plain_names.*manage\.py migrate"):
+    with pytest.raises(CommandError, match=r"batching\.0002_plain_names.*\./gateway migrate"):
         call_command(command)
 
 

@@ -26,7 +26,7 @@ class GroupAdmin(django_accounts.GroupAdmin):
 
 @admin.register(AccessAttempt)
 class LoginAttemptAdmin(ReadOnlyAdmin):
-    """Shows which users are locked out. `manage.py axes_reset` lifts the locks."""
+    """Shows which users are locked out. `./gateway axes_reset` lifts the locks."""
 
     list_display = ("attempt_time", "username", "ip_address", "failures_since_start")
     fields = list_display

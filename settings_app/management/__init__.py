@@ -1,1 +1,1 @@
-"""The commands of `manage.py` for API keys and the first administrator."""
+"""The commands of `./gateway` for API keys and the first administrator."""

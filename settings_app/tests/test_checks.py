@@ -1,4 +1,4 @@
-"""The messages of `manage.py check`, with and without `--deploy`."""
+"""The messages of `./gateway check`, with and without `--deploy`."""
 
 from typing import Any
 

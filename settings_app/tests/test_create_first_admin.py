@@ -1,4 +1,4 @@
-"""The command `manage.py create_first_admin`."""
+"""The command `./gateway create_first_admin`."""
 
 import re
 from io import StringIO

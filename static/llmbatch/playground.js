@@ -92,7 +92,7 @@
 
   function showProgram() {
     byId("code").textContent = window.writeProgram[kind](sentLast || readForm());
-    const key = "needsKey" in page.dataset ? " Set LLMBATCH_API_KEY to a key from the admin or from manage.py create_api_key." : "";
+    const key = "needsKey" in page.dataset ? " Set LLMBATCH_API_KEY to a key from the admin or from ./gateway create_api_key." : "";
     byId("code-note").textContent = `${sentLast ? "This sends what you sent last." : "This sends what the form holds."}${key}`;
   }
 

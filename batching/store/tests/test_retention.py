@@ -1,4 +1,4 @@
-"""Which rows the retention setting and `manage.py prune` delete, and which they keep."""
+"""Which rows the retention setting and `./gateway prune` delete, and which they keep."""
 
 import asyncio
 from collections.abc import Callable

@@ -23,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--no-consumer",
             action="store_true",
-            help="run no batches; `manage.py batchworker` runs them (needs REDIS_URL)",
+            help="run no batches; `./gateway batchworker` runs them (needs REDIS_URL)",
         )
 
     def handle(self, *args: Any, host: str, port: int, no_consumer: bool, **options: Any) -> None:

@@ -123,7 +123,7 @@ def test_secrets_history_and_tests_stay_out_of_the_image(name: str) -> None:
 
 def test_image_has_every_app_template_and_static_file() -> None:
     sent = set(sent_files())
-    assert {"manage.py", "requirements.txt", "templates/base.html"} <= sent
+    assert {"manage.py", "gateway", "requirements.txt", "templates/base.html"} <= sent
     for folder in ("batching", "chats", "llmbatch", "settings_app", "templates", "static"):
         tracked = {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*.*")}
         assert {n for n in tracked - sent if "/tests/" not in n and "__pycache__" not in n} == set()

@@ -42,7 +42,7 @@ def test_every_socket_is_in_the_document_of_the_api() -> None:
 def test_every_command_is_in_the_document_of_operations() -> None:
     commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
     table = read("docs/operations.md")
-    assert {name for name in commands if f"`manage.py {name}" not in table} == set()
+    assert {name for name in commands if f"`./gateway {name}" not in table} == set()
 
 
 def test_every_make_target_is_in_the_document_for_contributors() -> None:

@@ -38,7 +38,8 @@ def run(tmp_path: Path) -> Run:
     """Runs a block in a folder that looks like an installation."""
     (tmp_path / "data").mkdir()
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
-    (tmp_path / "manage.py").symlink_to(ROOT / "manage.py")
+    for name in ("gateway", "manage.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
     bin_folder = Path(sys.executable).parent
 
     def run_block(name: str, **environment: str) -> str:
@@ -147,10 +148,10 @@ def test_documented_environment_passes_the_deployment_check(tmp_path: Path) -> N
     [block] = re.findall(r"```ini\n(DJANGO_DEBUG=.*?)```", TEXT, re.S)
     given = dict(line.split("=", 1) for line in block.splitlines())
     assert set(given) <= variables()
-    [command] = re.findall(r"^\.venv/bin/python (manage\.py check .*)$", TEXT, re.M)
+    [command] = re.findall(r"^\./gateway (check .*)$", TEXT, re.M)
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/db", "LOG_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, *command.split()],
+        [sys.executable, "manage.py", *command.split()],
         cwd=ROOT,
         env=os.environ | environment | given,
         capture_output=True,
@@ -173,8 +174,8 @@ def test_variables_commands_and_limits_of_the_document_exist() -> None:
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b", TEXT))
     assert named - {"ENQUEUE"} <= variables()
     commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
-    commands |= {"check", "migrate", "collectstatic", "axes_reset"}
-    assert set(re.findall(r"manage\.py (\w+)", TEXT)) <= commands
+    commands |= {"check", "migrate", "collectstatic", "axes_reset", "help"}
+    assert set(re.findall(r"\./gateway (\w+)", TEXT)) <= commands
     assert "client_max_body_size 2m;" in TEXT
     assert settings.MAX_BODY_BYTES < 2 * 2**20
     [stop_s] = re.findall(r"TimeoutStopSec=(\d+)", TEXT)

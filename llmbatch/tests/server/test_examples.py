@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -33,6 +34,14 @@ def test_every_example_is_listed() -> None:
     listed = (EXAMPLES / "README.md").read_text()
     assert files == EXPECTED.keys()
     assert [name for name in files if f"`{name}`" not in listed] == []
+
+
+def test_packages_of_the_examples_are_in_the_command_that_installs_them() -> None:
+    [command] = re.findall(r"pip install (.+)$", (EXAMPLES / "README.md").read_text(), re.M)
+    imported = set()
+    for path in EXAMPLES.glob("*.py"):
+        imported |= set(re.findall(r"^(?:import|from) (\w+)", path.read_text(), re.M))
+    assert imported - sys.stdlib_module_names == set(command.split())
 
 
 async def test_examples_print_what_they_promise(model: ModelThread, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_page_explains_the_lock_and_how_to_lift_it(login: Login) -> None:
     fail(login, LIMIT)
     page = login(PASSWORD)
     html = page.content.decode()
-    for words in ("Too many wrong logins", "5 logins", "For 15 minutes", "manage.py axes_reset"):
+    for words in ("Too many wrong logins", "5 logins", "For 15 minutes", "./gateway axes_reset"):
         assert words in html
     assert 14 * 60 < int(page["Retry-After"]) <= 15 * 60
     assert "no-store" in page["Cache-Control"]
