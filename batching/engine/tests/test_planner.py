@@ -455,6 +455,22 @@ def test_request_beside_a_flood_leaves_with_the_next_batch() -> None:
         assert tenants_of([batch]) == ["fffff".replace("f", "flood") + "quiet"]
 
 
+@pytest.mark.parametrize("newcomers", [False, True])
+def test_tenants_with_one_request_at_a_time_keep_no_other_waiting(newcomers: bool) -> None:
+    trace = Trace(rules_with(max_batch=1))
+    trace.push(HIGH, at=0, count=4, tenant="b")
+    trace.push(HIGH, at=0, tenant="a")
+    left = []
+    for number in range(8):
+        one_slot = [True]
+        batch = trace.planner.take(1, lambda _, slot=one_slot: slot.pop() if slot else False)
+        assert batch is not None
+        left.append(batch.items[0].tenant)
+        if left[-1] != "b":
+            trace.push(HIGH, at=0, tenant=f"a{number}" if newcomers else "a")
+    assert left.count("b") == 4
+
+
 def test_tenant_that_was_away_has_no_turns_saved_up() -> None:
     trace = Trace()
     trace.push(HIGH, at=0, tenant="b")
