@@ -1,17 +1,18 @@
-"""Exports chats as a file of any size, one page of rows at a time."""
+"""Writes chats as a document of any size, one part of the rows at a time."""
 
 import csv
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from channels.db import database_sync_to_async
 
 from chats.models import Chat
-from chats.selectors import ChatFilter, walk_chats
+from chats.row_parts import read_parts
+from chats.selectors import ChatFilter, ChatPage, walk_chats
 from chats.serializers import describe_chat
 from chats.timestamps import format_time
 from settings_app.models import Priority
@@ -32,7 +33,7 @@ _FORMULA = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """`separator` is written between two pages."""
+    """`separator` is written between two parts."""
 
     content_type: str
     format_page: Callable[[Sequence[Chat]], str]
@@ -41,19 +42,30 @@ class FileFormat:
     end: str
 
 
-async def stream_chats(which: ChatFilter, form: str) -> AsyncIterator[bytes]:
-    """Yields the parts of the file. When the client disconnects, no further page is read.
+def stream_chats(which: ChatFilter, form: str) -> AsyncIterator[bytes]:
+    """Yields the parts of the file of all chats that match."""
+    return stream_parts(walk_chats(which), FORMATS[form])
+
+
+def stream_page(page: ChatPage, links: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    """Yields the parts of the document of GET /v1/chat."""
+    end = "]," + json.dumps(links).removeprefix("{")
+    form = FileFormat("application/json", _format_json_page, '{"chats":[', ",\n", end)
+    return stream_parts(read_parts(page.parts), form)
+
+
+async def stream_parts(parts: Iterator[list[Chat]], form: FileFormat) -> AsyncIterator[bytes]:
+    """When the client disconnects, no further part is read.
 
     Django would collect all parts of a sync iterator before it sends the first one, so this one is
-    async and reads each page in a database thread.
+    async and reads each part in a database thread.
     """
-    file, pages = FORMATS[form], walk_chats(which)
     read = database_sync_to_async(next)
-    prefix = file.start
-    while chats := await read(pages, None):
-        yield _encode(prefix + file.format_page(chats))
-        prefix = file.separator
-    yield _encode((file.start if prefix is file.start else "") + file.end)
+    prefix = form.start
+    while chats := await read(parts, None):
+        yield _encode(prefix + form.format_page(chats))
+        prefix = form.separator
+    yield _encode((form.start if prefix is form.start else "") + form.end)
 
 
 def _encode(text: str) -> bytes:

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from chats.id_ranges import MAX_ID
 from chats.models import Chat
+from chats.row_parts import PageRows, read_parts, split_parts
 from chats.selectors import ChatFilter, find_bounds, list_matching
 
 BUDGET_S = 0.2
@@ -42,20 +44,23 @@ def search_chats(
     """Finds the newest matches with an id below `before`; it searches at least one range."""
     lowest, top = find_bounds(which, before)
     matching = list_matching(which).order_by("-pk")
-    found: list[Chat] = []
+    found = PageRows(limit)
     began, size = clock(), FIRST_RANGE
     end = began + budget_s
     while top > lowest:
         bottom = max(lowest, top - size)
-        found += matching.filter(pk__range=(bottom, top - 1))[: limit + 1 - len(found)]
-        if len(found) > limit:
-            return SearchPage(found[:limit], found[limit - 1].pk)
+        if found.take(matching.filter(pk__range=(bottom, top - 1))):
+            return SearchPage(_read(found), found.measured[-1][0])
         ended = clock()
         if ended >= end and bottom > lowest:
-            return SearchPage(found, bottom, _received_at(bottom))
+            return SearchPage(_read(found), bottom, _received_at(bottom))
         size = _next_size(size, took_s=ended - began, left_s=end - ended)
         top, began = bottom, ended
-    return SearchPage(found, None)
+    return SearchPage(_read(found), None)
+
+
+def _read(found: PageRows) -> list[Chat]:
+    return list(chain.from_iterable(read_parts(split_parts(found.measured))))
 
 
 def _next_size(size: int, *, took_s: float, left_s: float) -> int:

@@ -7,6 +7,8 @@ run, and without them it may choose the least selective index.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from django.db import connection
@@ -28,6 +30,7 @@ from django.db.models.lookups import Exact
 from chats.id_ranges import MAX_ID, IdRange, find_id_range
 from chats.models import OPEN_STATUSES, Chat, Status
 from chats.row_count import count_in_subquery, count_stored
+from chats.row_parts import PageRows, read_parts, split_parts
 from settings_app.models import Priority
 
 MAX_PAGE = 1000
@@ -58,18 +61,23 @@ class ChatFilter:
     error_code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ChatPage:
     """A page of chats, the newest last; continue before the id `older` and after the id `newer`.
 
-    If `is_cut`, more than `count` chats match.
+    `parts` are the ids, in groups that are small enough to be read at once. If `is_cut`, more than
+    `count` chats match.
     """
 
-    chats: list[Chat]
+    parts: list[list[int]]
     count: int
     older: int | None
     newer: int | None
     is_cut: bool = False
+
+    @cached_property
+    def chats(self) -> list[Chat]:
+        return list(chain.from_iterable(read_parts(self.parts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,36 +105,42 @@ def list_chats(
     if not counted.count:
         return ChatPage([], 0, None, None)
     listed, ids = list_matching(which), counted.ids
+    found = PageRows(limit)
     if after is not None:
-        found = list(listed.filter(pk__range=(after + 1, ids.newest)).order_by("pk")[: limit + 1])
-        chats, has_newer = found[:limit], len(found) > limit
+        newer_rows = listed.filter(pk__range=(after + 1, ids.newest))
+        has_newer = found.take(newer_rows.order_by("pk"))
         has_older = listed.filter(pk__range=(ids.oldest, after)).exists()
     else:
         newest = ids.newest if before is None else min(before - 1, ids.newest)
-        found = list(listed.filter(pk__range=(ids.oldest, newest)).order_by("-pk")[: limit + 1])
-        chats, has_older = found[:limit][::-1], len(found) > limit
+        older_rows = listed.filter(pk__range=(ids.oldest, newest))
+        has_older = found.take(older_rows.order_by("-pk"))
         has_newer = before is not None and listed.filter(pk__range=(before, ids.newest)).exists()
-    first, last = _edges(chats, before=before, after=after)
+    rows = found.measured if after is not None else found.measured[::-1]
+    first, last = _edges([pk for pk, _ in rows], before=before, after=after)
     older, newer = first if has_older else None, last if has_newer else None
-    return ChatPage(chats, counted.count, older, newer, counted.is_cut)
+    return ChatPage(split_parts(rows), counted.count, older, newer, counted.is_cut)
 
 
 def walk_chats(which: ChatFilter, *, page: int = EXPORT_PAGE) -> Iterator[list[Chat]]:
-    """Yields all matches page by page, the newest first, and each of them exactly once.
+    """Yields all matches in parts, the newest first, and each of them exactly once.
 
     Chats that arrive meanwhile are not included.
     """
     lowest, before = find_bounds(which)
     listed = list_matching(which).order_by("-pk")
-    while chats := list(listed.filter(pk__range=(lowest, before - 1))[:page]):
-        yield chats
-        before = chats[-1].pk
+    while True:
+        found = PageRows(page)
+        found.take(listed.filter(pk__range=(lowest, before - 1)))
+        if not found.measured:
+            return
+        yield from read_parts(split_parts(found.measured))
+        before = found.measured[-1][0]
 
 
-def _edges(chats: list[Chat], *, before: int | None, after: int | None) -> tuple[int, int]:
+def _edges(ids: list[int], *, before: int | None, after: int | None) -> tuple[int, int]:
     """Returns the page's first and last id; for an empty page, the position it would have."""
-    if chats:
-        return chats[0].pk, chats[-1].pk
+    if ids:
+        return ids[0], ids[-1]
     return (after or 0) + 1, (before or 1) - 1
 
 

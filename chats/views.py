@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from chats.export import stream_page
 from chats.selectors import list_chats
 from chats.serializers import ChatParameters, describe_chat
 from settings_app.access.auth import KeyOrOpenAccess, client_of
@@ -14,19 +17,19 @@ from settings_app.access.auth import KeyOrOpenAccess, client_of
 class ChatListView(APIView):
     permission_classes = [KeyOrOpenAccess]
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponseBase:
         parameters = ChatParameters(data=request.query_params)
         parameters.is_valid(raise_exception=True)
         which = replace(parameters.which, client_id=client_of(request))
         page = list_chats(which, **parameters.paging)
-        return Response(
-            {
-                "chats": [describe_chat(chat) for chat in page.chats],
-                "count": page.count,
-                "next": _link(request, before=page.older),
-                "previous": _link(request, after=page.newer),
-            }
-        )
+        links = {
+            "count": page.count,
+            "next": _link(request, before=page.older),
+            "previous": _link(request, after=page.newer),
+        }
+        if len(page.parts) > 1:  # written as it is read, so that it is never whole in memory
+            return StreamingHttpResponse(stream_page(page, links), content_type="application/json")
+        return Response({"chats": [describe_chat(chat) for chat in page.chats], **links})
 
 
 def _link(request: Request, **cursor: int | None) -> str | None:

@@ -1,12 +1,19 @@
 """The documents, parameters and links of GET /v1/chat."""
 
+import asyncio
+import json
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from batching.models import Batch
+from chats import row_parts
 from chats.models import Status
+from chats.search import search_chats
+from chats.selectors import ChatFilter, walk_chats
+from chats.serializers import describe_chat
 from chats.tests.rows import NOON, make_chat
 from settings_app.models import Priority
 
@@ -263,3 +270,50 @@ def test_a_closed_gateway_shows_its_chats_to_staff_alone(client, admin_client, s
     assert "secret" not in refused.text
     assert refused.json()["code"] == "not_authenticated"
     assert request_ids(get(admin_client)) == ["secret"]
+
+
+def read_streamed(response) -> dict[str, Any]:
+    async def collect() -> bytes:
+        return b"".join([part async for part in response])
+
+    return json.loads(asyncio.run(collect()))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_page_of_long_texts_ends_early_and_is_written_in_parts(client, monkeypatch):
+    monkeypatch.setattr(row_parts, "MAX_PAGE_BYTES", 400)
+    monkeypatch.setattr(row_parts, "MAX_PART_BYTES", 150)
+    chats = [make_chat(prompt="\u00e4" * 50, text="b" * size) for size in (60, 1, 70, 80, 500)]
+    pages, address = [], "/v1/chat?limit=1000"
+    while address:
+        page = client.get(address)
+        document = read_streamed(page) if page.streaming else page.json()
+        pages.append([entry["request"]["request_id"] for entry in document["chats"]])
+        assert document["count"] == 5
+        address = document["next"]
+    names = [chat.request_id for chat in chats]
+    assert pages == [names[4:], names[2:4], names[:2]]
+    document = read_streamed(client.get(f"/v1/chat?after={chats[0].pk}&limit=3"))
+    entries = [describe_chat(chat) for chat in chats[1:3]]
+    assert document == {
+        "chats": entries,
+        "count": 5,
+        "next": f"http://testserver/v1/chat?limit=3&before={chats[1].pk}",
+        "previous": f"http://testserver/v1/chat?limit=3&after={chats[2].pk}",
+    }
+
+
+def test_search_ends_early_where_texts_are_long(monkeypatch):
+    monkeypatch.setattr(row_parts, "MAX_PAGE_BYTES", 250)
+    wanted = [make_chat(prompt="wolves " * 10, text="b" * 50).pk for _ in range(3)]
+    page = search_chats(ChatFilter(search="wolves"), limit=10)
+    assert ([chat.pk for chat in page.chats], page.older) == (wanted[:0:-1], wanted[1])
+    page = search_chats(ChatFilter(search="wolves"), limit=10, before=wanted[1])
+    assert ([chat.pk for chat in page.chats], page.older) == (wanted[:1], None)
+
+
+def test_export_reads_long_texts_one_part_at_a_time(monkeypatch):
+    monkeypatch.setattr(row_parts, "MAX_PART_BYTES", 250)
+    for _ in range(5):
+        make_chat(prompt="p" * 60, text="b" * 60)
+    assert [len(chats) for chats in walk_chats(ChatFilter())] == [2, 2, 1]

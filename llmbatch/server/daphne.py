@@ -13,7 +13,7 @@ from django.conf import settings
 from twisted.internet import defer
 
 from batching.process.runtime import Runtime
-from llmbatch.server.http_protocol import BoundedRequestFactory
+from llmbatch.server.http_protocol import BoundedRequest, BoundedRequestFactory
 from llmbatch.server.websocket_protocol import BackpressureSocket
 
 logger = logging.getLogger("batching")
@@ -64,9 +64,12 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
             self.stop()
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
-        """Suspends the sender to a WebSocket client that does not read, which bounds memory."""
+        """Suspends the sender to a client that does not read, which bounds memory."""
+        in_parts = message.get("more_body", False) or message["type"] == "websocket.send"
+        if in_parts and isinstance(protocol, BoundedRequest):
+            protocol.watch_buffer()
         await super().handle_reply(protocol, message)
-        if isinstance(protocol, BackpressureSocket) and message["type"] == "websocket.send":
+        if in_parts:
             await protocol.wait_until_writable()
 
     def listen_success(self, port: Any) -> None:

@@ -1,4 +1,4 @@
-"""Daphne's HTTP protocol with a bound on bodies and with errors in the API's form.
+"""Daphne's HTTP protocol with bounds on bodies and buffers, and with errors in the API's form.
 
 This code runs on the event loop, before any access check.
 """
@@ -9,6 +9,8 @@ from typing import Any
 from daphne.http_protocol import HTTPFactory, WebRequest
 from django.conf import settings
 from django.http import HttpResponse
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
 
 from batching.api.openai.responses import in_callers_form
 from llmbatch.errors import json_error
@@ -17,11 +19,33 @@ from llmbatch.middleware.request_id import HEADER, choose_request_id
 # After a 413 the connection stays open for this long, so that the client can read the response.
 # An immediate close would reset the connection and lose the response.
 LINGER_S = 2.0
+# A client that reads nothing of its response for this long is disconnected.
+STALL_S = 60.0
+
+
+@implementer(IPushProducer)
+class WriteGate:
+    """Closed while the transport's send buffer (64 KB) is full."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def pauseProducing(self) -> None:
+        self.open.clear()
+
+    def resumeProducing(self) -> None:
+        self.open.set()
+
+    def stopProducing(self) -> None:
+        self.open.set()
 
 
 class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
     # Set once the body has been refused. The rest of the body is discarded.
     _lingering: asyncio.TimerHandle | None = None
+    # Exists while a response is sent in several parts.
+    _gate: WriteGate | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # The application parses forms. Twisted would parse those of any client on the event loop.
@@ -67,13 +91,41 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
         self._send(json_error(413), more_body=True)
         self.transport.loseWriteConnection()
 
+    def watch_buffer(self) -> None:
+        """Call this before the first of several parts of a response is written."""
+        if self._gate is None and self.channel is not None and not self.finished:
+            self._gate = WriteGate()
+            self.registerProducer(self._gate, True)
+
+    async def wait_until_writable(self) -> None:
+        """Returns when the client has read most of what was sent, or is disconnected."""
+        if self._gate is None or self._gate.open.is_set():
+            return
+        try:
+            async with asyncio.timeout(STALL_S):
+                await self._gate.open.wait()
+        except TimeoutError:
+            self.transport.abortConnection()
+
     def finish(self) -> None:
         self._stop_lingering()
+        if self._gate is not None:
+            self.unregisterProducer()
+            self._gate.stopProducing()
         super().finish()
 
     def connectionLost(self, reason: Any) -> None:
         self._stop_lingering()
+        if self._gate is not None:
+            self._gate.stopProducing()
         super().connectionLost(reason)
+
+    def handle_exception(self, exception: Exception) -> None:
+        """Runs when the application failed. A part of a response must not look like a whole one."""
+        if not self._response_started:
+            super().handle_exception(exception)
+        elif self.channel is not None and not self.finished:
+            self.transport.abortConnection()
 
     def _stop_lingering(self) -> None:
         if self._lingering is not None:
