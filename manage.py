@@ -11,6 +11,10 @@ if __name__ == "__main__":
     if sys.argv[-1] == "--version" or sys.argv[1:] == ["version"]:
         sys.stdout.write(f"LLM Batch API {VERSION}\n")  # Django would print its own version.
         sys.exit()
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(["gateway", *sys.argv[1:]])
+    try:
+        execute_from_command_line(["gateway", *sys.argv[1:]])
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))

@@ -7,6 +7,10 @@ from typing import Any
 
 from batching.telemetry.log_context import trace_fields
 
+LOG_FILES = CALLS_FILE, PAIRS_FILE = (
+    "llm_request_response.log",
+    "individual_request_response.log",
+)
 MEGABYTE = 1024 * 1024
 # Loggers of libraries that write an info line per request or per connection.
 _QUIET = (
@@ -36,8 +40,6 @@ class JsonFormatter(logging.Formatter):
 
 def logging_config(*, directory: Path, line_format: str, to_files: bool) -> dict[str, Any]:
     """Returns the `LOGGING` dictionary. `line_format` is text or json, for the server log only."""
-    if to_files:
-        directory.mkdir(parents=True, exist_ok=True)
 
     def rotating(name: str) -> dict[str, Any]:
         if not to_files:
@@ -63,8 +65,8 @@ def logging_config(*, directory: Path, line_format: str, to_files: bool) -> dict
         },
         "handlers": {
             "console": {"class": "logging.StreamHandler", "formatter": line_format},
-            "calls": rotating("llm_request_response.log"),
-            "pairs": rotating("individual_request_response.log"),
+            "calls": rotating(CALLS_FILE),
+            "pairs": rotating(PAIRS_FILE),
         },
         "root": {"handlers": ["console"], "level": "INFO"},
         "loggers": {

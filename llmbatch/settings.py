@@ -12,40 +12,53 @@ from urllib.parse import urlsplit
 from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
 
+from llmbatch.database import read_database
 from llmbatch.environment import (
-    env,
+    is_path,
+    load_env_file,
     load_secret,
+    prepare_folder,
+    read_allowed_hosts,
     read_bool,
     read_choice,
+    read_host,
     read_int,
     read_list,
+    read_origins,
+    read_redis_url,
+    read_secret,
+    read_text,
     read_url,
+    refuse_misspelt,
 )
-from llmbatch.logs import logging_config
+from llmbatch.logs import LOG_FILES, logging_config
+from settings_app.model_key import validate_key, validate_model
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = BASE_DIR / "data"
 TESTING = "pytest" in sys.modules
 if not TESTING:
-    env.read_env(BASE_DIR / ".env")
+    load_env_file(BASE_DIR / ".env")
 
 DEBUG = read_bool("DJANGO_DEBUG", False)
-SECRET_KEY = env.str("DJANGO_SECRET_KEY", default="") or load_secret(DATA_DIR / "secret_key")
-ALLOWED_HOSTS = read_list("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+SECRET_KEY = read_secret("DJANGO_SECRET_KEY") or load_secret(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = read_allowed_hosts("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 SETTINGS_ENCRYPTION_KEYS = read_list("SETTINGS_ENCRYPTION_KEYS", [])
 
-HOST = env.str("HOST", default="127.0.0.1")
+HOST = read_host("HOST", "127.0.0.1")
 PORT = read_int("PORT", 8000, least=1, most=65_535)
 API_ACCESS = read_choice("API_ACCESS", "open" if DEBUG else "key", ("open", "key"))
-GEMINI_API_KEY = env.str("GEMINI_API_KEY", default="").strip()
-GEMINI_MODEL = env.str("GEMINI_MODEL", default="") or "gemini-3.8-flash"
+GEMINI_API_KEY = read_text("GEMINI_API_KEY", "", validate_key, "a key as Google shows it")
+GEMINI_MODEL = read_text("GEMINI_MODEL", "gemini-3.8-flash", validate_model, "a model's name")
 GEMINI_BASE_URL = read_url("GEMINI_BASE_URL")
-GEMINI_API_VERSION = env.str("GEMINI_API_VERSION", default="") or "v1beta"
+GEMINI_API_VERSION = read_text(
+    "GEMINI_API_VERSION", "v1beta", validate_model, "a version such as v1beta"
+)
 MODEL_CALL_SLOTS = read_int("MODEL_CALL_SLOTS", 16, least=1, most=1000)
 ASYNC_DEADLINE_S = read_int("ASYNC_DEADLINE_S", 3600, least=1, most=30 * 86_400)
 LEASE_S = read_int("LEASE_S", 15, least=2, most=3600)
 DRAIN_S = read_int("DRAIN_S", 20, least=0, most=3600)
-LOG_DIR = Path(env.str("LOG_DIR", default="") or BASE_DIR / "logs")
+LOG_DIR = Path(read_text("LOG_DIR", str(BASE_DIR / "logs"), is_path, "the path of a folder"))
 LOG_FORMAT = read_choice("LOG_FORMAT", "text", ("text", "json"))
 LOG_PROMPTS = read_bool("LOG_PROMPTS", True)
 
@@ -84,7 +97,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "llmbatch.middleware.content_security.ContentSecurityMiddleware",
     "llmbatch.middleware.static_files.StaticMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
+    "llmbatch.middleware.cors.CorsMiddleware",
     "llmbatch.middleware.json_errors.JsonErrorMiddleware",
     "llmbatch.middleware.body_limit.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -111,30 +124,10 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'gateway.sqlite3'}")}
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATA_DIR.mkdir(exist_ok=True)
-    DATABASES["default"]["OPTIONS"] = {
-        # A transaction takes the write lock when it begins: it waits for its turn instead of
-        # failing in the middle with "database is locked".
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    }
+DATABASES = {"default": read_database("DATABASE_URL", default=DATA_DIR / "gateway.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    DATABASES["default"] |= {
-        "CONN_HEALTH_CHECKS": True,
-        # A cursor on the server belongs to a session. Behind a pooler in transaction mode, the next
-        # statement may run in another session.
-        "DISABLE_SERVER_SIDE_CURSORS": True,
-        # The next transaction connects again after an outage of the server. The pool's own pauses
-        # double with each failure; after a long restart they would last as long as the restart.
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 3, "reconnect_timeout": 1}},
-    }
-
-REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_URL = read_redis_url("REDIS_URL")
 BATCHING_CHANNEL = "batching"
 if REDIS_URL:
     # Redis publishes across its database numbers, so two gateways on one Redis server would receive
@@ -200,10 +193,15 @@ MAX_BODY_BYTES = 1_000_000  # of an API request
 # Forms of the pages may be larger. The server refuses what exceeds this bound on any path.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * MAX_BODY_BYTES
 
-if "*" in read_list("CORS_ALLOWED_ORIGINS", []) and not DEBUG:
+CORS_ALLOWED_ORIGINS = read_origins("CORS_ALLOWED_ORIGINS")
+# Without a list, the middleware decides about each request by the model that answers.
+CORS_BY_MODEL = DEBUG and not CORS_ALLOWED_ORIGINS
+CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ALLOWED_ORIGINS
+if CORS_ALLOW_ALL_ORIGINS and not DEBUG:
     raise ImproperlyConfigured("CORS_ALLOWED_ORIGINS=* needs DJANGO_DEBUG: list the origins.")
-CORS_ALLOWED_ORIGINS = [o for o in read_list("CORS_ALLOWED_ORIGINS", []) if o != "*"]
-CORS_ALLOW_ALL_ORIGINS = DEBUG and read_list("CORS_ALLOWED_ORIGINS", ["*"]) == ["*"]
+CORS_ALLOWED_ORIGINS = [origin for origin in CORS_ALLOWED_ORIGINS if origin != "*"]
+# Browsers must ask again, because the answer changes when a real key is stored.
+CORS_PREFLIGHT_MAX_AGE = 0 if CORS_BY_MODEL else 86_400
 CORS_URLS_REGEX = r"^/(v1|health)(/.*)?$"
 CORS_ALLOW_HEADERS = [*default_headers, "prefer", "x-request-id", "idempotency-key"]
 CORS_ALLOW_HEADERS += [  # sent by OpenAI's client in a browser
@@ -250,4 +248,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 APPEND_SLASH = True
 
+refuse_misspelt()
+if not TESTING:
+    prepare_folder("LOG_DIR", LOG_DIR, [LOG_DIR / name for name in LOG_FILES])
 LOGGING = logging_config(directory=LOG_DIR, line_format=LOG_FORMAT, to_files=not TESTING)

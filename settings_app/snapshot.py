@@ -57,6 +57,11 @@ def current_snapshot() -> Snapshot:
     return _Memory.snapshot or refresh_snapshot()
 
 
+def has_snapshot() -> bool:
+    """Whether `current_snapshot` needs no query, so that the event loop may call it."""
+    return _Memory.snapshot is not None
+
+
 def refresh_snapshot() -> Snapshot:
     """Reads a snapshot from the database and keeps it in memory."""
     # The lock keeps a slow reader from replacing a newer snapshot by an older one.

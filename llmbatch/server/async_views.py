@@ -12,7 +12,6 @@ from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
-from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
@@ -24,6 +23,7 @@ from batching.api.sse import EventStream
 from batching.engine.tasks import is_being_cancelled
 from batching.gateway.events import Event
 from llmbatch.errors import json_error
+from llmbatch.middleware.cors import CorsMiddleware
 
 logger = logging.getLogger(__name__)
 

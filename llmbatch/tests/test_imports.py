@@ -170,7 +170,7 @@ def test_tables_and_requests_are_handled_without_views(place: str) -> None:
         assert not [n for n in imports_of(path) if n.startswith("rest_framework")], path
 
 
-def test_process_without_batches_does_not_load_the_sdk() -> None:
+def test_process_without_batches_does_not_load_the_sdk(tmp_path: Path) -> None:
     """Loading the SDK takes half a second, which commands and web processes need not spend."""
     program = (
         "import sys, llmbatch.asgi; from batching.process.runtime import Runtime\n"
@@ -179,5 +179,6 @@ def test_process_without_batches_does_not_load_the_sdk() -> None:
         "Runtime()\n"
         "assert 'google.genai' in sys.modules, 'it would be loaded in the middle of a call'\n"
     )
-    environment = os.environ | {"DJANGO_DEBUG": "true", "DATABASE_URL": "sqlite:///:memory:"}
+    database = f"sqlite:///{tmp_path / 'gateway.sqlite3'}"
+    environment = os.environ | {"DJANGO_DEBUG": "true", "DATABASE_URL": database}
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
