@@ -1,4 +1,7 @@
-"""`python -m bench [section ...]` prints measurements of the gateway as Markdown tables."""
+"""`python -m bench [section ...]` prints measurements of the gateway as Markdown tables.
+
+`python -m bench against REVISION [section ...]` compares them with another revision of the gateway.
+"""
 
 import argparse
 import platform
@@ -8,6 +11,7 @@ import sys
 import psutil
 
 from bench.added import measure_added
+from bench.against import measure_against
 from bench.fleet import measure_fleet
 from bench.lateness import measure_lateness
 from bench.pages import measure_pages
@@ -27,6 +31,8 @@ SECTIONS = {
     "pages": measure_pages,
     "fleet": measure_fleet,
 }
+# The sections whose gateway can be that of another revision; the others import its code.
+COMPARABLE = ("lateness", "added", "saturation", "waiting", "streams")
 
 
 def main() -> None:
@@ -34,14 +40,24 @@ def main() -> None:
     parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (default: all)")
     # Ends with an exception, so that the servers that were started are stopped, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    names = parser.parse_args().section or list(SECTIONS)
+    names, revision = parser.parse_args().section, ""
+    if names[:1] == ["against"]:
+        if len(names) == 1:
+            sys.exit("Name the revision to compare with: python -m bench against REVISION.")
+        revision, names = names[1], names[2:] or list(COMPARABLE)
+    names = names or list(SECTIONS)
     if unknown := [name for name in names if name not in SECTIONS]:
         sys.exit(f"There is no section {unknown[0]!r}; the sections are {', '.join(SECTIONS)}.")
+    if revision and (fixed := set(names) - set(COMPARABLE)):
+        sys.exit(f"These sections measure only the working tree: {', '.join(sorted(fixed))}.")
     version, cores = platform.python_version(), psutil.cpu_count()
     load = psutil.getloadavg()[0]
     print_note(f"Python {version}, {cores} cores, load {load:.1f} before the start.")
-    for name in names:
-        SECTIONS[name]()
+    if revision:
+        measure_against(revision, [SECTIONS[name] for name in names])
+    else:
+        for name in names:
+            SECTIONS[name]()
 
 
 if __name__ == "__main__":

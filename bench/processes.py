@@ -19,6 +19,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGE = [sys.executable, "manage.py"]
+# The folder whose gateway is measured. `bench against` sets it to another revision's.
+GATEWAY_ROOT = [ROOT]
 WORKERS = ("one", "two")
 POSTGRES = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
 REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/5")
@@ -32,7 +34,8 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(command, cwd=ROOT, **options)
+    folder = GATEWAY_ROOT[0] if command[: len(MANAGE)] == MANAGE else ROOT
+    process = subprocess.Popen(command, cwd=folder, **options)
     try:
         yield process
     finally:
@@ -147,7 +150,7 @@ def _make_environment(folder: str, model_url: str, changes: dict[str, str]) -> d
 
 
 def migrate(variables: dict[str, str]) -> None:
-    subprocess.run([*MANAGE, "migrate", "-v0"], cwd=ROOT, env=variables, check=True)
+    subprocess.run([*MANAGE, "migrate", "-v0"], cwd=GATEWAY_ROOT[0], env=variables, check=True)
 
 
 def find_missing_service() -> str:

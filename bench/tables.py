@@ -3,6 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 
+# Every table so far: its title, its header and its rows. `bench against` compares them.
+PRINTED: list[tuple[str, Sequence[str], list[Sequence[object]]]] = []
+
 
 def percentile(values: Iterable[float], share: float) -> float:
     """Returns the smallest value that at least `share` of the values do not exceed."""
@@ -15,6 +18,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    rows = list(rows)
+    PRINTED.append((title, header, rows))
     print(f"\n### {title}\n")
     print(f"| {' | '.join(header)} |")
     print("|" + "---|" * len(header))
