@@ -13,8 +13,13 @@ if __name__ == "__main__":
         sys.exit()
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError
 
     try:
         execute_from_command_line(["gateway", *sys.argv[1:]])
     except ImproperlyConfigured as error:
         sys.exit(str(error))
+    except OperationalError as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(f"The database of DATABASE_URL cannot be used: {' '.join(str(error).split())}")

@@ -1,4 +1,4 @@
-"""Checks at start that the database has all migrations; without them requests would fail."""
+"""Checks at start that database and code have the same migrations; else requests would fail."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -11,7 +11,7 @@ OWN_APPS = ("settings_app", "chats", "batching")
 
 
 def demand_migrations() -> None:
-    """Raises CommandError if a migration of the project's apps has not been applied.
+    """Raises CommandError if the database lacks a migration of the project's apps, or has another.
 
     An unreachable database raises nothing: the process waits for it.
     """
@@ -21,19 +21,25 @@ def demand_migrations() -> None:
         return
     finally:
         connection.close()
-    missing = [
-        f"{app}.{name}"
-        for app in OWN_APPS
-        for name in _list_migrations(app)
-        if (app, name) not in applied
-    ]
-    if missing:
+    migrations = [(app, name) for app in OWN_APPS for name in _list_migrations(app)]
+    if missing := [key for key in migrations if key not in applied]:
         raise CommandError(
-            f"The database lacks migrations, the first is {missing[0]}:"
+            f"The database lacks migrations, the first is {'.'.join(missing[0])}:"
             " run `./gateway migrate`, then start again."
+        )
+    known = {*migrations, *(old for key in migrations for old in _list_replaced(*key))}
+    if unknown := sorted(key for key in applied - known if key[0] in OWN_APPS):
+        raise CommandError(
+            f"This code is older than the database, which has the migration {'.'.join(unknown[0])}:"
+            " start the newer code, or restore a backup of the time before it."
         )
 
 
 def _list_migrations(app: str) -> list[str]:
     package = import_module(f"{app}.migrations")
     return sorted(module.name for module in iter_modules(package.__path__))
+
+
+def _list_replaced(app: str, name: str) -> list[tuple[str, str]]:
+    """The migrations that a squashed one replaces; a database may name them, too."""
+    return list(import_module(f"{app}.migrations.{name}").Migration.replaces)

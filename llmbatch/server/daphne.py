@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import errno
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,7 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
         host: str,
         port: int,
         start: Callable[[], Awaitable[Runtime]],
+        on_listening: Callable[[], object],
     ) -> None:
         interface = host.replace(":", r"\:")
         super().__init__(
@@ -43,6 +45,8 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
             websocket_max_frame_size=2 * settings.MAX_BODY_BYTES,
         )
         self._start_runtime = start
+        self._on_listening = on_listening
+        self._address = (host, port)
         self._runtime: Runtime | None = None
         self._ports: list[Any] = []
         self.failure = ""
@@ -75,10 +79,11 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)
         super().listen_success(port)
+        self._on_listening()
 
     def listen_error(self, failure: Any) -> None:
-        self.failure = f"The gateway cannot listen: {failure.getErrorMessage()}"
-        super().listen_error(failure)
+        self.failure = _explain_listen_error(failure.value, *self._address)
+        self.stop()
 
     def kill_all_applications(self) -> Any:
         """Delays the end of the reactor until the shutdown is complete."""
@@ -106,3 +111,17 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=2)
+
+
+def _explain_listen_error(error: Exception, host: str, port: int) -> str:
+    cause = getattr(error, "socketError", error)  # of Twisted's CannotListenError
+    match getattr(cause, "errno", None):
+        case errno.EADDRINUSE:
+            return (
+                f"Another program listens on port {port} of {host}: stop it, or choose another port"
+                " with PORT or --port."
+            )
+        case errno.EACCES:
+            return f"This user may not listen on port {port}: choose a PORT above 1023."
+    reason = getattr(cause, "strerror", None) or cause
+    return f"HOST={host} is no address that this machine can listen on ({reason})."

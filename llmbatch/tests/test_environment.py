@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from llmbatch.environment import load_secret, prepare_folder
 from llmbatch.tests.docs.variables import ROOT, variables
+from llmbatch.tests.fixtures.databases import copy_sqlite
 
 SECRET = "s3cret"
 NO_NUMBERS = ["x", "1.5", "1e3", "1_0", "-1", "99999999999", f"{SECRET}"]
@@ -233,15 +235,23 @@ def test_secret_is_kept_or_refused(tmp_path: Path) -> None:
 
 
 def run_serve(folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
+    return run_gateway("serve", folder, **given)
+
+
+def run_gateway(command: str, folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "DJANGO_SECRET_KEY": "x" * 50,
         "DATABASE_URL": f"sqlite:///{folder}/x.sqlite3",
         "LOG_DIR": str(folder),
     }
-    command = [sys.executable, "manage.py", "serve"]
     return subprocess.run(
-        command, cwd=ROOT, env=environment | given, capture_output=True, text=True, timeout=300
+        [sys.executable, "manage.py", command],
+        cwd=ROOT,
+        env=environment | given,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -253,3 +263,29 @@ def test_serve_ends_with_the_sentence_alone(tmp_path: Path, name: str, value: st
     assert done.returncode == 1
     assert done.stdout == ""
     assert re.fullmatch(rf"{name} is not valid: expected [^\n]+\.\n", done.stderr)
+
+
+@pytest.mark.parametrize("problem", ["port", "address"])
+def test_address_that_cannot_be_used_is_named_before_serving_is_announced(
+    tmp_path: Path, problem: str
+) -> None:
+    copy_sqlite(tmp_path / "x.sqlite3")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        host = "127.0.0.1" if problem == "port" else "192.0.2.1"
+        done = run_serve(tmp_path, HOST=host, PORT=port)
+    assert done.returncode == 1
+    assert "Serving on" not in done.stdout
+    assert "Traceback" not in done.stderr
+    named = f"port {port} of 127.0.0.1" if problem == "port" else "HOST=192.0.2.1"
+    assert named in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["migrate", "create_first_admin"])
+def test_unusable_database_is_named_without_a_traceback(tmp_path: Path, command: str) -> None:
+    url = "postgres://nobody:s3cret@127.0.0.1:1/none"
+    done = run_gateway(command, tmp_path, DATABASE_URL=url)
+    assert done.returncode == 1
+    assert "The database of DATABASE_URL cannot be used: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert SECRET not in done.stderr

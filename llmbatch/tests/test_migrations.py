@@ -30,6 +30,22 @@ def test_older_database_is_refused_with_the_command_that_helps(settings, command
         call_command(command)
 
 
+@pytest.mark.parametrize("command", ["serve", "batchworker"])
+@pytest.mark.parametrize("app", ["batching", "chats", "settings_app"])
+def test_newer_database_is_refused_in_a_sentence(settings, command, app):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    MigrationRecorder.Migration.objects.create(app=app, name="9999_of_tomorrow")
+    with pytest.raises(CommandError, match=rf"older than the database.* {app}\.9999_of_tomorrow"):
+        call_command(command)
+
+
+def test_migrations_of_libraries_and_those_that_a_squash_replaced_are_accepted():
+    for name in ("0001_initial", "0002_plain_names"):
+        MigrationRecorder.Migration.objects.get_or_create(app="batching", name=name)
+    MigrationRecorder.Migration.objects.create(app="axes", name="9999_of_a_library")
+    demand_migrations()
+
+
 def test_process_waits_for_an_unreachable_database(monkeypatch):
     def fail(recorder: MigrationRecorder) -> None:
         raise OperationalError

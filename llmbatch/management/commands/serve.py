@@ -8,8 +8,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
 
+from batching.management.arguments import whole_number
 from llmbatch.migration_check import demand_migrations
+from llmbatch.reach import describe_reach, format_url
 
 logger = logging.getLogger("batching")
 
@@ -19,7 +22,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=settings.HOST, help="address to listen on")
-        parser.add_argument("--port", type=int, default=settings.PORT, help="port to listen on")
+        port = whole_number(1, 65_535)
+        parser.add_argument("--port", type=port, default=settings.PORT, help="port to listen on")
         parser.add_argument(
             "--no-consumer",
             action="store_true",
@@ -37,11 +41,18 @@ class Command(BaseCommand):
         from llmbatch.server.daphne import DrainingServer
 
         configure_runtime(name=f"{socket.gethostname()}:{port}", runs_batches=not no_consumer)
-        server = DrainingServer(application, host=host, port=port, start=get_runtime)
+        lines = [f"Serving on {format_url(host, port)} - stop with Ctrl-C.", *describe_reach(host)]
+        connection.close()
+        server = DrainingServer(
+            application,
+            host=host,
+            port=port,
+            start=get_runtime,
+            on_listening=lambda: self.stdout.write("\n".join(lines)),
+        )
         gc.collect()
         gc.freeze()  # Objects loaded so far stay until the process ends.
         gc.set_threshold(20_000, 50, 100)
-        self.stdout.write(f"Serving on http://{host}:{port}/ - stop with Ctrl-C.")
         server.run()
         if server.failure:
             self.stderr.write(server.failure)
