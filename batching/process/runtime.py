@@ -96,6 +96,7 @@ class Runtime:
             )
             self.subscriptions.append(self.gateway.subscription)
         if self.runs_batches:
+            await self.model.prepare()
             self.consumer = BatchConsumer(
                 layer=self.layer,
                 send=self.send,

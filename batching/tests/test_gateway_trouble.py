@@ -405,4 +405,4 @@ async def test_lone_surrogate_from_the_model_harms_neither_answer_nor_record(
     await harness.settle()
     assert reply.json()["text"] == answer_prompt("[[fault:wire-surrogate:1]] Why?")
     assert await ModelCall.objects.filter(status="started").acount() == 0
-    assert "\\ud83d You asked" in caplog.text
+    assert "\\ud83d" in caplog.text

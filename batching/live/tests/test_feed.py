@@ -13,6 +13,7 @@ from batching.engine.capacity import Capacity
 from batching.live import feed as feed_module
 from batching.live import relay, snapshot
 from batching.live.feed import Watcher
+from batching.llm.simulated.answers import MARK
 from batching.models import CallStatus
 from batching.sockets.socket import Socket
 from batching.store.model_status import read_model_state
@@ -107,7 +108,7 @@ async def test_events_name_every_request_once_at_each_step(harness: Harness) -> 
     assert all(event["batch_id"] in batches for event in log.events("item_ended"))
     everything = json.dumps(log.frames)
     assert SECRET not in everything
-    assert "You asked" not in everything
+    assert MARK.strip() not in everything
     last = [frame for frame in log.frames if frame["type"] == "events"][-1]
     assert last["depths"] == {"HIGH": 0, "MEDIUM": 0, "LOW": 0}
 

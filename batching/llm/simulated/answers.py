@@ -1,4 +1,4 @@
-"""The answers of the simulated model: the prompt again, and sentences that are hard to parse."""
+"""The answers of the simulated model: short, about the prompt, and hard to parse."""
 
 import random
 import re
@@ -10,16 +10,19 @@ ECHO_CHARS = 300
 MAX_WORDS = 50_000
 
 _WORDS_MARKER = re.compile(r"\[\[words:(\d{1,6})\]\]")
-_SENTENCES = (
-    "No model was asked, so nothing here is true or false.",
-    'It would say "it depends", and mean it.',
-    "A façade of naïve café talk — déjà vu.",
-    "Some emoji for the parser: 🌍🚀👩‍🔬.",
-    "日本語の文もあります。",
-    "A path such as C:\\temp\\new, and a tab:\t.",
-    "- first point\n- second point",
-    "Braces {like: these}, [these] and </these> mean nothing.",
-    "Set GEMINI_API_KEY to hear from the real one.",
+# They suit every prompt, and hold what is hard to parse: quotes, brackets, lines, other scripts.
+_STATEMENTS = (
+    "there is one main cause, and a few conditions under which it holds.",
+    'the usual answer is "it depends", and two things decide on what.',
+    "most explanations agree, although they name the parts differently.",
+    "in short (簡単に言えば), less is involved than one would think.",
+)
+_DETAILS = (
+    "The essential points:\n- what happens first\n- what follows from it",
+    "As a formula: {cause} → {effect} [with exceptions].",
+    "An expert 👩‍🔬 would add examples 🌍 and a source.",
+    "A naïve reading — common, even in cafés — misses the second point.",
+    'The opposite ("it is always so") is a common mistake.',
 )
 _WORDS = ("batch", "window", "queue", "answer", "prompt", "naïve", "日本", "🚀", "split", "due")
 
@@ -32,7 +35,7 @@ def answer_prompt(prompt: str, *, seed: int = 0) -> str:
         count = min(int(marker[1]), MAX_WORDS)
         return MARK + " ".join(rng.choices(_WORDS, k=count))
     echo = prompt[:ECHO_CHARS].encode("utf-8", "replace").decode()
-    return f"{MARK}You asked: {echo}\n" + " ".join(rng.sample(_SENTENCES, k=2))
+    return f'{MARK}On "{echo}": {rng.choice(_STATEMENTS)} {rng.choice(_DETAILS)}'
 
 
 def count_tokens(text: str) -> int:

@@ -114,7 +114,7 @@ async def test_twenty_share_batches_and_each_gets_its_own_answer(browser: Browse
         await expect(link).to_have_attribute("href", f"/batches/{first}")
         answers = await page.locator(".answer").all_text_contents()
         for number, answer in enumerate(answers, 1):
-            assert answer.startswith(f"[simulated] You asked: Number {number}, please\n")
+            assert answer.startswith(f'[simulated] On "Number {number}, please": ')
         tones = await page.locator(".batch").evaluate_all("all => all.map(b => b.dataset.tone)")
         assert len(set(tones)) == 5
         await expect(page.locator(".note").first).to_contain_text(" tokens.")
@@ -251,7 +251,7 @@ async def test_programs_send_the_same_requests(browser: Browser, gateway: Server
     first, second, third = (HARD_PROMPT.replace("{n}", str(n)) for n in (1, 2, 3))
     asked = sorted(await list_prompts(model_url))
     assert asked == sorted([first] * 6 + [second] * 3 + [third] * 3)
-    assert json.loads(outputs[0])["text"].startswith("[simulated] You asked: It's")
+    assert json.loads(outputs[0])["text"].startswith("[simulated] On \"It's")
     assert len([json.loads(line) for line in outputs[3].splitlines()]) == 3
     assert outputs[1].startswith("200 ")
     assert "'type': 'done'" in outputs[2]

@@ -39,14 +39,14 @@ async def test_each_key_gets_the_answer_to_its_own_prompt_in_order():
     assert outcome.error is None
     assert [*outcome.answers] == [*PROMPTS]
     for key, prompt in PROMPTS.items():
-        assert outcome.answers[key].startswith(f"{MARK}You asked: {prompt}\n")
+        assert outcome.answers[key].startswith(f'{MARK}On "{prompt}": ')
     assert outcome.finish_reason == "STOP"
     assert len(outcome.chunks) >= 3
 
 
 async def test_without_a_schema_the_answer_is_plain_text():
     outcome = await ask_model("Why is the sky blue?")
-    assert outcome.text.startswith(f"{MARK}You asked: Why is the sky blue?\n")
+    assert outcome.text.startswith(f'{MARK}On "Why is the sky blue?": ')
 
 
 async def test_usage_counts_from_the_beginning_of_the_call():
@@ -75,7 +75,7 @@ async def test_output_limit_cuts_the_text_and_says_so():
 async def test_words_marker_asks_for_that_many_words():
     outcome = await ask_model({"0_a": "[[words:700]]", "1_b": "short"})
     assert len(outcome.answers["0_a"].removeprefix(MARK).split()) == 700
-    assert "You asked: short" in outcome.answers["1_b"]
+    assert 'On "short": ' in outcome.answers["1_b"]
 
 
 async def test_a_long_prompt_is_not_repeated_whole():
