@@ -54,7 +54,7 @@ class Pace:
     """How fast the model writes. `total_s`, if set, is the duration of a reply of any length."""
 
     first_token_s: float = 0.1
-    token_s: float = 0.002
+    token_s: float = 0.0005
     total_s: float | None = None
 
     def schedule(self, weights: Sequence[int]) -> list[float]:

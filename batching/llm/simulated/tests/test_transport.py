@@ -32,6 +32,7 @@ from batching.llm.tests.sdk_client import (
     respond,
 )
 from batching.tests.harness import wait_until
+from settings_app.models import Lane
 
 
 async def test_each_key_gets_the_answer_to_its_own_prompt_in_order():
@@ -42,6 +43,15 @@ async def test_each_key_gets_the_answer_to_its_own_prompt_in_order():
         assert outcome.answers[key].startswith(f'{MARK}On "{prompt}": ')
     assert outcome.finish_reason == "STOP"
     assert len(outcome.chunks) >= 3
+
+
+@pytest.mark.django_db
+def test_full_batches_of_short_prompts_are_answered_within_the_latency_target():
+    for lane in Lane.objects.all():
+        prompts = {f"{n}_a": f"Name colour {n} of the rainbow." for n in range(lane.max_batch)}
+        available_s = lane.latency_ms / 1000 - lane.window_s
+        last = respond(prompts).pieces[-1].at_s
+        assert last < 0.9 * available_s, "the gateway needs some of the time, too"
 
 
 async def test_without_a_schema_the_answer_is_plain_text():
@@ -129,10 +139,10 @@ def test_only_equal_seeds_lead_to_equal_bytes():
     assert [len(p.data) for p in first.pieces] != [len(p.data) for p in second.pieces]
 
 
-async def test_single_short_prompt_takes_about_a_third_of_a_second():
+async def test_single_short_prompt_takes_a_little_more_than_a_tenth_of_a_second():
     transport, time = make_transport()
     await ask(make_client(transport=transport), {"0_a": "Why is the sky blue?"})
-    assert 0.15 < time.now - 100 < 0.35
+    assert 0.1 < time.now - 100 < 0.2
 
 
 async def test_the_first_event_comes_long_before_the_last():
@@ -142,7 +152,7 @@ async def test_the_first_event_comes_long_before_the_last():
         model=MODEL, contents=json.dumps(prompts), config=make_config([*prompts])
     )
     times = [time.now - 100 async for _ in chunks]
-    assert times[0] < times[-1] / 4
+    assert times[0] < times[-1] / 3
     assert len(set(times)) > 6
 
 
