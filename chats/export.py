@@ -15,6 +15,7 @@ from chats.row_parts import read_parts
 from chats.selectors import ChatFilter, ChatPage, walk_chats
 from chats.serializers import describe_chat
 from chats.timestamps import format_time
+from settings_app.access.read_slots import CLIENT, READS
 from settings_app.models import Priority
 
 COLUMNS = (
@@ -60,12 +61,17 @@ async def stream_parts(parts: Iterator[list[Chat]], form: FileFormat) -> AsyncIt
     Django would collect all parts of a sync iterator before it sends the first one, so this one is
     async and reads each part in a database thread.
     """
-    read = database_sync_to_async(next)
     prefix = form.start
-    while chats := await read(parts, None):
+    while chats := await _read_part(parts):
         yield _encode(prefix + form.format_page(chats))
         prefix = form.separator
     yield _encode((form.start if prefix is form.start else "") + form.end)
+
+
+async def _read_part(parts: Iterator[list[Chat]]) -> list[Chat] | None:
+    async with READS.take(CLIENT.get()):
+        part: list[Chat] | None = await database_sync_to_async(next)(parts, None)
+        return part
 
 
 def _encode(text: str) -> bytes:

@@ -14,7 +14,9 @@ from batching.process.runtime import get_runtime  # noqa: E402
 from llmbatch.middleware.request_id import RequestIdMiddleware  # noqa: E402
 from llmbatch.routes import ROUTES  # noqa: E402
 from llmbatch.server.async_views import AsyncViewApplication  # noqa: E402
+from llmbatch.server.read_limits import ReadLimitApplication  # noqa: E402
 
+read_application = ReadLimitApplication(django_application)
 async_views = {r.fixed_part: r.view.as_view() for r in ROUTES if r.is_async}
 async_application = AsyncViewApplication(
     async_views, any_host={route.path for route in ROUTES if route.any_host}
@@ -34,7 +36,7 @@ async def dispatch(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         await async_application(scope, receive, send)
         return
     await get_runtime()
-    await django_application(scope, receive, send)
+    await read_application(scope, receive, send)
 
 
 application = RequestIdMiddleware(dispatch)

@@ -233,8 +233,8 @@ AUTHENTICATION_BACKENDS = [
 ]
 AXES_HANDLER = "settings_app.access.login_throttle.CountAhead"
 AXES_CLIENT_IP_CALLABLE = "settings_app.access.login_throttle.find_address"
-# Failures are counted per username and address together. By username alone, anyone could lock the
-# admin out; by address alone, one person could lock out everybody behind the same address.
+# Failures are counted per username and address together: by username alone, anyone could lock the
+# admin out. A larger number of failures locks the address, see `login_throttle.py`.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -242,6 +242,7 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True  # its rows would never be deleted
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
+PASSWORD_HASHERS = ["settings_app.access.passwords.BackgroundPBKDF2"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},

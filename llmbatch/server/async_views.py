@@ -59,7 +59,7 @@ class AsyncViewApplication:
         except ClientGone:
             return
         if body is None:
-            await _send_response(in_callers_form(json_error(413), scope["path"]), send)
+            await send_response(in_callers_form(json_error(413), scope["path"]), send)
             return
         listener = asyncio.create_task(receive(), name="listen for disconnect")
         request_task = asyncio.current_task()
@@ -72,7 +72,7 @@ class AsyncViewApplication:
                 return
         finally:
             listener.cancel()
-        await _send_response(response, send)
+        await send_response(response, send)
 
     async def _answer(self, scope: Mapping[str, Any], body: bytes) -> AsyncResponse:
         try:
@@ -120,7 +120,7 @@ async def _read_body(receive: Any) -> bytes | None:
             return b"".join(chunks) if size <= settings.MAX_BODY_BYTES else None
 
 
-async def _send_response(response: HttpResponse, send: Any) -> None:
+async def send_response(response: HttpResponse, send: Any) -> None:
     headers = _list_headers(response)
     headers.append((b"Content-Length", str(len(response.content)).encode()))
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})

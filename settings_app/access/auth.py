@@ -1,5 +1,6 @@
 """Authenticates requests by API key or session, and checks their permissions."""
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +16,9 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from settings_app.access.api_keys import KEY_CACHE, Principal
+
+# Unknown keys and sessions cost a query each. A flood of them must not use all connections.
+_LOOKUPS = ThreadPoolExecutor(4, thread_name_prefix="access")
 
 
 class LoginRequired(NotAuthenticated):
@@ -141,7 +145,7 @@ async def check_access(request: HttpRequest, *, staff: bool) -> Principal | None
     return None
 
 
-@sync_to_async(thread_sensitive=False)
+@sync_to_async(thread_sensitive=False, executor=_LOOKUPS)
 def _read_principal(key: str) -> Principal:
     try:
         return KEY_CACHE.read_principal(key)
@@ -149,7 +153,7 @@ def _read_principal(key: str) -> Principal:
         connection.close()
 
 
-@sync_to_async(thread_sensitive=False)
+@sync_to_async(thread_sensitive=False, executor=_LOOKUPS)
 def _authenticate(request: HttpRequest) -> tuple[Any, Any] | None:
     """Does the work of Django's session and authentication middleware."""
     sessions = import_module(settings.SESSION_ENGINE)

@@ -1,4 +1,7 @@
-"""Stops password guessing: after five failed logins, a username is refused from that address."""
+"""Stops password guessing: after five failed logins, a username is refused from that address.
+
+After twenty failures an address is refused for every username.
+"""
 
 import logging
 import re
@@ -14,12 +17,14 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 logger = logging.getLogger("settings_app")
 
+# Failed logins of an address, with any usernames, within AXES_COOLOFF_TIME.
+ADDRESS_LIMIT = 20
 # Stored in place of an unknown address; nothing listens on it.
 UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104  # nosec B104
 
@@ -60,6 +65,7 @@ class CountAhead(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no type
         if request is None:
             return
         self.clean_expired_user_attempts(request, credentials)
+        self._log_locked_address(request)
         if request.axes_locked_out or not self.is_locked(request, credentials):
             return
         request.axes_locked_out = True
@@ -72,9 +78,24 @@ class CountAhead(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no type
             extra={"action": "login_locked"},
         )
 
+    @staticmethod
+    def _log_locked_address(request: Any) -> None:
+        address = request.axes_ip_address
+        if not request.axes_locked_out and _is_locked_address(
+            address, now=request.axes_attempt_time
+        ):
+            logger.warning(
+                "Logins from %s are refused for every name, after %d failures.",
+                address,
+                ADDRESS_LIMIT,
+                extra={"action": "login_locked"},
+            )
+
 
 def count_login(name: str, address: str, *, now: datetime) -> bool:
-    """Counts one more login; returns False, without counting, if the limit is reached."""
+    """Counts one more login; returns False, without counting, if a limit is reached."""
+    if _is_locked_address(address, now=now):
+        return False
     row = {"username": name, "ip_address": address, "user_agent": ""}
     rows = AccessAttempt.objects.filter(**row)
     old = rows.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME)
@@ -92,6 +113,19 @@ def count_login(name: str, address: str, *, now: datetime) -> bool:
             break
         # A successful login deleted the row between the two statements, so try again.
     return False
+
+
+def _is_locked_address(address: str, *, now: datetime) -> bool:
+    failed = _recent_attempts(address, now=now).aggregate(sum=Sum("failures_since_start"))["sum"]
+    return (failed or 0) >= ADDRESS_LIMIT
+
+
+def _recent_attempts(address: str, *, now: datetime) -> QuerySet[AccessAttempt]:
+    since = now - settings.AXES_COOLOFF_TIME
+    recent: QuerySet[AccessAttempt] = AccessAttempt.objects.filter(
+        ip_address=address, attempt_time__gte=since
+    )
+    return recent
 
 
 def find_address(request: HttpRequest) -> str:
@@ -127,18 +161,26 @@ def _group(text: str) -> str:
 
 
 def _refuse(request: HttpRequest) -> HttpResponse:
-    left_s = _seconds_left(request)
-    shown = {"minutes": ceil(left_s / 60), "limit": settings.AXES_FAILURE_LIMIT}
+    name = get_client_username(request, getattr(request, "axes_credentials", None)) or ""
+    now, address = datetime.now(UTC), request.axes_ip_address  # type: ignore[attr-defined]
+    recent = _recent_attempts(address, now=now).order_by("attempt_time")
+    full = recent.filter(username=name, failures_since_start__gte=settings.AXES_FAILURE_LIMIT)
+    by_address = not full and _is_locked_address(address, now=now)
+    left_s = _seconds_left(recent if by_address else full, now=now)
+    shown = {
+        "minutes": ceil(left_s / 60),
+        "limit": ADDRESS_LIMIT if by_address else settings.AXES_FAILURE_LIMIT,
+        "by_address": by_address,
+    }
     response = render(request, "login_locked.html", shown, status=429)
     response["Retry-After"] = str(left_s)
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _seconds_left(request: Any) -> int:
-    name = get_client_username(request, request.axes_credentials) or ""
-    attempts = AccessAttempt.objects.filter(username=name, ip_address=request.axes_ip_address)
+def _seconds_left(attempts: QuerySet[AccessAttempt], *, now: datetime) -> int:
+    """Returns when the oldest of the attempts no longer counts; 1 if the lock was lifted since."""
     last: datetime | None = attempts.values_list("attempt_time", flat=True).first()
     if last is None:
-        return 1  # The lock was lifted since.
-    return max(1, ceil((last + settings.AXES_COOLOFF_TIME - datetime.now(UTC)).total_seconds()))
+        return 1
+    return max(1, ceil((last + settings.AXES_COOLOFF_TIME - now).total_seconds()))

@@ -16,7 +16,12 @@ from django.db import connection
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from settings_app.access.login_throttle import UNKNOWN_ADDRESS, count_login, find_address
+from settings_app.access.login_throttle import (
+    ADDRESS_LIMIT,
+    UNKNOWN_ADDRESS,
+    count_login,
+    find_address,
+)
 from settings_app.access.tests.rows import create_api_key
 from settings_app.tests.stored import search_database
 
@@ -113,6 +118,29 @@ def test_other_names_and_other_addresses_are_not_locked(login: Login) -> None:
 def test_forged_headers_allow_no_further_logins(login: Login, other: dict[str, str]) -> None:
     fail(login, LIMIT)
     assert login(PASSWORD, **other).status_code == 429
+
+
+def test_address_is_locked_after_twenty_made_up_names(
+    login: Login, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answered = [login(WRONG, name=f"name {n}").status_code for n in range(ADDRESS_LIMIT + 3)]
+    assert answered == [200] * ADDRESS_LIMIT + [429] * 3
+    assert AccessAttempt.objects.count() == ADDRESS_LIMIT, "refused logins leave no rows"
+    assert len([r for r in caplog.records if getattr(r, "action", "") == "login_locked"]) == 1
+    checked: list[str] = []
+    monkeypatch.setattr(ModelBackend, "authenticate", lambda *_, **form: checked.append("hashed"))
+    page = login(PASSWORD)
+    assert (page.status_code, checked) == (429, [])
+    assert "20 logins failed from your address" in page.content.decode()
+    assert 14 * 60 < int(page["Retry-After"]) <= 15 * 60
+    monkeypatch.undo()
+    assert login(PASSWORD, address="192.0.2.2").status_code == 302
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
+    assert login(PASSWORD).status_code == 302
+
+
+def test_right_logins_do_not_lock_an_address(login: Login) -> None:
+    assert [login(PASSWORD).status_code for _ in range(ADDRESS_LIMIT + 1)][-1] == 302
 
 
 def test_unknown_name_is_locked_like_a_known_one(login: Login) -> None:
