@@ -5,6 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from django.http.request import split_domain_port
+
 from batching.telemetry.log_context import trace_fields
 
 LOG_FILES = CALLS_FILE, PAIRS_FILE = (
@@ -18,6 +20,31 @@ _QUIET = (
     "asyncio",
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class UnlistedHosts(logging.Filter):
+    """Lets one line per refused Host header pass, and names the variable that would allow it."""
+
+    MAX_NAMED = 100  # Anybody may send any number of names.
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._named: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request = vars(record).pop("request", None)
+        raw = request.META.get("HTTP_HOST", "") if request else ""
+        host = (split_domain_port(raw)[0] or raw)[:200]
+        if host in self._named or len(self._named) >= self.MAX_NAMED:
+            return False
+        self._named.add(host)
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg = (
+            "Requests for the host %r get 400: if it is a name of this gateway, add it to"
+            " DJANGO_ALLOWED_HOSTS."
+        )
+        record.args, record.exc_info, record.exc_text = (host,), None, None
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,6 +90,7 @@ def logging_config(*, directory: Path, line_format: str, to_files: bool) -> dict
             "json": {"()": "llmbatch.logs.JsonFormatter"},
             "block": {"format": "%(asctime)s %(message)s\n"},
         },
+        "filters": {"unlisted_hosts": {"()": "llmbatch.logs.UnlistedHosts"}},
         "handlers": {
             "console": {"class": "logging.StreamHandler", "formatter": line_format},
             "calls": rotating(CALLS_FILE),
@@ -72,6 +100,7 @@ def logging_config(*, directory: Path, line_format: str, to_files: bool) -> dict
         "loggers": {
             "batching.log.calls": {"handlers": ["calls"], "level": "INFO", "propagate": False},
             "batching.log.pairs": {"handlers": ["pairs"], "level": "INFO", "propagate": False},
+            "django.security.DisallowedHost": {"filters": ["unlisted_hosts"]},
             "django": {"handlers": [], "level": "INFO", "propagate": True},
         }
         | {name: {"level": "WARNING"} for name in _QUIET},

@@ -14,7 +14,7 @@ from rest_framework.exceptions import APIException, PermissionDenied
 
 from batching.store.threads import CONNECTION_ERRORS, log_unavailable
 from settings_app.access.api_keys import Principal
-from settings_app.access.auth import check_access, is_listed_origin, parse_bearer
+from settings_app.access.auth import check_access, check_host, is_listed_origin, parse_bearer
 
 SUBPROTOCOL = "bearer"
 # Each check of a session costs a query; a check of a key costs none.
@@ -88,7 +88,7 @@ def has_listed_origin(visitor: Visitor) -> bool:
     user's cookies, without the preflight request that it sends for HTTP.
     """
     try:
-        visitor.request.get_host()
+        check_host(visitor.request)
         return is_listed_origin(visitor.request)
     except SuspiciousOperation:
         return False

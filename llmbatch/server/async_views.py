@@ -24,6 +24,7 @@ from batching.engine.tasks import is_being_cancelled
 from batching.gateway.events import Event
 from llmbatch.errors import json_error
 from llmbatch.middleware.cors import CorsMiddleware
+from settings_app.access.auth import check_host
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class AsyncViewApplication:
             # REST framework treats a body without a length (a chunked body) as empty.
             request.META["CONTENT_LENGTH"] = str(len(body))
             if request.path_info not in self._any_host:
-                request.get_host()
+                check_host(request)
             response: AsyncResponse = await self._chain(request)
             return response
         except (SuspiciousOperation, UnicodeError) as error:

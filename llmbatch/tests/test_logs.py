@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from batching.messages import (
     finished_message,
     parse_accepted,
 )
+from batching.sockets.access import has_listed_origin, parse_visitor
 from batching.telemetry.log_context import begin_exchange, bind, trace_fields
 from batching.tests.harness import Harness
 from chats.models import Chat
-from llmbatch.logs import JsonFormatter
+from llmbatch.logs import JsonFormatter, UnlistedHosts, logging_config
 from llmbatch.middleware.request_id import MAX_LENGTH, choose_request_id
 
 PATHS = [
@@ -236,3 +238,46 @@ def test_extra_fields_win_over_those_of_the_task() -> None:
         bind(request_ids=["all", "of", "them"])
         line = json.loads(JsonFormatter().format(record))
     assert (line["request_ids"], line["x_request_id"]) == (["its own"], "one")
+
+
+@pytest.fixture
+def host_lines() -> Iterator[_Lines]:
+    """The lines about unlisted hosts, of a filter that has named none yet."""
+    logger, handler = logging.getLogger("django.security.DisallowedHost"), _Lines()
+    old, logger.filters = logger.filters, [UnlistedHosts()]
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.filters = old
+
+
+async def test_unlisted_host_is_named_once_with_the_variable(
+    harness: Harness, host_lines: _Lines
+) -> None:
+    for path in ("/v1/query", "/v1/chat", "/dashboard", "/v1/query"):
+        for host in ("new.example", "new.example:8000"):
+            reply = await harness.client.get(path, headers={"Host": host})
+            assert reply.status_code == 400
+    visitor = parse_visitor(
+        {"type": "http", "path": "/", "headers": [(b"host", b"b c")]}, staff=False
+    )
+    assert not has_listed_origin(visitor)
+    named = [line["message"] for line in host_lines.documents]
+    assert [message.partition(" get ")[0] for message in named] == [
+        "Requests for the host 'new.example'",
+        "Requests for the host 'b c'",
+    ]
+    assert all("DJANGO_ALLOWED_HOSTS" in message for message in named)
+    assert not any("exception" in line or "request" in line for line in host_lines.documents)
+
+
+async def test_number_of_named_hosts_is_bounded(harness: Harness, host_lines: _Lines) -> None:
+    for number in range(UnlistedHosts.MAX_NAMED + 5):
+        await harness.client.get("/v1/query", headers={"Host": f"{number}.example"})
+    assert len(host_lines.texts) == UnlistedHosts.MAX_NAMED
+
+
+def test_filter_of_unlisted_hosts_is_configured() -> None:
+    config = logging_config(directory=Path("x"), line_format="text", to_files=False)
+    assert config["loggers"]["django.security.DisallowedHost"]["filters"] == ["unlisted_hosts"]
+    assert config["filters"]["unlisted_hosts"] == {"()": "llmbatch.logs.UnlistedHosts"}

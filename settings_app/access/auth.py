@@ -1,5 +1,6 @@
 """Authenticates requests by API key or session, and checks their permissions."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_permission_codename, get_user
+from django.core.exceptions import DisallowedHost
 from django.db import connection
 from django.db.models import Model
 from django.http import HttpRequest, QueryDict
@@ -82,6 +84,16 @@ def check_origin(request: Request | HttpRequest) -> None:
     """Raises PermissionDenied unless the request's origin may write."""
     if not is_listed_origin(request):
         raise PermissionDenied("This origin may not write here; list it in CORS_ALLOWED_ORIGINS.")
+
+
+def check_host(request: HttpRequest) -> None:
+    """Raises DisallowedHost, and logs it as Django's handler does, for requests outside of it."""
+    try:
+        request.get_host()
+    except DisallowedHost as error:
+        logger = logging.getLogger("django.security.DisallowedHost")
+        logger.error("%s", error, extra={"request": request})
+        raise
 
 
 def is_listed_origin(request: Request | HttpRequest) -> bool:
