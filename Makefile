@@ -46,14 +46,14 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -q -n 4 --dist loadgroup $(ARGS)
 
 lint: .venv/installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive batching chats settings_app llmbatch
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m bandit --quiet --configfile pyproject.toml --recursive batching chats settings_app llmbatch
 	./gateway makemigrations --check --dry-run
 
 audit: .venv/installed-dev
-	$(BIN)/pip-audit --local --progress-spinner off
+	$(BIN)/python -m pip_audit --local --progress-spinner off
 
 bench: .venv/installed-dev
 	$(BIN)/python -m bench $(ARGS)

@@ -20,4 +20,7 @@ def write_first_env(path: str) -> None:
 
 
 if __name__ == "__main__":
-    write_first_env(sys.argv[1])
+    try:
+        write_first_env(sys.argv[1])
+    except OSError as error:
+        sys.exit(f"{sys.argv[1]} cannot be created here: {error.strerror}.")

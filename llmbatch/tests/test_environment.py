@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from llmbatch.env_file import parse_env, read_env_file
 from llmbatch.environment import load_secret, prepare_folder
 from llmbatch.tests.docs.variables import ROOT, variables
 from llmbatch.tests.fixtures.databases import copy_sqlite
@@ -175,6 +176,19 @@ def test_blank_value_means_the_default(read_settings: Any) -> None:
         assert given[setting] == default[setting]
 
 
+def test_example_changes_nothing_and_its_values_are_the_defaults(read_settings: Any) -> None:
+    text = (ROOT / ".env.example").read_text()
+    assert parse_env(text) == []
+    lines = [line.removeprefix("# ") for line in text.splitlines() if re.match("# [A-Z_]+=", line)]
+    given = {setting.name: setting.value for setting in parse_env("\n".join(lines))}
+    assert set(given) == variables()
+    default = read_settings()
+    applied = read_settings(**{n: v for n, v in given.items() if v and n != "LOG_DIR"})
+    for name in given.keys() - {"LOG_DIR"}:
+        setting = name.removeprefix("DJANGO_")
+        assert applied.get(setting) == default.get(setting), name
+
+
 def test_options_of_the_database_url_are_applied(read_settings: Any) -> None:
     url = "postgres://user:p%40%23+@host:5433/name?sslmode=require&application_name=a"
     database = read_settings(DATABASE_URL=url)["DATABASES"]["default"]
@@ -232,6 +246,19 @@ def test_secret_is_kept_or_refused(tmp_path: Path) -> None:
     for unusable in (path, tmp_path, Path(__file__) / "secret_key"):
         with pytest.raises(ImproperlyConfigured, match="DJANGO_SECRET_KEY is not set, and"):
             load_secret(unusable)
+
+
+def test_first_env_is_written_once_and_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".env"
+    monkeypatch.setattr(sys, "argv", ["first_env", str(path)])
+    runpy.run_module("llmbatch.first_env", run_name="__main__")
+    names = [setting.name for setting in read_env_file(path)]
+    assert names == ["DJANGO_DEBUG", "DJANGO_SECRET_KEY", "SETTINGS_ENCRYPTION_KEYS"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(SystemExit, match="cannot be created here: File exists"):
+        runpy.run_module("llmbatch.first_env", run_name="__main__")
 
 
 def run_serve(folder: Path, **given: str) -> subprocess.CompletedProcess[str]:

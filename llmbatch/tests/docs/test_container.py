@@ -77,7 +77,8 @@ def test_written_folders_are_volumes(service: dict[str, Any]) -> None:
 def test_compose_passes_every_variable_of_the_settings(service: dict[str, Any]) -> None:
     assert set(service["environment"]) == variables() - {"LOG_DIR"}
     given = {name for name, value in service["environment"].items() if value is not None}
-    assert given == SET_BY_THE_IMAGE - {"LOG_DIR"}
+    assert given == (SET_BY_THE_IMAGE - {"LOG_DIR"}) | {"DJANGO_DEBUG"}
+    assert service["environment"]["DJANGO_DEBUG"] == "false", "whatever .env says"
     of_python = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
     assert set(image_variables()) - of_python <= variables()
 

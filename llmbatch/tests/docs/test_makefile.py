@@ -1,6 +1,7 @@
 """`make setup` on machines whose Python is missing, too old, or lacks its module ensurepip."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,9 @@ def test_unusable_environment_is_made_again(machine: Machine, installed: bool) -
     if installed:
         status, output = machine.run_setup()
         assert (status, "Installing" in output) == (0, False), "it is made only once"
+
+
+def test_recipes_run_no_script_that_names_the_folder_of_the_environment() -> None:
+    """The first line of such a script would be wrong after the checkout was moved."""
+    programs = set(re.findall(r"(?:\$\(BIN\)|\.venv/bin)/(\S+)", (ROOT / "Makefile").read_text()))
+    assert programs == {"python"}
