@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from chats.clock import CLOCK
@@ -35,9 +35,14 @@ class Recovery:
 def renew_leases(ids: Sequence[int], *, owner: str) -> dict[int, int | None]:
     """Extends the owner's leases of these chats. Returns those that it still holds, with the ids
     of their batches."""
-    held = Chat.objects.filter(pk__in=ids, status=Status.RUNNING, owner=owner)
-    held.update(lease_until=CLOCK.sql_now() + timedelta(seconds=settings.LEASE_S))
-    return dict(held.values_list("pk", "batch_id"))
+    with transaction.atomic():
+        # Locked in the order of ids, as every function locks several chats.
+        running = Chat.objects.select_for_update().order_by("pk").filter(status=Status.RUNNING)
+        rows = running.filter(pk__in=ids, owner=owner).values_list("pk", "batch_id")
+        held: dict[int, int | None] = dict(rows)
+        lease_until = CLOCK.sql_now() + timedelta(seconds=settings.LEASE_S)
+        Chat.objects.filter(pk__in=held).update(lease_until=lease_until)
+    return held
 
 
 def expired_leases(*, own: str, busy: Collection[int] = ()) -> Q:

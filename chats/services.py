@@ -136,13 +136,14 @@ class Finish:
     values: dict[str, Any]
 
 
-def finish_chats(finishes: Sequence[Finish]) -> set[int]:
+def finish_chats(finishes: Sequence[Finish], *, also_lock: Collection[int] = ()) -> set[int]:
     """Ends chats and returns their ids; a chat that has another owner by now stays unchanged.
 
     A chat that is already ended with these values counts, too: the acknowledgement of a commit was
-    lost. Call it in a transaction, because it locks the rows before it compares them.
+    lost. Call it in a transaction, because it locks the rows before it compares them. `also_lock`:
+    the chats that the transaction will change otherwise; all are locked in the order of their ids.
     """
-    ids = [finish.chat_id for finish in finishes]
+    ids = {finish.chat_id for finish in finishes}.union(also_lock)
     locked = Chat.objects.filter(pk__in=ids).order_by("pk").select_for_update()
     rows = locked.values_list("pk", "owner", "attempt", "status", "completed_at")
     states = {row[:3]: row[3:] for row in rows}

@@ -53,6 +53,7 @@ def start_call(
     """
     with transaction.atomic():
         if repeated:
+            lock_running([item.id for item in items], owner=owner)
             earlier = ModelCall.objects.filter(batch=batch.id, started_at=now)
             forget_unsent(earlier, owner=owner, chat_ids={item.id for item in items})
         attempts = lock_running([item.id for item in items], owner=owner)

@@ -257,8 +257,10 @@ def _describe_usage(answer: Answer) -> dict[str, int | bool]:
 
 def _store(pending: PendingWrites) -> set[int]:
     """Returns the ids of the chats that this process still owned and that have now ended."""
+    finishes = [completion.finish for completion in pending.completions.values()]
+    shared = {chat_id for _, report in pending.reports for chat_id in report.shares}
     with transaction.atomic():
-        finished = finish_chats([completion.finish for completion in pending.completions.values()])
+        finished = finish_chats(finishes, also_lock=shared | pending.suspicions.keys())
         mark_suspect(pending.suspicions)
         calls.end_calls([report for _, report in pending.reports])
         sizes = {batch.id: len(batch.items) for batch in pending.ended_batches}

@@ -134,9 +134,9 @@ async def test_chat_whose_result_waits_to_be_stored_is_held(
     back = threading.Event()
     finish = recorder_module.finish_chats
 
-    def finish_later(finishes: Any) -> Any:
+    def finish_later(*arguments: Any, **named: Any) -> Any:
         if back.is_set():
-            return finish(finishes)
+            return finish(*arguments, **named)
         raise OperationalError("locked")
 
     monkeypatch.setattr(recorder_module, "finish_chats", finish_later)

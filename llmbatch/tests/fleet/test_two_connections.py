@@ -53,3 +53,10 @@ def test_worker_adds_no_rows_that_another_one_is_claiming(outcomes: Any) -> None
     found = outcomes["claim_at_once"]
     assert found["first"] == [[0, 1, 2, 3, 4, 5]]
     assert found["second"] == [[], [6, 7, 8, 9, 10, 11]]
+
+
+@pytest.mark.parametrize(
+    "scenario", ["renew_leases_while_chats_end", "store_an_answer_and_shares_of_others"]
+)
+def test_chats_are_locked_in_the_order_of_their_ids(outcomes: Any, scenario: str) -> None:
+    assert outcomes[scenario]["failures"] == []

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import ANY
 
 import django
 
@@ -24,8 +25,12 @@ from batching.engine.planner import Batch, Trigger  # noqa: E402
 from batching.store.claiming import ClaimRequest, claim_batches  # noqa: E402
 from batching.store.lane_rules import current_rules  # noqa: E402
 from batching.store.queue import read_waiting  # noqa: E402
+from batching.worker.pending_writes import Completion, PendingWrites  # noqa: E402
+from batching.worker.recorder import _store  # noqa: E402
 from chats import submission  # noqa: E402
+from chats.leases import renew_leases  # noqa: E402
 from chats.models import Chat, Status  # noqa: E402
+from chats.services import Finish  # noqa: E402
 from settings_app.snapshot import refresh_snapshot  # noqa: E402
 
 LIMIT_S = 60.0
@@ -104,11 +109,7 @@ def submit_during_a_deadlock() -> dict[str, Any]:
             cursor.execute("SET LOCAL deadlock_timeout = '50 s'")  # the other one is ended
             Chat.objects.select_for_update().get(request_id="b")
             locked.set()
-            while True:
-                cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
-                if cursor.fetchone():
-                    break
-                time.sleep(0.01)
+            wait_until_blocked()
             Chat.objects.select_for_update().get(request_id="a")
 
     def submit_both() -> list[str]:
@@ -159,7 +160,79 @@ def claim_at_once() -> dict[str, Any]:
     return {"first": first, "second": second}
 
 
+def lock_in_order(write: Callable[[int, int], object]) -> dict[str, Any]:
+    """`write` gets two running chats while another transaction locks them in the order of ids."""
+    chats = [
+        make_chat(name, status=Status.RUNNING, owner="w", attempt=1, lease_until=datetime.now(UTC))
+        for name in ("first", "second")
+    ]
+    for chat in chats:
+        chat.save()
+    chats[0].save()  # Its new version is stored behind the second chat.
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE chats_chat")  # Of a small table, Postgres uses no index.
+    first, second = (chat.pk for chat in chats)
+    locked = threading.Event()
+
+    def lock_both() -> None:
+        with transaction.atomic():
+            Chat.objects.select_for_update().get(pk=first)
+            locked.set()
+            wait_until_blocked()
+            Chat.objects.select_for_update().get(pk=second)
+
+    def write_both() -> None:
+        locked.wait(LIMIT_S)
+        write(first, second)
+
+    failures = []
+    for body in run_at_once(lambda: find_failure(lock_both), lambda: find_failure(write_both)):
+        failures += [body] if body else []
+    Chat.objects.all().delete()
+    return {"failures": failures}
+
+
+def find_failure(body: Callable[[], object]) -> str:
+    try:
+        body()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def wait_until_blocked() -> None:
+    """Returns when another session of this database waits for a lock."""
+    with connection.cursor() as cursor:
+        for _ in range(round(LIMIT_S / 0.01)):
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT 1 FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if cursor.fetchone():
+                return
+            time.sleep(0.01)
+
+
+def renew_leases_while_chats_end() -> dict[str, Any]:
+    return lock_in_order(lambda first, second: renew_leases([second, first], owner="w"))
+
+
+def store_an_answer_and_shares_of_others() -> dict[str, Any]:
+    refresh_snapshot()
+
+    def write(first: int, second: int) -> None:
+        pending = PendingWrites(suspicions={first: "It may have leaked."})
+        values = {"status": Status.DONE, "text": "x", "completed_at": datetime.now(UTC)}
+        finish = Finish(second, "w", 1, values)
+        pending.completions[second] = Completion(finish, ANY, {}, 0.0)
+        _store(pending)
+
+    return lock_in_order(write)
+
+
 SCENARIOS = [submit_in_opposite_orders, submit_during_a_deadlock, claim_at_once]
+SCENARIOS += [renew_leases_while_chats_end, store_an_answer_and_shares_of_others]
 
 if __name__ == "__main__":
     json.dump({scenario.__name__: scenario() for scenario in SCENARIOS}, sys.stdout)
