@@ -207,13 +207,14 @@ class Gateway:
         while True:
             await self._left.wait()
             left = self._abandoned[:ROWS_AT_ONCE]
-            del self._abandoned[: len(left)]
-            if not self._abandoned:
-                self._left.clear()
             error = Cancelled("The client left before the request was sent to the model.")
             cancelled = await self._database.run(
                 release_chats, left, now=CLOCK.now(), code=error.code, detail=str(error)
             )
+            # Only now: if the database is away, the supervisor starts this task again.
+            del self._abandoned[: len(left)]
+            if not self._abandoned:
+                self._left.clear()
             if cancelled:
                 await self._send(BATCHING_CHANNEL, cancelled_message(cancelled))
 

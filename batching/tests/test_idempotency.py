@@ -4,11 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
+from batching.gateway import gateway as gateway_module
 from batching.llm.simulated.answers import answer_prompt
 from batching.models import Batch
 from batching.process.runtime import Runtime, use_runtime
-from batching.tests.harness import Harness, post_async, wait_until
+from batching.tests.harness import LIMIT_S, Harness, post_async, wait_until
 from batching.tests.model_gate import use_gate
 from chats.models import Chat, Status
 
@@ -223,6 +225,27 @@ async def test_request_whose_client_leaves_the_queue_is_cancelled(harness: Harne
     statuses = {chat.status async for chat in Chat.objects.all()}
     assert statuses == {Status.CANCELLED}
     await wait_until(lambda: harness.runtime.gateway.counts.total(1) == 0)
+
+
+async def test_request_whose_client_left_while_the_database_was_away_is_cancelled(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, failures = gateway_module.release_chats, []
+
+    def release_later(*arguments: Any, **named: Any) -> Any:
+        if not failures:
+            failures.append(arguments)
+            raise OperationalError("gone")
+        return release(*arguments, **named)
+
+    monkeypatch.setattr(gateway_module, "release_chats", release_later)
+    harness.hold()
+    asking = asyncio.create_task(harness.ask("gone", priority="MEDIUM"))
+    await wait_until(lambda: len(harness.runtime.gateway.waiters) == 1)
+    asking.cancel()
+    await asyncio.wait_for(harness.settle(), LIMIT_S)
+    assert (await Chat.objects.aget()).status == Status.CANCELLED
+    assert len(failures) == 1
 
 
 async def test_client_that_leaves_in_the_tick_of_its_commit_leaves_nothing_behind(
