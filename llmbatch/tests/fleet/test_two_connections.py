@@ -44,7 +44,8 @@ def test_same_ids_in_opposite_orders_cause_no_deadlock_and_no_refusal(outcomes: 
 
 def test_group_that_another_transaction_ended_is_stored_again(outcomes: Any) -> None:
     found = outcomes["submit_during_a_deadlock"]
-    assert found["failures"] == ["OperationalError"]
+    # The group may get the first lock again before the other transaction wakes up.
+    assert set(found["failures"]) == {"OperationalError"}
     assert found["results"] == ["Submission"] * 3
 
 
