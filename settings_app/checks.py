@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 MIN_PASSPHRASE_LENGTH = 16
+PLACEHOLDER = "change-me"  # the secrets in the documents begin with it
 
 
 @register(Tags.security)
@@ -18,6 +19,23 @@ def check_encryption_keys(**kwargs: Any) -> list[CheckMessage]:
         )
         for position, key in enumerate(settings.SETTINGS_ENCRYPTION_KEYS, start=1)
         if not _is_usable(key)
+    ]
+
+
+@register(Tags.security)
+def check_placeholders(**kwargs: Any) -> list[CheckMessage]:
+    secrets = {
+        "DJANGO_SECRET_KEY": [settings.SECRET_KEY],
+        "SETTINGS_ENCRYPTION_KEYS": settings.SETTINGS_ENCRYPTION_KEYS,
+    }
+    return [
+        Error(
+            f"{name} is still the placeholder of the documents, which everybody knows.",
+            hint='`python3 -c "import secrets; print(secrets.token_urlsafe(50))"` prints a secret.',
+            id="settings_app.E002",
+        )
+        for name, values in secrets.items()
+        if any(value.startswith(PLACEHOLDER) for value in values)
     ]
 
 

@@ -29,6 +29,20 @@ def test_key_that_cannot_be_used_is_an_error_everywhere(settings: Any, key: str)
     assert "settings_app.E001" in found(deploy=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", "change-me-to-50-random-characters"),
+        ("SETTINGS_ENCRYPTION_KEYS", ["x" * 16, "change-me-to-32-random-characters"]),
+    ],
+)
+def test_placeholder_of_the_documents_is_an_error_everywhere(
+    settings: Any, name: str, value: Any
+) -> None:
+    setattr(settings, name, value)
+    assert found(deploy=False) == {"settings_app.E002"}
+
+
 def test_missing_encryption_keys_are_a_warning_only_in_production(settings: Any) -> None:
     settings.SETTINGS_ENCRYPTION_KEYS = []
     assert found(deploy=False) == set()
