@@ -3,16 +3,21 @@
 import asyncio
 import threading
 import time
+from datetime import timedelta
 
 import pytest
+from django.db.models import F
 
 from batching.llm.simulated.answers import answer_prompt
+from batching.store import queue
 from batching.tests.harness import Harness, post_async, wait_until
 from batching.tests.model_gate import use_gate
+from batching.worker import consumer
 from chats.clock import CLOCK
 from chats.models import Chat, Status
 
 DAY_S = 86400.0
+HOUR = timedelta(hours=1)
 
 jumps = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])
 
@@ -83,3 +88,25 @@ async def test_request_expires_at_its_time(
     async with asyncio.timeout(30):
         while (await Chat.objects.aget()).status != Status.EXPIRED:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+async def test_request_that_the_database_does_not_let_expire_is_tried_once_per_sweep(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database's clock was set back: there the deadline is later than for the worker."""
+    sweeps, tries = [], []
+    list_ids = queue.list_queued_ids
+    monkeypatch.setattr(queue, "list_queued_ids", lambda: sweeps.append(0) or list_ids())
+    monkeypatch.setattr(consumer, "expire_items", lambda *_, **__: tries.append(0) or [])
+    harness.hold()
+    await post_async(harness, "a")
+    past = {"received_at": F("received_at") - HOUR, "deadline": F("received_at") - HOUR / 2}
+    await Chat.objects.aupdate(**past)
+    worker = harness.runtime.consumer
+    ids = [chat.pk async for chat in Chat.objects.all()]
+    worker.dispatcher.planner.discard(ids[0])
+    await worker._push_queued(ids)
+    await wait_until(lambda: tries)
+    before = len(sweeps)
+    await wait_until(lambda: len(sweeps) >= before + 4)
+    assert len(tries) <= len(sweeps) + 1

@@ -266,9 +266,12 @@ class BatchConsumer:
                 expire_items, items, code=error.code, detail=str(error)
             )
             # A client that joined such a request may wait longer. Waiting for the sweep to find
-            # it would make its batch late.
-            if left := {item.id for item in items} - set(expired):
-                await self._push_queued(sorted(left))
+            # it would make its batch late. The sweep will find what waits longer only by the
+            # database's clock, which was set back: else this would be tried without a pause.
+            if left := sorted({item.id for item in items} - set(expired)):
+                found = await self.database.run(queue.read_waiting, left, rules=self.rules)
+                now = time.monotonic()
+                self.dispatcher.push(item for item in found if item.deadline > now)
         except DatabaseError:
             logger.exception(
                 "Expired requests could not be recorded. The sweep will find them again."
