@@ -242,6 +242,8 @@ class Call:
         """Applies the check that needs all answers; then releases the answers that were held."""
         self._cancel_quote_timer()
         self._handle_answers(self._splitter.end(whole=whole))
+        for index in self._splitter.contradicted if self._hold else ():
+            self._texts.pop(index, None)
         self._release_waiting()
         for index, reason in self._check.find_dictated(self._texts).items():
             self._suspect(index, reason)

@@ -43,7 +43,8 @@ class Ending(enum.Enum):
 class Splitter:
     """Is fed the reply piece by piece and returns each value once, when it is complete.
 
-    `flaws` holds the flaw of each item whose value has not been returned. What is fed is consumed
+    `flaws` holds the flaw of each item whose value has not been returned, `contradicted` the items
+    whose key came again with another value after theirs was returned. What is fed is consumed
     at once, except the beginning of a key or of an escape, so any reply is read in linear time.
     """
 
@@ -66,6 +67,8 @@ class Splitter:
         self._value = Value("")
         self._quoted = False  # a quote came that may end this value
         self._completed: dict[int, str] = {}
+        self._returned: dict[int, str] = {}
+        self.contradicted: set[int] = set()
 
     @property
     def reply(self) -> str:
@@ -128,6 +131,7 @@ class Splitter:
 
     def _take_completed(self) -> dict[int, str]:
         completed, self._completed = self._completed, {}
+        self._returned |= completed
         for index in completed:
             del self.flaws[index]
         return completed
@@ -246,6 +250,8 @@ class Splitter:
         if index in self._completed:
             if self._completed[index] != text:
                 self._set_flaw(index, Flaw.DUPLICATE)
+        elif index in self._returned and self._returned[index] == text:
+            pass
         elif self.flaws.get(index) not in (Flaw.MISSING, Flaw.CUT):
             self._set_flaw(index, Flaw.DUPLICATE)
         elif text is None:
@@ -259,6 +265,8 @@ class Splitter:
         self._completed.pop(index, None)
         if index in self.flaws:
             self.flaws[index] = flaw
+        else:
+            self.contradicted.add(index)
 
     def _read_whole_object(self) -> None:
         """Accepts the values of a well-formed object which an unknown key follows."""

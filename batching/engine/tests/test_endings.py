@@ -19,9 +19,13 @@ LIKELY_S, DOUBTFUL_S = ENDING_WAIT_S[Ending.LIKELY], ENDING_WAIT_S[Ending.DOUBTF
 PROMPTS = ["one", "two"]
 
 
-def run_prompts(script: object, prompts: Sequence[str] = PROMPTS, wait_s: float = 30.5) -> Bench:
+def run_prompts(
+    script: object, prompts: Sequence[str] = PROMPTS, wait_s: float = 30.5, hold: bool = False
+) -> Bench:
     async def main() -> Bench:
-        return await Bench(script, count=len(prompts), prompts=prompts, wait_s=wait_s).run()
+        bench = Bench(script, count=len(prompts), prompts=prompts, wait_s=wait_s)
+        bench.batch = replace(bench.batch, rule=replace(bench.batch.rule, hold=hold))
+        return await bench.run()
 
     return run_virtual(main())
 
@@ -102,12 +106,7 @@ def test_hang_after_the_last_value_delays_no_answer_long(hold: bool, after: list
     def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
         return [Piece(reply_to(prompt)), *after]
 
-    async def main() -> Bench:
-        bench = Bench(script, count=2, prompts=PROMPTS)
-        bench.batch = replace(bench.batch, rule=replace(bench.batch.rule, hold=hold))
-        return await bench.run()
-
-    bench = run_virtual(main())
+    bench = run_prompts(script, hold=hold)
     assert LIKELY_S <= bench.elapsed(1) <= LIKELY_S + (TAIL_S + 0.2 if hold else 0)
     assert bench.model.sizes == [2]
     (report,) = bench.recorder.reports
@@ -145,6 +144,19 @@ def test_two_different_objects_in_one_piece_are_retried() -> None:
         return [Piece(reply_to(prompt) + changed, finish_reason="STOP")]
 
     assert run_prompts(script).model.sizes == [2, 1]
+
+
+@pytest.mark.parametrize(("hold", "sizes"), [(False, [2]), (True, [2, 1])])
+def test_value_that_differs_from_an_earlier_one_counts_until_the_release(
+    hold: bool, sizes: list[int]
+) -> None:
+    def script(n: int, prompt: CombinedPrompt) -> Sequence[Step]:
+        if n > 1:
+            return whole(prompt)
+        changed = reply_to(prompt).replace(answer_of("one"), "another answer")
+        return [Piece(reply_to(prompt)), Piece(changed, finish_reason="STOP")]
+
+    assert run_prompts(script, hold=hold).model.sizes == sizes
 
 
 def test_lone_value_that_is_again_the_object_is_unwrapped() -> None:
