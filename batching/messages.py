@@ -14,8 +14,8 @@ from typing import Any
 from django.conf import settings
 
 from batching.engine.deltas import TextDelta
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import Priority
-from batching.engine.planner import QueuedItem
 
 logger = logging.getLogger("batching")
 

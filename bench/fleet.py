@@ -174,8 +174,8 @@ async def _time_layer(layer, size: int) -> tuple[float, float]:
 
 
 def _make_item(number: int):
+    from batching.engine.items import QueuedItem
     from batching.engine.lanes import Priority
-    from batching.engine.planner import QueuedItem
 
     now = time.monotonic()
     return QueuedItem(

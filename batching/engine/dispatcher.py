@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import LaneRule, Priority
-from batching.engine.planner import Batch, Planner, QueuedItem
+from batching.engine.planner import Batch, Planner
 from batching.engine.slots import CallSlots
 
 

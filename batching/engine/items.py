@@ -1,10 +1,39 @@
-"""What goes into a call and comes out of it: items, answers and the report."""
+"""Items in the queue and in a call, and what comes out of the call: answers and the report."""
 
 from dataclasses import dataclass, field
 
 from batching.engine.errors import GatewayError
+from batching.engine.lanes import Priority
 from batching.engine.prompt import CombinedPrompt
 from batching.engine.usage import TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedItem:
+    """A waiting request. Ids rise in the order of acceptance: the oldest item has the smallest id.
+    (Of requests that are committed together, those with a chosen request id are sorted by it.)
+
+    `target` is the time of acceptance plus the latency target of the lane; among due lanes the one
+    with the smallest target goes first. `exchange` names the HTTP exchange that brought the
+    request. `generation` distinguishes requests that used the same id one after another. Both are
+    empty where they are not known. `tenant` takes turns with the others of the lane: it is the
+    client or, under open access, the username.
+    """
+
+    id: int
+    priority: Priority
+    accepted: float
+    due: float
+    deadline: float
+    target: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    client: int = 0
+    username: str = ""
+    tenant: str = ""
+    request_id: str = ""
+    exchange: str = ""
+    generation: int = 0
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from batching.engine.errors import NoApiKey, QueueFull, TooLarge, UpstreamUnavailable
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, estimate_tokens
-from batching.engine.planner import QueuedItem
 from batching.gateway.queue_counts import QueueCounts
 from batching.llm.access import ModelState, model_state
 from batching.store.fleet_status import FleetStatus

@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from batching.engine.errors import Cancelled, GatewayError, ShuttingDown, TimedOut
-from batching.engine.planner import QueuedItem
+from batching.engine.items import QueuedItem
 from batching.gateway.admission import Admission, Query
 from batching.gateway.events import Event, describe_failure, follow_answer
 from batching.gateway.group_commit import GroupCommit

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from django.db import DatabaseError
 
 from batching.engine.errors import RequestConflict
-from batching.engine.planner import QueuedItem
+from batching.engine.items import QueuedItem
 from batching.gateway.waiters import Waiter, Waiters
 from batching.store.threads import DatabaseThreads, DatabaseUnavailable
 from chats.models import Chat

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.db import transaction
 
 from batching.engine.errors import AlreadyDispatched, Cancelled
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import Priority
-from batching.engine.planner import QueuedItem
 from batching.messages import BATCHING_CHANNEL, cancelled_message, finished_message
 from batching.store.queue import find_request
 from batching.store.responses import describe_error

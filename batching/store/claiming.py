@@ -8,10 +8,10 @@ from operator import attrgetter
 from django.conf import settings
 from django.db import transaction
 
-from batching.engine.items import BatchItem
+from batching.engine.items import BatchItem, QueuedItem
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Scope
 from batching.engine.planner import Batch as PlannedBatch
-from batching.engine.planner import QueuedItem, Trigger
+from batching.engine.planner import Trigger
 from batching.engine.runner import RunnableBatch
 from batching.models import Batch
 from batching.store.calls import NewCall, insert_calls

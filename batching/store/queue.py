@@ -8,8 +8,8 @@ from django.db.models import Count, F, Q
 
 from batching.engine.capacity import Capacity, reserve_for_high
 from batching.engine.errors import AmbiguousRequest, RequestNotFound
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import LaneRule, Priority, estimate_tokens
-from batching.engine.planner import QueuedItem
 from batching.models import ModelCall
 from batching.store.fleet_status import read_fleet_status
 from batching.store.lane_rules import current_rules

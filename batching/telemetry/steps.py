@@ -9,10 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from batching.engine.items import BatchItem, CallReport, PreparedCall
+from batching.engine.items import BatchItem, CallReport, PreparedCall, QueuedItem
 from batching.engine.lanes import Priority
 from batching.engine.planner import Batch as PlannedBatch
-from batching.engine.planner import QueuedItem
 from batching.engine.runner import RunnableBatch
 from batching.telemetry import log_files, metrics
 from batching.telemetry.live_events import REPORTER, Event

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import LaneRule, Priority
-from batching.engine.planner import Batch, QueuedItem, Trigger
+from batching.engine.planner import Batch, Trigger
 from batching.llm.simulated.answers import answer_prompt
 from batching.store.cancellation import expire_items
 from batching.store.claiming import ClaimRequest, claim_batches

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from batching.engine.deltas import TextDelta
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import Priority
-from batching.engine.planner import Batch, Planner, QueuedItem, Trigger
+from batching.engine.planner import Batch, Planner, Trigger
 from batching.gateway import gateway
 from batching.llm.simulated.answers import answer_prompt
 from batching.messages import delta_message, finished_message, parse_deltas, parse_finished

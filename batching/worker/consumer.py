@@ -14,9 +14,10 @@ from django.db import DatabaseError
 
 from batching.engine.dispatcher import Dispatcher
 from batching.engine.errors import TimedOut
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority
 from batching.engine.model import Model
-from batching.engine.planner import Batch, Planner, QueuedItem
+from batching.engine.planner import Batch, Planner
 from batching.engine.runner import BatchRunner, RunnableBatch
 from batching.messages import (
     BATCHING_CHANNEL,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import Priority
-from batching.engine.planner import QueuedItem
 from batching.messages import (
     accepted_message,
     dispatched_message,

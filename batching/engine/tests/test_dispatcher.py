@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from batching.engine.dispatcher import Dispatcher
-from batching.engine.planner import Batch, Planner, QueuedItem
+from batching.engine.items import QueuedItem
+from batching.engine.planner import Batch, Planner
 from batching.engine.tests.traces import HIGH, LOW, MEDIUM, RULES, rules_with
 from batching.engine.tests.virtual_loop import run_virtual
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from batching.engine.planner import MIN_STALE, Batch, Trigger
+from batching.engine.groups import MIN_STALE
+from batching.engine.planner import Batch, Trigger
 from batching.engine.slots import CallSlots
 from batching.engine.tests.traces import (
     HIGH,

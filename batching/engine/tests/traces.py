@@ -2,8 +2,9 @@
 
 import itertools
 
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import DEFAULT_BUDGET, LaneRule, Priority, Scope, TokenBudget
-from batching.engine.planner import Batch, Planner, QueuedItem
+from batching.engine.planner import Batch, Planner
 
 HIGH, MEDIUM, LOW = Priority.HIGH, Priority.MEDIUM, Priority.LOW
 RULES = {

@@ -10,8 +10,8 @@ import pytest
 
 from batching.engine.capacity import Capacity, add_capacities, update_mean
 from batching.engine.errors import GatewayError, QueueFull, UpstreamUnavailable
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import Priority
-from batching.engine.planner import QueuedItem
 from batching.gateway.admission import Admission, Query
 from batching.gateway.queue_counts import QueueCounts
 from batching.gateway.waiters import Waiters

@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import LaneRule, Priority, Scope, estimate_tokens
-from batching.engine.planner import Batch, QueuedItem, Trigger
+from batching.engine.planner import Batch, Trigger
 from batching.store.claiming import Claim, ClaimRequest, claim_batches
 from batching.store.lane_rules import current_rules
 from batching.store.queue import read_waiting

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from batching.engine.items import QueuedItem
 from batching.engine.lanes import Priority
-from batching.engine.planner import Batch, QueuedItem, Trigger
+from batching.engine.planner import Batch, Trigger
 from batching.models import Batch as BatchRow
 from batching.store.cancellation import expire_items
 from batching.store.claiming import Claim, ClaimRequest, claim_batches
