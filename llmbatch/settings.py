@@ -66,6 +66,7 @@ TLS_PROXY = read_bool("TLS_PROXY", False)
 if TLS_PROXY:
     # Safe only behind a proxy that always sets this header itself.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+MAX_CONNECTIONS_PER_ADDRESS = read_int("MAX_CONNECTIONS_PER_ADDRESS", 1000, least=1, most=100_000)
 TRUSTED_PROXIES = read_int("TRUSTED_PROXIES", 1, least=1, most=10)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS_PROXY
 HSTS_S = read_int("HSTS_S", 31_536_000, least=0, most=63_072_000)

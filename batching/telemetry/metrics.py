@@ -68,6 +68,9 @@ RETRIES = _counter("model_retries", "Model calls beyond the first of their batch
 TOKENS = _counter(
     "tokens", "Tokens as the model counted them, or estimates of them.", ["lane", "kind"]
 )
+CLOSED_CONNECTIONS = _counter(
+    "closed_connections", "Connections that the server closed or refused, by reason.", ["reason"]
+)
 API_ERRORS = _counter("api_errors", "Errors that were returned to clients.", ["code"])
 
 
@@ -83,6 +86,8 @@ def _create_series() -> None:
             TOKENS.labels(lane, kind)
         for outcomes in (ENDED, CALLS):
             outcomes.labels(lane, ANSWERED)
+    for reason in ("address", "idle", "slow", "total"):
+        CLOSED_CONNECTIONS.labels(reason)
 
 
 _create_series()

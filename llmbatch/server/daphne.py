@@ -76,6 +76,11 @@ class DrainingServer(Server):  # type: ignore[misc]  # daphne has no types
         if in_parts:
             await protocol.wait_until_writable()
 
+    def timeout_checker(self) -> None:
+        """Runs every two seconds."""
+        self.http_factory.connections.close_slow()
+        super().timeout_checker()
+
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)
         super().listen_success(port)

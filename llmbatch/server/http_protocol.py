@@ -10,17 +10,24 @@ from daphne.http_protocol import HTTPFactory, WebRequest
 from django.conf import settings
 from django.http import HttpResponse
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from batching.api.openai.responses import in_callers_form
 from llmbatch.errors import json_error
 from llmbatch.middleware.request_id import HEADER, choose_request_id
+from llmbatch.server.connections import Connection, Connections, choose_total
+from llmbatch.server.websocket_protocol import BackpressureSocket
 
 # After a 413 the connection stays open for this long, so that the client can read the response.
 # An immediate close would reset the connection and lose the response.
 LINGER_S = 2.0
 # A client that reads nothing of its response for this long is disconnected.
 STALL_S = 60.0
+# These are answered when no further connection is possible.
+PROBES = (b"/health", b"/health/ready", b"/metrics")
 
 
 @implementer(IPushProducer)
@@ -77,7 +84,17 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
         """Runs for HTTP requests and for WebSocket handshakes."""
         # Daphne would let the client choose a prefix that Django removes from the path.
         self.requestHeaders.removeHeader(b"Daphne-Root-Path")
-        return super().process()
+        channel = self.channel
+        if channel.connection.in_reserve and self.path not in PROBES:
+            self._close_after_response()
+            self._send(_no_room(), more_body=False)
+            return None
+        channel.factory.connections.begin_request(channel.connection)
+        result = super().process()
+        socket = getattr(channel.transport, "protocol", None)
+        if isinstance(socket, BackpressureSocket):  # the connection has become a WebSocket
+            socket.on_lost = channel.forget
+        return result
 
     def _refuse_body(self) -> None:
         """Responds with 413 and closes the sending side; `finish` closes the connection."""
@@ -85,11 +102,14 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
         self.method, self.uri = self.channel._command, self.channel._path
         self.clientproto, self.path = self.channel._version, self.uri.partition(b"?")[0]
         self.requestHeaders.removeHeader(b"Expect")  # else Twisted would send 100 Continue
-        self.channel.persistent = False
-        self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        self._close_after_response()
         self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self.finish)
         self._send(json_error(413), more_body=True)
         self.transport.loseWriteConnection()
+
+    def _close_after_response(self) -> None:
+        self.channel.persistent = False
+        self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
 
     def watch_buffer(self) -> None:
         """Call this before the first of several parts of a response is written."""
@@ -109,6 +129,8 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
 
     def finish(self) -> None:
         self._stop_lingering()
+        # Before the end of this request, because the next one of the connection may begin in it.
+        self.channel.factory.connections.end_request(self.channel.connection)
         if self._gate is not None:
             self.unregisterProducer()
             self._gate.stopProducing()
@@ -144,16 +166,56 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
             (b"Content-Length", str(len(content)).encode()),
             (HEADER, request_id.encode()),
         ]
+        if wait := error.get("Retry-After"):
+            headers.append((b"Retry-After", wait.encode()))
         start = {"type": "http.response.start", "status": error.status_code, "headers": headers}
         self.handle_reply(start)
         self.handle_reply({"type": "http.response.body", "body": content, "more_body": more_body})
 
 
+def _no_room() -> HttpResponse:
+    detail = "The gateway has as many connections as it can hold."
+    headers = {"Retry-After": "5"}
+    return json_error(503, code="too_many_connections", detail=detail, headers=headers)
+
+
+class BoundedChannel(HTTPChannel):
+    """One connection, until it ends or becomes a WebSocket."""
+
+    requestFactory = BoundedRequest
+    # The factory sets these two.
+    factory: "BoundedRequestFactory"
+    connection: Connection
+
+    def forget(self) -> None:
+        self.factory.connections.remove(self.connection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.forget()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
 class BoundedRequestFactory(HTTPFactory):  # type: ignore[misc]  # daphne has no types
+    protocol = BoundedChannel
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        self.connections = Connections(
+            total=choose_total(),
+            per_address=settings.MAX_CONNECTIONS_PER_ADDRESS,
+            exempt_all=settings.TLS_PROXY,
+        )
+
     def buildProtocol(self, addr: Any) -> Any:
-        protocol = super().buildProtocol(addr)
-        protocol.requestFactory = BoundedRequest
-        return protocol
+        """Returns None for a connection that must be closed at once."""
+        connection = self.connections.open(getattr(addr, "host", ""))
+        if connection is None:
+            return None
+        channel = super().buildProtocol(addr)
+        channel.requestFactory = BoundedRequest
+        channel.connection = connection
+        connection.close = lambda: channel.transport.abortConnection()
+        return channel
 
     def log(self, request: WebRequest) -> None:
         """Does nothing: Twisted would format an access log line per request and discard it."""

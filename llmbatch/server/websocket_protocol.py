@@ -1,6 +1,7 @@
 """Daphne's WebSocket protocol with bounded buffers in both directions and with close reasons."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from autobahn.websocket.types import ConnectionDeny
@@ -55,6 +56,8 @@ class BackpressureSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has
     server: Any = None
     # None until the handshake is complete.
     gate: ReadGate | None = None
+    # Called when the connection ends.
+    on_lost: Callable[[], None] | None = None
     # Received bytes that have not been parsed yet.
     _rest = b""
 
@@ -85,6 +88,8 @@ class BackpressureSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has
 
     def connectionLost(self, reason: Any) -> None:
         self._rest = b""
+        if self.on_lost is not None:
+            self.on_lost()
         super().connectionLost(reason)
 
     def _take_piece(self, gate: ReadGate) -> None:

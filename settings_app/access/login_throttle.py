@@ -139,14 +139,18 @@ def find_address(request: HttpRequest) -> str:
         entries = [entry for entry in map(str.strip, header.split(",")) if entry]
         # Each trusted proxy appended one entry; the client can forge all entries before those.
         named = next(iter(entries[-settings.TRUSTED_PROXIES :]), "")
-    return _group(named) or _group(request.META.get("REMOTE_ADDR", "")) or UNKNOWN_ADDRESS
+    return (
+        group_address(named)
+        or group_address(request.META.get("REMOTE_ADDR", ""))
+        or UNKNOWN_ADDRESS
+    )
 
 
 # An address with a port, as some proxies write it: [IPv6]:port, [IPv6] or IPv4:port.
 _WITH_PORT = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+):\d+")
 
 
-def _group(text: str) -> str:
+def group_address(text: str) -> str:
     """Returns "" for text that is not an IP address. Port and zone (`%eth0`) do not count."""
     text = text.strip('"')
     if found := _WITH_PORT.fullmatch(text):

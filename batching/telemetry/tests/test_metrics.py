@@ -212,9 +212,11 @@ async def test_no_label_holds_what_a_client_sent(harness: Harness) -> None:
         "rate_limited",
         "internal_error",
     }
+    assert seen.values_of("reason") == {"address", "idle", "slow", "total"}
     labels = {name for _, own in seen.samples for name, _ in own}
     runtime = {"version", "implementation", "major", "minor", "patchlevel", "generation"}
-    assert labels == {"lane", "trigger", "kind", "process", "outcome", "code", "le"} | runtime
+    own_labels = {"lane", "trigger", "kind", "process", "outcome", "code", "le", "reason"}
+    assert labels == own_labels | runtime
     assert len(seen.samples) - len(before.samples) < 20
 
 

@@ -38,8 +38,10 @@ class Command(BaseCommand):
         # Importing Daphne's server installs its reactor on the event loop chosen above.
         from batching.process.runtime import configure_runtime, get_runtime
         from llmbatch.asgi import application
+        from llmbatch.server.connections import raise_file_limit
         from llmbatch.server.daphne import DrainingServer
 
+        raise_file_limit()
         configure_runtime(name=f"{socket.gethostname()}:{port}", runs_batches=not no_consumer)
         lines = [f"Serving on {format_url(host, port)} - stop with Ctrl-C.", *describe_reach(host)]
         connection.close()
