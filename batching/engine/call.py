@@ -63,7 +63,7 @@ class Call:
         self._hold = hold and len(items) > 1
         self.report = CallReport(prepared, request_ids=tuple(item.request_id for item in items))
         self._check = AnswerCheck(self._prompt.keys, [item.prompt for item in items])
-        self._splitter = Splitter(self._prompt.keys)
+        self._splitter = Splitter(self._prompt.keys, [item.prompt for item in items])
         self._runaway = RunawayCheck([item.output_tokens for item in items])
         self._delta_reader = self._make_delta_reader(on_delta)
         self._texts: dict[int, str] = {}  # the answers that passed the checks, by index

@@ -48,12 +48,13 @@ class Splitter:
     at once, except the beginning of a key or of an escape, so any reply is read in linear time.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], prompts: Sequence[str] = ()) -> None:
         self.flaws: dict[int, Flaw] = dict.fromkeys(range(len(keys)), Flaw.MISSING)
         self.fed = 0  # characters
         self.value_start = 0  # what had been fed when the last value began
         self.progressed = False  # the last piece held more than white space
         self._keys = keys
+        self._prompts = prompts or [""] * len(keys)
         self._indexes = {f'"{key}"': index for index, key in enumerate(keys)}
         self._key = re.compile("|".join(map(re.escape, self._indexes)))
         self._max_key_chars = max(map(len, self._indexes))
@@ -172,7 +173,10 @@ class Splitter:
         if character != '"':
             self._set_flaw(self._named, Flaw.MALFORMED)
             return self._read_with(self._find_key)
-        self._open, self._value = self._named, Value(self._keys[self._named])
+        self._open, self._value = (
+            self._named,
+            Value(self._keys[self._named], self._prompts[self._named]),
+        )
         self._position += 1
         return self._read_with(self._in_value)
 
@@ -276,4 +280,4 @@ class Splitter:
             text = found.get(key) if self.flaws.get(index) is Flaw.MALFORMED else None
             if isinstance(text, str):
                 self.flaws[index] = Flaw.MISSING
-                self._accept(index, clean_answer(key, text))
+                self._accept(index, clean_answer(key, text, self._prompts[index]))

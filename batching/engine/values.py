@@ -4,8 +4,8 @@ import re
 
 import jiter
 
-# Control characters that belong in no text. Models write them where they damage an escape, as in
-# "caf\u0000e9", "don\u0019t" and "\frac".
+# Control characters that belong in no text, unless the prompt has them too. Models write them where
+# they damage an escape, as in "caf\u0000e9", "don\u0019t" and "\frac".
 _DAMAGE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]")
 _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
 _OPENING = re.compile(r'\s*\{?\s*"?')
@@ -13,13 +13,14 @@ _TEXT_END = re.compile(r'(?:(?<!\\)[^\W\d_]|[.!?…)\]}*`”’»。！？]|\\")
 
 
 class Value:
-    """The value of an item while it is read. `key` is the key of the item.
+    """The value of an item while it is read. `key` is the key of the item, `prompt` its prompt.
 
     It collects the source between the quotes, in pieces that cut no escape.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, prompt: str = "") -> None:
         self._key = key
+        self._prompt = prompt
         self._pieces: list[str] = []
         self._new_pieces: list[str] = []
         self._held_back = ""
@@ -41,7 +42,7 @@ class Value:
     def decode(self) -> str | None:
         """Returns the text, or None if it is damaged or holds the key."""
         text = _decode("".join(self._pieces))
-        return None if text is None else clean_answer(self._key, text)
+        return None if text is None else clean_answer(self._key, text, self._prompt)
 
     def take_delta(self, *, ended: bool) -> str:
         """Returns the text by which the value has grown since the last call.
@@ -53,7 +54,7 @@ class Value:
         if _HIGH_SURROGATE.match(source[-6:]) and not _count_backslashes(source[:-6]) % 2:
             source, self._new_pieces = source[:-6], [source[-6:]]  # Its low surrogate is to come.
         decoded = _decode(source)
-        if decoded is None or _DAMAGE.search(decoded):
+        if decoded is None or _is_damaged(decoded, self._prompt):
             decoded = self._key  # Stops the deltas.
         text = self._held_back + decoded
         if self._key in text:
@@ -73,7 +74,7 @@ class Value:
         return next((self._key[:n] for n in lengths if text.endswith(self._key[:n])), "")
 
 
-def clean_answer(key: str, text: str) -> str | None:
+def clean_answer(key: str, text: str, prompt: str = "") -> str | None:
     """Unwraps a text that is again an object with the key; None if it is damaged or keeps the key.
 
     The key must never reach a client.
@@ -84,7 +85,11 @@ def clean_answer(key: str, text: str) -> str | None:
         if not isinstance(inner, str) or key in inner:
             return None
         text = inner
-    return None if _DAMAGE.search(text) else text
+    return None if _is_damaged(text, prompt) else text
+
+
+def _is_damaged(text: str, prompt: str) -> bool:
+    return any(character not in prompt for character in _DAMAGE.findall(text))
 
 
 def read_object(reply: str, *, before: int) -> dict[str, object]:

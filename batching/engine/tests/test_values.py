@@ -94,6 +94,18 @@ def test_text_that_may_begin_the_key_is_held_back() -> None:
     assert splitter.take_delta() == "0"
 
 
+def test_control_characters_of_the_prompt_may_come_back() -> None:
+    splitter = Splitter(KEYS, ["Repeat a\x17b", "Repeat ab", "c"])
+    splitter.feed('{"0_aaaa": "a\\u0017')
+    assert splitter.take_delta() == "a\x17"
+    assert splitter.feed('b", "1_bbbb": "a\\u0017b", "2_cccc": "c"}') | splitter.end(
+        whole=True
+    ) == {
+        0: "a\x17b",
+        2: "c",
+    }
+
+
 @pytest.mark.parametrize("text", ['{"a": 1}', "{", ' "quoted" ', "0", "{ }", '{"0_aaab": 1}'])
 def test_text_that_only_looks_like_the_object_is_sent(text: str) -> None:
     splitter, deltas = Splitter(KEYS[:1]), ""
