@@ -19,7 +19,7 @@ COPY . .
 RUN ln -s /opt/venv .venv \
     && python -m compileall -q . \
     && DJANGO_SECRET_KEY=unused python manage.py collectstatic --noinput --verbosity 0 \
-    && install --directory --owner gateway --group gateway --mode 0750 data logs
+    && install --directory --owner gateway --group gateway --mode 0700 data logs
 USER 10001:10001
 VOLUME ["/app/data", "/app/logs"]
 EXPOSE 8000

@@ -1,6 +1,9 @@
 """The database of `DATABASE_URL`: SQLite, or Postgres for a fleet."""
 
+import os
+import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -73,11 +76,25 @@ def _describe_postgres(database: Mapping[str, Any]) -> dict[str, Any]:
     return {**database, **fixed, "OPTIONS": options}
 
 
+class PrivateConnection(sqlite3.Connection):
+    """Creates a new file so that only this user may read it; SQLite gives its -wal file that mode.
+
+    An existing file is not opened here: closing it would release the locks of this process.
+    """
+
+    def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
+        if not database.startswith(("file:", ":")):
+            with suppress(OSError):
+                os.close(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        super().__init__(database, *args, **kwargs)
+
+
 def _describe_sqlite(path: Path) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(path),
         "OPTIONS": {
+            "factory": PrivateConnection,
             # A transaction takes the write lock when it begins: it waits for its turn instead of
             # failing in the middle with "database is locked".
             "transaction_mode": "IMMEDIATE",

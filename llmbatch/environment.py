@@ -202,7 +202,7 @@ def prepare_folder(name: str, folder: Path, files: Iterable[Path]) -> None:
     """
     wrong: Path | None = folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         existing = [path for path in files if path.exists()]
         wrong = next((p for p in [folder, *existing] if not os.access(p, os.R_OK | os.W_OK)), None)
         wrong = wrong or next((path for path in existing if not path.is_file()), None)
@@ -222,7 +222,7 @@ def load_secret(path: Path) -> str:
     sessions would end and the stored model key could not be decrypted.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:

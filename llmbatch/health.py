@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Awaitable, Iterable
+from pathlib import Path
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 
@@ -12,12 +14,19 @@ from batching.api.base import AsyncAPIView, respond_json
 from batching.llm.access import ModelState, model_state
 from batching.messages import Subscription
 from batching.process.runtime import get_runtime
+from batching.store.threads import DatabaseFull, DatabaseThreads, explain_outage
+from llmbatch.logs import list_log_files
 from settings_app.models import GatewaySettings
 from settings_app.snapshot import current_snapshot
 
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_S = 2.0
+MIN_FREE_BYTES = 10_000_000
+
+
+class _Problem(Exception):
+    """Its text says what is wrong with a part."""
 
 
 class HealthView(AsyncAPIView):
@@ -54,10 +63,11 @@ async def check_parts() -> dict[str, str]:
         logger.exception("The batch consumer could not be started.")
         return {"batch_consumer": f"it could not be started ({type(error).__name__})"}
     return {
-        "database": await _find_problem(runtime.database.run(_write_database)),
+        "database": await _find_problem(_check_database(runtime.database)),
         "channel_layer": await _find_problem(_ping(runtime.subscriptions)),
         "batch_consumer": runtime.describe_trouble(),
         "model_key": _describe_key_problem(),
+        "log_files": await _find_problem(asyncio.to_thread(_check_log_files)),
     }
 
 
@@ -65,9 +75,32 @@ async def _find_problem(check: Awaitable[None]) -> str:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             await check
+    except _Problem as problem:
+        return str(problem)
     except Exception as error:
-        return type(error).__name__
+        full = isinstance(explain_outage(error), DatabaseFull)
+        return "the disk is full" if full else type(error).__name__
     return ""
+
+
+async def _check_database(threads: DatabaseThreads) -> None:
+    await threads.run(_write_database)
+    if connection.vendor == "sqlite":
+        await asyncio.to_thread(_demand_space, Path(connection.settings_dict["NAME"]).parent)
+
+
+def _check_log_files() -> None:
+    for file in list_log_files():
+        if file.problem:
+            raise _Problem(file.problem)
+        _demand_space(Path(file.baseFilename).parent)
+
+
+def _demand_space(folder: Path) -> None:
+    """A write that fits into an existing page succeeds on a full disk, so the space is read."""
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        raise _Problem(f"the disk is full ({free / 1e6:.1f} MB are free)")
 
 
 def _write_database() -> None:

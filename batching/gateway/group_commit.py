@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from batching.engine.errors import RequestConflict
 from batching.engine.items import QueuedItem
 from batching.gateway.waiters import Waiter, Waiters
-from batching.store.threads import DatabaseThreads, DatabaseUnavailable
+from batching.store.threads import DatabaseThreads, explain_outage
 from chats.models import Chat
 from chats.submission import OutcomeUnknown, Submission, find_stored, request_key, submit_chats
 
@@ -144,7 +144,7 @@ class GroupCommit:
         )
         for entry, error in failures:
             if not entry.stored.done():
-                entry.stored.set_exception(DatabaseUnavailable())
+                entry.stored.set_exception(explain_outage(error))
             if isinstance(error, OutcomeUnknown):
                 self._in_doubt.append(entry.chat)
                 self._doubted.set()

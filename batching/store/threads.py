@@ -29,6 +29,7 @@ POSTGRES_THREADS = 4
 # Django raises these when the database cannot be reached, closes the connection, is too busy, has
 # no space left or is read-only.
 CONNECTION_ERRORS = (OperationalError, InterfaceError, InternalError)
+DISK_FULL = "53100"  # Postgres's code of a write without space on the disk
 READ_ONLY = "25006"  # Postgres's code of a write in a read-only transaction
 # After a write that was refused as read-only, no session is older than RENEW_S for SUSPECT_S.
 RENEW_S, SUSPECT_S = 1.0, 10.0
@@ -38,11 +39,28 @@ class DatabaseUnavailable(UpstreamUnavailable):
     """The gateway's database cannot be reached or takes no writes."""
 
 
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of the gateway's database is full."""
+
+
+def explain_outage(error: BaseException) -> DatabaseUnavailable:
+    """Returns the error for the client that one of `CONNECTION_ERRORS` means."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "sqlstate", None) == DISK_FULL:
+            return DatabaseFull()
+        # Only errors of SQLite's library have a code.
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return DatabaseFull()
+        cause = cause.__cause__
+    return DatabaseUnavailable()
+
+
 def log_unavailable(error: Exception) -> DatabaseUnavailable:
     """Logs the cause of one of `CONNECTION_ERRORS` and returns the error for the client."""
     cause = str(error).partition("\n")[0]
     logger.warning("The database is not available (%s: %s).", type(error).__name__, cause)
-    return DatabaseUnavailable()
+    return explain_outage(error)
 
 
 class DatabaseThreads:

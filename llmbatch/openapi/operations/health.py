@@ -6,6 +6,7 @@ from llmbatch.openapi.describe import answer, operation
 from llmbatch.openapi.documents import HealthSerializer, NotReadySerializer, ReadySerializer
 
 CHECKS = {"database": "ok", "channel_layer": "ok", "batch_consumer": "ok", "model_key": "ok"}
+CHECKS |= {"log_files": "ok"}
 NOT_READY = {
     "status": "unavailable",
     "checks": CHECKS | {"model_key": "no model key is set"},

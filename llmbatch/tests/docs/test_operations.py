@@ -164,7 +164,7 @@ def test_documented_environment_passes_the_deployment_check(tmp_path: Path) -> N
 def test_every_part_of_readiness_and_every_log_tag_is_explained() -> None:
     parts = re.findall(r'^        "(\w+)": ', Path(health.__file__).read_text(), re.M)
     asked = [part for part in parts if part not in ("status", "checks")]
-    assert set(asked) == {"database", "channel_layer", "batch_consumer", "model_key"}
+    assert set(asked) == {"database", "channel_layer", "batch_consumer", "model_key", "log_files"}
     assert {part for part in asked if f"| `{part}` |" not in TEXT} == set()
     tags = set(re.findall(r'"(\[[A-Z_]+\])', Path(steps.__file__).read_text()))
     assert len(tags) == 5

@@ -274,8 +274,11 @@ def check_pages(client: httpx.Client, site: Site) -> None:
 
 
 def check_files(site: Site) -> None:
-    database = site.folder / "data/gateway.sqlite3"
-    assert database.owner() == USER
+    """Nobody but the gateway's user may read the database and the logs."""
+    written = [*(site.folder / "data").iterdir(), *(site.folder / "logs").iterdir()]
+    assert {path.suffix for path in written} >= {".sqlite3", ".sqlite3-wal", ".log"}
+    for path in written:
+        assert (path.owner(), path.stat().st_mode & 0o777) == (USER, 0o600), path
     assert not (site.folder / "data/secret_key").exists()
     settings_file = (site.folder / ".env").stat()
     assert (settings_file.st_mode & 0o777, settings_file.st_uid) == (
