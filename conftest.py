@@ -26,8 +26,11 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("any machine")
 
 create_default_rows = import_module("settings_app.migrations.0001_squashed").create_rows
-# These run in parallel, so that none of them ends long after all other tests.
-LONG_FILES = ("test_pages.py", "test_fleet.py", "test_schemathesis.py")
+# The groups of tests that share a server or fleet. Other tests of servers are grouped by file.
+GROUPS = {"_shared_server": "server", "_shared_guarded_server": "server", "gateway": "pages"}
+GROUPS |= {"_shared_daphne": "server", "_shared_fleet": "fleet"}
+# This file is so long that it has a fleet of its own.
+LONG_FILES = ("test_fleet.py",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,12 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _find_group(item: pytest.Item) -> str:
-    if item.path.name in LONG_FILES:
-        return item.path.stem
-    folder = item.path.parent.name
-    if "clients" in item.fixturenames or folder == "fleet":
-        return "services"
-    return "pages" if folder == "browser" else "server"
+    if item.path.name not in LONG_FILES:
+        for fixture, group in GROUPS.items():
+            if fixture in item.fixturenames:
+                return group
+    return item.path.stem
 
 
 @pytest.fixture(scope="session")
