@@ -33,17 +33,24 @@ class Claimer:
         self._pending: asyncio.Queue[tuple[ClaimRequest, asyncio.Future[Claim]]] = asyncio.Queue()
         # The ids of the chats that a pending or running transaction will claim.
         self.claiming: set[int] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def claim(self, request: ClaimRequest) -> Claim:
         """Returns an empty claim if the database fails. Then the sweep finds the rows again."""
         claimed: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         ids = {item.id for item in request.planned.items}
         self.claiming |= ids
+        self._idle.clear()
         self._pending.put_nowait((request, claimed))
         try:
             return await claimed
         finally:
             self.claiming -= ids
+
+    async def settle(self) -> None:
+        """Returns when no transaction runs or is to come, even for claims that nobody awaits."""
+        await self._idle.wait()
 
     async def run(self) -> None:
         while True:
@@ -64,6 +71,8 @@ class Claimer:
                 for (_, claimed), claim in zip(group, claims, strict=True):
                     if not claimed.done():
                         claimed.set_result(claim)
+                if self._pending.empty():
+                    self._idle.set()
 
     async def _claim(self, requests: Sequence[ClaimRequest]) -> Sequence[Claim]:
         """Leaves out batches that were lost again before the database confirmed the claim."""

@@ -140,6 +140,7 @@ class BatchConsumer:
             await asyncio.wait(self._tasks)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.claimer.settle()
                 await self.recorder.flush()
                 await self.database.run(give_up, owner=self.owner)
         except (TimeoutError, DatabaseError):

@@ -172,6 +172,34 @@ async def test_batch_that_was_lost_before_its_claim_was_confirmed_makes_no_call(
     assert harness.runtime.consumer.dispatcher.slots.running == 0
 
 
+async def test_stop_puts_a_request_back_whose_claim_has_begun(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Postgres the claim may be committed after the worker's other transactions."""
+    worker = harness.runtime.consumer
+    run = worker.claimer._claim
+    begun, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def claim_later(requests: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        claims = await run(requests)
+        ended.set()
+        return claims
+
+    monkeypatch.setattr(worker.claimer, "_claim", claim_later)
+    await post_async(harness, "Why?")
+    await begun.wait()
+    stopping = asyncio.create_task(worker.stop())
+    await wait_until(lambda: not worker.running_batches)
+    await asyncio.wait([stopping], timeout=0.2)
+    go_on.set()
+    await stopping
+    await ended.wait()
+    chat = await Chat.objects.aget()
+    assert (chat.status, chat.attempt) == (Status.QUEUED, 0)
+
+
 async def test_batch_that_ends_during_a_renewal_is_not_lost(
     harness: Harness, keeper: LeaseKeeper, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
