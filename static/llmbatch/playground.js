@@ -91,9 +91,11 @@
   }
 
   function showProgram() {
-    byId("code").textContent = window.writeProgram[kind](sentLast || readForm());
+    const program = window.writeProgram[kind](sentLast || readForm());
+    byId("code").textContent = program;
+    const needs = program.includes("import httpx") ? " It needs the Python package httpx." : "";
     const key = "needsKey" in page.dataset ? " Set LLMBATCH_API_KEY to a key from the admin or from ./gateway create_api_key." : "";
-    byId("code-note").textContent = `${sentLast ? "This sends what you sent last." : "This sends what the form holds."}${key}`;
+    byId("code-note").textContent = `${sentLast ? "This sends what you sent last." : "This sends what the form holds."}${needs}${key}`;
   }
 
   function choose(tab) {

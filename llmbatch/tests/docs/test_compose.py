@@ -181,6 +181,7 @@ def test_fleet_without_its_secrets_stops_with_their_names() -> None:
         done = demand(**secrets | {missing: ""})
         assert done.returncode == 1
         assert re.findall(r"[A-Z]+_[A-Z_]+", done.stderr) == [missing]
+        assert missing in demand(**secrets | {missing: "change-me-as-it-was"}).stderr
     assert all(name in demand().stderr for name in secrets)
 
 
