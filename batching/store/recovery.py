@@ -49,6 +49,21 @@ def give_up(*, owner: str) -> Recovery:
         return _take_back(Q(owner=owner), owners={owner})
 
 
+def undo_claims(chat_ids: Collection[int], *, owner: str, newest: int) -> Recovery:
+    """Puts back what a claim of these chats has claimed, if its commit succeeded unnoticed.
+
+    Call it before the owner claims anything else. No call of such a batch was sent. `newest` is the
+    owner's newest batch that it knows: that one, and earlier ones, run.
+    """
+    with transaction.atomic():
+        claimed = Chat.objects.filter(pk__in=chat_ids, status=Status.RUNNING, owner=owner)
+        batch_ids = set(claimed.filter(batch__gt=newest).values_list("batch_id", flat=True))
+        held = Chat.objects.select_for_update().filter(batch__in=batch_ids)
+        list(held.values_list("pk"))
+        forget_unsent(ModelCall.objects.filter(batch__in=batch_ids), owner=owner)
+        return _take_back(Q(owner=owner, batch__in=batch_ids))
+
+
 def close_abandoned(*, busy: Collection[int] = ()) -> None:
     """Closes batches without a running chat that nobody closed, but none that is `busy`.
 

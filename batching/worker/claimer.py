@@ -9,12 +9,16 @@ from django.conf import settings
 from django.db import Error
 
 from batching.store.claiming import Claim, ClaimRequest, claim_batches
-from batching.store.threads import DatabaseThreads
+from batching.store.recovery import undo_claims
+from batching.store.threads import CONNECTION_ERRORS, DatabaseThreads
 from chats.leases import renew_leases
 
 logger = logging.getLogger("batching")
 
 MAX_GROUP = 32
+UNDO_PAUSE_S = 0.5
+
+Pending = tuple[ClaimRequest, asyncio.Future[Claim]]
 
 
 class Claimer:
@@ -30,9 +34,10 @@ class Claimer:
         self._database = database
         self._owner = owner
         self.clock = clock
-        self._pending: asyncio.Queue[tuple[ClaimRequest, asyncio.Future[Claim]]] = asyncio.Queue()
+        self._pending: asyncio.Queue[Pending] = asyncio.Queue()
         # The ids of the chats that a pending or running transaction will claim.
         self.claiming: set[int] = set()
+        self._newest_batch = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -57,22 +62,37 @@ class Claimer:
             group = [await self._pending.get()]
             while len(group) < MAX_GROUP and not self._pending.empty():
                 group.append(self._pending.get_nowait())
-            requests = [request for request, _ in group]
-            claims: Sequence[Claim] = [Claim()] * len(group)
             try:
-                claims = await self._claim(requests)
-            except Error:
-                items = [item for request in requests for item in request.planned.items]
-                logger.exception(
-                    "Batches could not be claimed. The sweep will find their requests again.",
-                    extra={"request_ids": [item.request_id for item in items]},
-                )
+                await self._claim_group(group)
             finally:
-                for (_, claimed), claim in zip(group, claims, strict=True):
-                    if not claimed.done():
-                        claimed.set_result(claim)
                 if self._pending.empty():
                     self._idle.set()
+
+    async def _claim_group(self, group: Sequence[Pending]) -> None:
+        requests, in_doubt = [request for request, _ in group], set[int]()
+        claims: Sequence[Claim] = [Claim()] * len(group)
+        try:
+            claims = await self._claim(requests)
+            ids = [claim.batch.id for claim in claims if claim.batch is not None]
+            self._newest_batch = max([self._newest_batch, *ids])
+        except Error:
+            items = [item for request in requests for item in request.planned.items]
+            in_doubt = {item.id for item in items}
+            logger.exception(
+                "Batches could not be claimed. The sweep will find their requests again.",
+                extra={"request_ids": [item.request_id for item in items]},
+            )
+        finally:
+            for (_, claimed), claim in zip(group, claims, strict=True):
+                if not claimed.done():
+                    claimed.set_result(claim)
+        while in_doubt:  # The claim may be committed nevertheless.
+            try:
+                newest = self._newest_batch
+                await self._database.run(undo_claims, in_doubt, owner=self._owner, newest=newest)
+                in_doubt = set()
+            except CONNECTION_ERRORS:
+                await asyncio.sleep(UNDO_PAUSE_S)
 
     async def _claim(self, requests: Sequence[ClaimRequest]) -> Sequence[Claim]:
         """Leaves out batches that were lost again before the database confirmed the claim."""

@@ -16,6 +16,7 @@ from batching.store.recovery import (
     give_up,
     take_back_earlier,
     take_back_expired,
+    undo_claims,
 )
 from batching.tests.harness import LIMIT_S, Harness, post_async, wait_until
 from batching.tests.rows import make_running
@@ -177,6 +178,18 @@ def test_call_that_was_never_sent_does_not_count() -> None:
     }
     assert ModelCall.objects.count() == 1
     assert list(Batch.objects.values_list("outcome", flat=True)) == ["failed", "failed"]
+
+
+@pytest.mark.django_db
+def test_only_batches_after_the_newest_known_one_are_undone() -> None:
+    known, unknown, other = (make_running(name, lease_s=60) for name in ("w", "w", "v"))
+    ids = [known.pk, unknown.pk, other.pk]
+    recovery = undo_claims(ids, owner="w", newest=known.batch_id)
+    assert recovery.requeued == [unknown.pk]
+    statuses = Chat.objects.order_by("pk").values_list("status", "attempt")
+    running = (Status.RUNNING, 1)
+    assert list(statuses) == [running, (Status.QUEUED, 0), running]
+    assert ModelCall.objects.count() == 2, "the call that was never sent is gone"
 
 
 @pytest.mark.django_db

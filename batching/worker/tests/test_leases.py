@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
+from batching.models import CallStatus, ModelCall
 from batching.tests.harness import Harness, post_async, wait_until
 from batching.tests.model_gate import use_gate
 from batching.worker import claimer, consumer, leases
@@ -170,6 +171,27 @@ async def test_batch_that_was_lost_before_its_claim_was_confirmed_makes_no_call(
     await wait_until(lambda: claimed and not harness.runtime.consumer.running_batches)
     assert harness.server.calls == []
     assert harness.runtime.consumer.dispatcher.slots.running == 0
+
+
+async def test_claim_whose_commit_was_not_acknowledged_is_undone_at_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, failures = claimer.claim_batches, []
+
+    def claim_unacknowledged(*args: Any, **kwargs: Any) -> Any:
+        claims = claim(*args, **kwargs)
+        if not failures:
+            failures.append(claims)
+            fail()
+        return claims
+
+    monkeypatch.setattr(claimer, "claim_batches", claim_unacknowledged)
+    answer = await harness.ask("Why?")
+    assert answer.status_code == 200
+    assert harness.server.sizes == [1]
+    await harness.settle()
+    assert (await Chat.objects.aget()).attempt == 1, "the first call was never sent"
+    assert [call.status async for call in ModelCall.objects.all()] == [CallStatus.COMPLETE]
 
 
 async def test_stop_puts_a_request_back_whose_claim_has_begun(
