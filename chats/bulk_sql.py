@@ -38,7 +38,7 @@ class _Columns:
 
 
 class BulkInsert:
-    """Inserts new objects of a model and sets their primary keys."""
+    """Inserts new objects of a model and sets their primary keys, unless `reserve_keys` has."""
 
     def __init__(self, model: type[models.Model]) -> None:
         self._model = model
@@ -48,10 +48,25 @@ class BulkInsert:
         fields = self._model._meta.concrete_fields
         return _Columns(self._model, [field.name for field in fields if not field.primary_key])
 
+    @cached_property
+    def _all_columns(self) -> _Columns:
+        return _Columns(self._model, [field.name for field in self._model._meta.concrete_fields])
+
+    def reserve_keys(self, rows: Sequence[models.Model]) -> None:
+        """Sets the next primary keys, for rows that are inserted in another order. On Postgres."""
+        meta = self._model._meta
+        sql = "SELECT nextval(pg_get_serial_sequence(%s, %s)) FROM generate_series(1, %s)"
+        table = connection.ops.quote_name(meta.db_table)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [table, meta.pk.column, len(rows)])
+            for row, key in zip(rows, sorted(key for (key,) in cursor.fetchall()), strict=True):
+                row.pk = key
+
     def run(self, rows: Sequence[models.Model]) -> None:
         if not rows:
             return
-        columns, meta = self._columns, self._model._meta
+        keyed = rows[0].pk is not None
+        columns, meta = self._all_columns if keyed else self._columns, self._model._meta
         parameters: list[Any] = []
         for row in rows:
             parameters += columns.adapt([row.__dict__[name] for name in columns.attributes])
@@ -65,7 +80,7 @@ class BulkInsert:
             keys = sorted(key for (key,) in cursor.fetchall())
         # Keys are assigned in the order of the rows, but RETURNING may return them in another.
         for row, key in zip(rows, keys, strict=True):
-            row.pk = key
+            row.pk = row.pk or key
             row._state.adding = False
 
 

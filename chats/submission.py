@@ -9,6 +9,7 @@ from django.db import (
     InterfaceError,
     InternalError,
     OperationalError,
+    connection,
     transaction,
 )
 from django.db.models import F, QuerySet
@@ -155,22 +156,14 @@ def _accept(chats: Sequence[Chat], named: set[RequestKey]) -> list[Submission | 
             accepted.append(None)
         else:
             accepted.append(Submission(held, fresh=_take_up(held, chat)))
-    _INSERT.run(_order_inserts(inserts, named))
+    chosen = sum(request_key(chat) in named for chat in inserts)
+    if chosen > 1 and connection.vendor != "sqlite":
+        # Two processes that insert the same ids would wait for each other if their orders differed.
+        # The keys keep the order of arrival. SQLite has one writer at a time.
+        _INSERT.reserve_keys(inserts)
+        inserts.sort(key=request_key)
+    _INSERT.run(inserts)
     return accepted
-
-
-def _order_inserts(chats: Sequence[Chat], named: set[RequestKey]) -> list[Chat]:
-    """Sorts the requests with a chosen id, and leaves the others in their places.
-
-    Two processes that insert the same ids would wait for each other if their orders differed.
-    Shorter ids come first, so that numbered ids keep their order.
-    """
-
-    def sort_key(chat: Chat) -> tuple[int | None, str, int, str]:
-        return chat.client_id, chat.username, len(chat.request_id), chat.request_id
-
-    chosen = iter(sorted((c for c in chats if request_key(c) in named), key=sort_key))
-    return [next(chosen) if request_key(chat) in named else chat for chat in chats]
 
 
 def _take_up(held: Chat, chat: Chat) -> bool:

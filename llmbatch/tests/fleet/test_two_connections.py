@@ -42,6 +42,12 @@ def test_same_ids_in_opposite_orders_cause_no_deadlock_and_no_refusal(outcomes: 
     assert set(found["failures"]) <= {"IntegrityError"}, "the later group is stored again"
 
 
+def test_requests_of_a_group_keep_their_order_whatever_their_ids(outcomes: Any) -> None:
+    found = outcomes["submit_in_any_order"]
+    assert found["results"] == ["Submission"] * 5
+    assert found["stored"] == ["z", "b", "y", "a", "x"]
+
+
 def test_group_that_another_transaction_ended_is_stored_again(outcomes: Any) -> None:
     found = outcomes["submit_during_a_deadlock"]
     # The group may get the first lock again before the other transaction wakes up.

@@ -98,6 +98,13 @@ def submit_in_opposite_orders() -> dict[str, Any]:
     return {"results": both, "waiters": waiters, "failures": failures}
 
 
+def submit_in_any_order() -> dict[str, Any]:
+    results = submit(["z", "b", "y", "a", "x"])
+    stored = list(Chat.objects.order_by("pk").values_list("request_id", flat=True))
+    Chat.objects.all().delete()
+    return {"results": results, "stored": stored}
+
+
 def submit_during_a_deadlock() -> dict[str, Any]:
     failures = record_failures()
     for name in ("a", "b"):
@@ -231,7 +238,12 @@ def store_an_answer_and_shares_of_others() -> dict[str, Any]:
     return lock_in_order(write)
 
 
-SCENARIOS = [submit_in_opposite_orders, submit_during_a_deadlock, claim_at_once]
+SCENARIOS = [
+    submit_in_opposite_orders,
+    submit_in_any_order,
+    submit_during_a_deadlock,
+    claim_at_once,
+]
 SCENARIOS += [renew_leases_while_chats_end, store_an_answer_and_shares_of_others]
 
 if __name__ == "__main__":
