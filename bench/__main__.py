@@ -14,6 +14,7 @@ from bench.added import measure_added
 from bench.against import measure_against
 from bench.fleet import measure_fleet
 from bench.lateness import measure_lateness
+from bench.neighbours import measure_neighbours
 from bench.pages import measure_pages
 from bench.saturation import measure_saturation
 from bench.split import measure_split
@@ -29,6 +30,7 @@ SECTIONS = {
     "split": measure_split,
     "streams": measure_streams,
     "pages": measure_pages,
+    "neighbours": measure_neighbours,
     "fleet": measure_fleet,
 }
 # The sections whose gateway can be that of another revision; the others import its code.

@@ -103,7 +103,7 @@ class GatewayProcess(ServerProcess):
     def __init__(self, process: subprocess.Popen, url: str, database: Path) -> None:
         super().__init__(process, url)
         self.urls = [url]
-        self._database = database
+        self.database = database
 
     def change_settings(self, changes: dict) -> None:
         request = urllib.request.Request(
@@ -115,7 +115,7 @@ class GatewayProcess(ServerProcess):
         urllib.request.urlopen(request, timeout=10).read()
 
     def query(self, sql: str) -> list[tuple]:
-        with sqlite3.connect(self._database) as connection:
+        with sqlite3.connect(self.database) as connection:
             return connection.execute(sql).fetchall()
 
 

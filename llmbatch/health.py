@@ -1,6 +1,7 @@
 """/health reports that the process runs; /health/ready checks every part it depends on."""
 
 import asyncio
+import contextvars
 import logging
 import shutil
 from collections.abc import Awaitable, Iterable
@@ -55,8 +56,25 @@ class ReadyView(AsyncAPIView):
         return response
 
 
+# The check that runs.
+_check: asyncio.Task[dict[str, str]] | None = None
+
+
 async def check_parts() -> dict[str, str]:
-    """Returns the problem of each part as text, "" for a part that works."""
+    """Returns the problem of each part as text, "" for a part that works.
+
+    Probes that come meanwhile share one check: anybody may send any number of them, and each check
+    writes to the database between the writes of requests.
+    """
+    global _check
+    if _check is None or _check.done() or _check.get_loop() is not asyncio.get_running_loop():
+        _check = asyncio.create_task(
+            _check_parts(), name="check readiness", context=contextvars.Context()
+        )
+    return await asyncio.shield(_check)
+
+
+async def _check_parts() -> dict[str, str]:
     try:
         runtime = await get_runtime()
     except Exception as error:
