@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async
 
 from llmbatch.server import read_limits
 from llmbatch.server.read_limits import ReadLimitApplication
@@ -55,9 +56,9 @@ def slots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_key_with_many_reads_leaves_room_for_another_key(settings: Any) -> None:
     settings.API_ACCESS = "key"
-    await asyncio.to_thread(refresh_snapshot)  # the start of the runtime does it
+    await database_sync_to_async(refresh_snapshot)()  # the start of the runtime does it
     (_, first), (_, second) = [
-        await asyncio.to_thread(create_api_key, name=name) for name in ("first", "second")
+        await database_sync_to_async(create_api_key)(name=name) for name in ("first", "second")
     ]
     views = Views()
     bearer = {"authorization": f"Bearer {first}"}
@@ -93,7 +94,7 @@ async def test_wrong_key_counts_as_its_address(
 ) -> None:
     settings.API_ACCESS = "key"
     monkeypatch.setattr(read_limits, "MAX_WAIT_S", 0)
-    await asyncio.to_thread(refresh_snapshot)  # the start of the runtime does it
+    await database_sync_to_async(refresh_snapshot)()  # the start of the runtime does it
     views = Views()
     wrong = [asyncio.create_task(views.get("", authorization=f"Bearer {n}")) for n in range(2)]
     await views.begin(2)
