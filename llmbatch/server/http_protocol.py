@@ -176,7 +176,7 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
 def _no_room() -> HttpResponse:
     detail = "The gateway has as many connections as it can hold."
     headers = {"Retry-After": "5"}
-    return json_error(503, code="too_many_connections", detail=detail, headers=headers)
+    return json_error(503, code="queue_full", detail=detail, headers=headers)
 
 
 class BoundedChannel(HTTPChannel):

@@ -82,6 +82,6 @@ def _refuse(path: str, error: TooManyReads) -> HttpResponse:
     cause = str(error.__doc__)
     headers = {"Retry-After": str(error.retry_after_s)}
     if is_api_path(path):
-        return json_error(503, code="too_many_reads", detail=cause, headers=headers)
+        return json_error(503, code="queue_full", detail=cause, headers=headers)
     page = loader.render_to_string("500.html", {"cause": cause})
     return HttpResponse(page, status=503, headers=headers)

@@ -170,7 +170,7 @@ async def test_server_with_few_files_keeps_room_for_clients_and_probes(
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
                 assert head.startswith(b"HTTP/1.1 101 ")
             status, head, text = await talk(server, CHATS)
-            assert (status, json.loads(text)["code"]) == (503, "too_many_connections")
+            assert (status, json.loads(text)["code"]) == (503, "queue_full")
             assert b"Retry-After: " in head
             assert (await talk(server, HEALTH))[0] == 200
             metrics = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
