@@ -251,11 +251,11 @@ async def test_answers_that_the_database_refuses_for_a_while_are_not_lost(
 
     finish, failures = recorder.finish_chats, []
 
-    def fail_twice(finishes: Any) -> Any:
+    def fail_twice(finishes: Any, **options: Any) -> Any:
         if len(failures) < 2:
             failures.append(1)
             raise OperationalError("disk full")
-        return finish(finishes)
+        return finish(finishes, **options)
 
     monkeypatch.setattr(recorder, "finish_chats", fail_twice)
     reply = await harness.ask("Why?")
@@ -368,10 +368,10 @@ async def test_answer_that_cannot_be_written_does_not_delay_the_others(
 
     finish = recorder.finish_chats
 
-    def refuse_one(finishes: Any) -> Any:
+    def refuse_one(finishes: Any, **options: Any) -> Any:
         if any("poison" in (f.values.get("text") or "") for f in finishes):
             raise ValueError("cannot be encoded")
-        return finish(finishes)
+        return finish(finishes, **options)
 
     monkeypatch.setattr(recorder, "finish_chats", refuse_one)
     harness.hold()

@@ -88,6 +88,7 @@ INVALID: dict[str, list[str]] = {
     "LOG_DIR": [f"{__file__}/logs", __file__],
     "LOG_FORMAT": ["xml", "JSON"],
     "LOG_PROMPTS": NOT_BOOLEAN,
+    "MAX_CONNECTIONS_PER_ADDRESS": [*NO_NUMBERS, "0"],
     "MODEL_CALL_SLOTS": [*NO_NUMBERS, "0"],
     "ASYNC_DEADLINE_S": [*NO_NUMBERS, "0"],
     "LEASE_S": [*NO_NUMBERS, "1"],
