@@ -96,7 +96,8 @@ def test_every_process_of_the_fleet_has_the_same_variables_and_its_own_logs() ->
     assert set(environments[0]) == (variables() - {"LOG_DIR"}) | {"PGPASSWORD"}
     solo = SERVICES["gateway"]["environment"]
     own = {name for name, value in environments[0].items() if solo.get(name) != value}
-    assert own == {"DATABASE_URL", "PGPASSWORD", "REDIS_URL"}
+    # All connections of the fleet come from its proxy.
+    assert own == {"DATABASE_URL", "PGPASSWORD", "REDIS_URL", "MAX_CONNECTIONS_PER_ADDRESS"}
     assert len(set(folders)) == len(PROCESSES)
     for name, folder in zip(PROCESSES, folders, strict=True):
         [(volume, mount)] = [volume.split(":") for volume in SERVICES[name]["volumes"]]
