@@ -49,7 +49,7 @@ class Neighbour:
         return reader, writer
 
     async def repeat(self, data: bytes) -> None:
-        """Sends the same request on new connections for ever."""
+        """Sends the same request on new connections until it is cancelled."""
         while True:
             with suppress(OSError, asyncio.IncompleteReadError):
                 reader, writer = await self.open(data)

@@ -47,7 +47,7 @@ KNOWN_WORD_BITS = 1.0
 CODE_WORD_BITS = 1.5
 
 # What is private even in code: pairs of capitalized words (names), and passwords, keys and ids,
-# which are long words in which letters and digits alternate.
+# which are long words that mix digits with other characters.
 _NAMES = re.compile(r"\b[A-ZÀ-Þ][a-zß-ÿ]+ [A-ZÀ-Þ][a-zß-ÿ]+\b")
 _INNER_NAMES = re.compile(rf"(?<=[^\W_A-ZÀ-Þ] ){_NAMES.pattern}")
 _LONG_WORDS = re.compile(r"(?!v\d)[^\W_]{8,}")
@@ -81,7 +81,7 @@ _INTO_LANGUAGE = re.compile(
     rf"|(?:->|=>|→|\bto)\s*{_LANGUAGE}\b"
 )
 _FROM_TO_CODES = re.compile(r"\b[A-Z][A-Z]\s*[-=]?[->→]\s*[A-Z][A-Z]\b")
-# The request for a translation stands in so many characters at either end of the prompt.
+# The request for a translation is within so many characters of either end of the prompt.
 REQUEST_CHARS = 300
 # Texts that are translations of each other differ in their bytes by at most this factor.
 MAX_LENGTH_RATIO = 1.75

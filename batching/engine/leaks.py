@@ -3,7 +3,7 @@
 The checks find what known attacks leave behind in a reply. They do not find the attack itself: an
 answer that was changed in the model's own words passes. Only `batch_scope` keeps prompts apart.
 
-Equal text alone is no sign: people share licence headers, greetings and well-known code. A sign is
+Equal text alone is no leak: people share licence headers, greetings and well-known code. A leak is
 text of a neighbour's prompt that is unlikely to be there by chance (see `information.py`).
 """
 

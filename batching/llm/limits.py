@@ -48,9 +48,9 @@ def find_project_state(status: int, message: str, details: Details) -> str | Non
     if status not in (402, 403, 429):
         return None
     values = [str(value) for value in _list_limit_values(details)]
-    told = "\n".join([message[:_MAX_MESSAGE_CHARS], *values])
+    text = "\n".join([message[:_MAX_MESSAGE_CHARS], *values])
     for state, pattern in _BY_MESSAGE:
-        if pattern.search(told):
+        if pattern.search(text):
             return state
     unpaid = status == 402 or any(d.get("reason") == "BILLING_DISABLED" for d in details)
     return NO_BILLING if unpaid else None

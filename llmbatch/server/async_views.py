@@ -89,7 +89,7 @@ class AsyncViewApplication:
         except (Exception, asyncio.CancelledError):
             if is_being_cancelled():
                 raise
-            # Without a response the client would wait for ever.
+            # Without a response the client would wait without end.
             logger.exception("A request failed.")
             refused = json_error(500)
         return in_callers_form(refused, scope["path"])

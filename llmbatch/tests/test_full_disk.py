@@ -1,4 +1,4 @@
-"""A full disk, and files that cannot be written: what clients, probes and the log are told."""
+"""A full disk, and files that cannot be written: what clients, probes and the log learn."""
 
 import logging
 import stat

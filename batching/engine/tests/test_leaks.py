@@ -1,4 +1,4 @@
-"""Tests of the signs that a prompt leaked into other answers, and of what is done about them.
+"""Tests of how a prompt that leaked into other answers is detected, and of what is done then.
 
 The replies are written by hand: they show what the gateway detects and does, but not how a real
 model behaves.

@@ -17,7 +17,7 @@ from batching.llm.tests.recording import RecordingTransport
 from batching.llm.tests.sdk_client import make_prompt
 
 EVENT_STREAM = {"content-type": "Text/Event-Stream; charset=utf-8"}
-# Two events in every form that the standard allows; `{}` stands for a part of their JSON.
+# Two events in every form that the standard allows; `{}` is replaced by a part of their JSON.
 UNUSUAL = (
     "\ufeff: ping\n\nid\nretry: 10\nevent: message\ndata:{}\n: in an event\ndata: {}\ndata\n\n"
     "data:\n\nevent: ping\ndata: x\n\ndata:  {}\n\n:\n\ndata: [DONE]\n\n"

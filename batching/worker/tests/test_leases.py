@@ -260,7 +260,7 @@ class SteadyClock:
 
 
 class Direct:
-    """Stands for the database threads and for the recorder of a worker that runs no batch."""
+    """Replaces the database threads and the recorder of a worker that runs no batch."""
 
     open_chats: set[int] = set()
     busy_batches: set[int] = set()

@@ -17,7 +17,7 @@ LIMIT_S = 30
 
 
 class Views:
-    """An application whose views end when they are told to."""
+    """An application whose views end when the test lets them."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
