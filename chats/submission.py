@@ -1,5 +1,6 @@
 """Stores accepted requests, or joins them to earlier ones with the same request id."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from django.db.models import F, QuerySet
 from chats.bulk_sql import BulkInsert
 from chats.models import OPEN_STATUSES, Chat, Status
 from chats.prompts import is_prompt_of
+
+logger = logging.getLogger("batching")
 
 # The client's id, the username and the request id. Together they are unique.
 RequestKey = tuple[int | None, str, str]
@@ -65,8 +68,10 @@ def submit_chats(chats: Sequence[Chat], *, named: set[RequestKey]) -> list[Resul
     except _OUTAGES as error:
         if not _is_deadlock(error):
             return [error] * len(chats)
-    except Exception:  # noqa: S110 - the fault of a member shows again when it is alone
-        pass
+    except Exception as error:
+        # The fault of a member shows again when it is alone.
+        cause = type(error).__name__
+        logger.warning("%s requests are stored one by one (%s).", len(chats), cause)
     return _submit_singly(chats)
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -221,7 +222,8 @@ def load_secret(path: Path) -> str:
     Raises ImproperlyConfigured if it cannot be kept there: with a new secret at each start,
     sessions would end and the stored model key could not be decrypted.
     """
-    try:
+    secret = None
+    with suppress(OSError, UnicodeDecodeError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -231,8 +233,6 @@ def load_secret(path: Path) -> str:
             secret = secrets.token_urlsafe(50)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secret)
-    except (OSError, UnicodeDecodeError):
-        secret = ""
     if not secret:
         raise ImproperlyConfigured(
             f"DJANGO_SECRET_KEY is not set, and {path} cannot hold a secret for this user: set the"
