@@ -94,10 +94,15 @@ def find_group() -> str:
 def site() -> Iterator[Site]:
     """A checkout whose `.venv` runs Debian's Python with the packages of this interpreter."""
     skip_without("nginx", "openssl", "runuser")
-    version = f"import sys; print(sys.version_info[:2] == {tuple(sys.version_info[:2])})"
-    as_user = ["runuser", "-u", USER, "--", DEBIAN_PYTHON, "-c", version]
-    if os.geteuid() or subprocess.run(as_user, capture_output=True).stdout != b"True\n":
-        pytest.skip(f"needs root, and {DEBIAN_PYTHON} of the version that runs the tests")
+    same_version = f"sys.version_info[:2] == {tuple(sys.version_info[:2])}"
+    readable = f"os.access({sysconfig.get_path('purelib')!r}, os.R_OK | os.X_OK)"
+    check = f"import os, sys; print({same_version} and {readable})"
+    as_user = ["runuser", "-u", USER, "--", DEBIAN_PYTHON, "-c", check]
+    if os.geteuid() or subprocess.run(as_user, capture_output=True, cwd="/").stdout != b"True\n":
+        pytest.skip(
+            f"needs root, {DEBIAN_PYTHON} of the version that runs the tests, and packages that"
+            f" {USER} can read"
+        )
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         folder = Path(name) / "llmbatch"
