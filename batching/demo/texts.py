@@ -7,7 +7,6 @@ from batching.llm.simulated.answers import MARK, answer_prompt
 USERNAME_PREFIX = "demo-"
 # Every demo answer begins with this, because no model wrote it.
 ANSWER_MARK = "[demo] "
-
 NAMES = (
     *("support-desk", "newsletter", "anna", "ben", "catalogue", "nightly-report", "clara", "diego"),
     *("search-index", "emre", "fatima", "translations", "hana", "ivan", "review-bot", "zoe"),
@@ -39,4 +38,5 @@ def draw_prompt(chance: random.Random) -> str:
 
 
 def draw_answer(chance: random.Random, prompt: str) -> str:
-    return ANSWER_MARK + answer_prompt(prompt, seed=chance.getrandbits(32)).removeprefix(MARK)
+    answer = answer_prompt(prompt, seed=chance.getrandbits(32)).removeprefix(MARK)
+    return f"{ANSWER_MARK}{answer} I know {chance.randint(2, 9)} sources."

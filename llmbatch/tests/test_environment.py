@@ -215,7 +215,7 @@ def test_file_that_is_no_database_is_refused_by_its_path(
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, denied: Path) -> None:
-    """The tests may run as root, who may write everywhere."""
+    """The tests may run as root, and root may write to every path."""
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != denied and access(path, mode))
 

@@ -162,7 +162,7 @@ def test_requests_end_in_every_possible_way() -> None:
     assert 0.01 < sum(call.attempt > 1 for call in calls) / len(calls) < 0.15
     answered = [chat for chat in chats if chat.status == Status.DONE]
     assert all(chat.text.startswith(ANSWER_MARK) for chat in answered)
-    assert len({chat.text for chat in answered}) > len(answered) * 0.5
+    assert len({chat.text for chat in answered}) > len(answered) * 0.8
     assert not any(chat.text for chat in chats if chat.status != Status.DONE)
 
 
